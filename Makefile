@@ -1,0 +1,33 @@
+# The two commands of the README. Both make .venv on first use; PYTHON chooses the interpreter (3.11 or newer).
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+DEMO := demo
+
+.PHONY: demo test check clean
+
+$(VENV)/.installed: pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit("driftcal needs Python 3.11 or newer, this is " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	touch $@
+
+demo: $(VENV)/.installed
+	rm -rf $(DEMO)/store $(DEMO)/run
+	$(BIN)/drift-preprocess data_manifest.yaml --out $(DEMO)/store
+	$(BIN)/drift-inspect verify $(DEMO)/store
+	$(BIN)/drift-inspect plot $(DEMO)/store --out $(DEMO)/figures
+	$(BIN)/drift-train run $(DEMO)/store --out $(DEMO)/run
+	$(BIN)/drift-train evaluate $(DEMO)/run $(DEMO)/store --split test
+
+test: $(VENV)/.installed
+	$(BIN)/python -m pytest --numprocesses 2
+
+check: $(VENV)/.installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright --pythonpath $(BIN)/python
+	$(BIN)/lint-imports
+
+clean:
+	rm -rf $(VENV) $(DEMO) .pytest_cache .ruff_cache .hypothesis .import_linter_cache

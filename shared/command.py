@@ -1,0 +1,58 @@
+"""What the three commands have in common: options, messages, exit codes."""
+
+import argparse
+import json
+import sys
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+from shared.errors import DriftcalError, Interrupted
+
+
+def parser(name: str, description: str, example: str) -> argparse.ArgumentParser:
+    """A parser whose `--help` ends with an example and the exit codes."""
+    return argparse.ArgumentParser(
+        prog=name,
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=f"example:\n  {example}\n\n"
+        "exit codes: 0 ok, 1 data or verification failure, 2 usage or configuration, 3 interrupted and resumable",
+    )
+
+
+def add_common(to: argparse.ArgumentParser) -> None:
+    """The options that every command has."""
+    to.add_argument("--json", action="store_true", help="print the result as JSON, and nothing else on stdout")
+    to.add_argument("--debug", action="store_true", help="show the traceback of an error")
+
+
+def run(work: Callable[[argparse.Namespace], int], options: argparse.Namespace) -> int:
+    """Runs `work`; an error of ours becomes one message on stderr and its exit code."""
+    try:
+        return work(options)
+    except KeyboardInterrupt:
+        error: DriftcalError = Interrupted("interrupted. Run the same command again: finished work is kept.")
+    except DriftcalError as caught:
+        error = caught
+    except BrokenPipeError:
+        return 0
+    if options.debug:
+        traceback.print_exc()
+    print(f"error: {error}", file=sys.stderr)
+    return error.exit_code
+
+
+def progress() -> bool:
+    """Whether progress bars are shown: only to a person at a terminal."""
+    return sys.stderr.isatty()
+
+
+def say(message: str) -> None:
+    """One line for the person watching, on stderr, so that stdout stays for results."""
+    print(message, file=sys.stderr, flush=True)
+
+
+def emit(tree: Any) -> None:
+    """`tree` as JSON on stdout."""
+    print(json.dumps(tree, indent=1, allow_nan=False))

@@ -1,0 +1,172 @@
+"""`manifest.json`: what a finished store holds and where it came from. Written last: without it there is no store.
+
+It lists size, sha256, sample count and sample range of every file, the layout, the resolved recipe, the sources'
+fingerprints, the versions, and the funnel: how many fixes became samples, and how many were dropped for which reason.
+No clock and no host name goes in, so the same input gives the same bytes.
+"""
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from shared import schema
+from shared.errors import StoreError
+from shared.schema import Layout
+
+NAME = "manifest.json"
+STAGING = ".building"
+"""Folder inside an unfinished store: the plan and the marks of the shards that are done."""
+
+FORMAT = "driftcal shard store"
+
+
+@dataclass(frozen=True)
+class FileEntry:
+    """One file of the store; `samples` is the range [first, stop) that it holds, empty for metadata."""
+
+    size: int
+    sha256: str
+    samples: tuple[int, int] = (0, 0)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One step of the funnel: `kept` of `unit` came through, `dropped` did not, by reason."""
+
+    name: str
+    unit: str
+    kept: int
+    dropped: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A finished store's manifest."""
+
+    name: str
+    layout: Layout
+    files: dict[str, FileEntry]
+    recipe: dict[str, Any]
+    sources: dict[str, Any]
+    funnel: tuple[Stage, ...]
+    splits: dict[str, dict[str, int]]
+    notes: tuple[str, ...]
+    driftcal_version: str
+    schema_version: int = schema.VERSION
+
+    @property
+    def digest(self) -> str:
+        """sha256 of everything the manifest says, the digests of all files included. Names the store in results."""
+        return hashlib.sha256(to_bytes(self._content())).hexdigest()
+
+    def as_json(self) -> dict[str, Any]:
+        """The tree that is written."""
+        return {**self._content(), "digest": self.digest}
+
+    def _content(self) -> dict[str, Any]:
+        return {
+            "format": FORMAT,
+            "schema_version": self.schema_version,
+            "driftcal_version": self.driftcal_version,
+            "name": self.name,
+            "layout": self.layout.as_json(),
+            "splits": self.splits,
+            "funnel": [stage_as_json(stage) for stage in self.funnel],
+            "notes": list(self.notes),
+            "recipe": self.recipe,
+            "sources": self.sources,
+            "files": {
+                path: {"size": e.size, "sha256": e.sha256, "samples": list(e.samples)}
+                for path, e in sorted(self.files.items())
+            },
+        }
+
+
+def stage_as_json(stage: Stage) -> dict[str, Any]:
+    """A funnel stage as the manifest holds it."""
+    return {"name": stage.name, "unit": stage.unit, "kept": stage.kept, "dropped": stage.dropped}
+
+
+def stage_from_json(tree: dict[str, Any]) -> Stage:
+    """The inverse of `stage_as_json`."""
+    return Stage(tree["name"], tree["unit"], tree["kept"], tree["dropped"])
+
+
+def read(store: str | Path) -> Manifest:
+    """The manifest of the finished store at `store`.
+
+    Raises:
+        StoreError: there is no store, it is unfinished, of another version, or its manifest is damaged.
+    """
+    root = Path(store)
+    path = root / NAME
+    if not root.is_dir():
+        raise StoreError(f"{root}: no such store. Make one with `drift-preprocess MANIFEST --out {root}`.")
+    if not path.exists():
+        building = root / STAGING
+        what = "unfinished (no manifest.json)" if building.exists() else "not a driftcal store (no manifest.json)"
+        raise StoreError(f"{root}: {what}. Run the drift-preprocess command that makes it again: it continues.")
+    try:
+        tree = json.loads(path.read_text(encoding="utf-8"))
+        if tree.get("format") != FORMAT:
+            raise StoreError(f"{path}: format {tree.get('format')!r}, expected {FORMAT!r}.")
+        if tree["schema_version"] != schema.VERSION:
+            raise StoreError(
+                f"{root}: written by schema version {tree['schema_version']} (driftcal {tree['driftcal_version']}), "
+                f"needs version {schema.VERSION}. Make the store again, or use the driftcal that wrote it."
+            )
+        manifest = Manifest(
+            name=tree["name"],
+            layout=Layout(**tree["layout"]),
+            files={_safe(p): FileEntry(e["size"], e["sha256"], tuple(e["samples"])) for p, e in tree["files"].items()},
+            recipe=tree["recipe"],
+            sources=tree["sources"],
+            funnel=tuple(stage_from_json(stage) for stage in tree["funnel"]),
+            splits=tree["splits"],
+            notes=tuple(tree["notes"]),
+            driftcal_version=tree["driftcal_version"],
+        )
+        sealed = manifest.digest == tree["digest"]
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OSError) as error:
+        raise StoreError(
+            f"{path}: not a readable manifest ({type(error).__name__}: {error}). It is damaged."
+        ) from error
+    if not sealed:
+        raise StoreError(f"{path}: its content does not match its own digest: it is damaged.")
+    return manifest
+
+
+def _safe(path: str) -> str:
+    """`path`, refused where it would leave the store."""
+    if path.startswith(("/", "\\")) or ".." in Path(path).parts or ":" in path:
+        raise StoreError(f"manifest.json names {path!r}, which lies outside the store: refused.")
+    return path
+
+
+def write_file(path: Path, content: bytes) -> FileEntry:
+    """Writes `content` durably: temporary file beside it, fsync, rename, fsync of the folder."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise StoreError(f"cannot write {path}: {error.strerror}. Free some room or choose another --out.") from error
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+    return FileEntry(len(content), hashlib.sha256(content).hexdigest())
+
+
+def to_bytes(tree: Any) -> bytes:
+    """`tree` as the JSON text that driftcal writes: stable order, one trailing newline."""
+    return (json.dumps(tree, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()

@@ -1,0 +1,188 @@
+"""A store's facts as text for a terminal of 100 columns, and the door to the rest of the inspector.
+
+Names that come from a store are never printed raw. `facts` collects, `render` prints, `verify` judges.
+"""
+
+import json
+import textwrap
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from shared import geo
+from shared.facts import Facts, Region, SampleFacts, facts, sample
+from shared.manifest import Stage
+from shared.verify import Verdict, verify
+
+__all__ = [
+    "Facts",
+    "Region",
+    "SampleFacts",
+    "Verdict",
+    "facts",
+    "latitude",
+    "longitude",
+    "render",
+    "render_funnel",
+    "render_sample",
+    "render_verdict",
+    "sample",
+    "verify",
+]
+
+WIDTH = 100
+"""Columns of a page."""
+
+
+def longitude(lon: float, digits: int = 2) -> str:
+    """`lon` [degrees], on whatever turn, as text such as 160°E."""
+    lon = float(np.round(geo.wrap_longitude(lon), digits))
+    return f"{abs(lon):g}°{'' if lon in (0.0, -180.0, 180.0) else 'E' if lon > 0 else 'W'}"
+
+
+def latitude(lat: float, digits: int = 2) -> str:
+    """`lat` [degrees] as text such as 36.5°S."""
+    lat = float(np.round(lat, digits))
+    return f"{abs(lat):g}°{'N' if lat > 0 else 'S' if lat < 0 else ''}"
+
+
+def _box(region: Region) -> str:
+    west, east, south, north = region.west, region.east, region.south, region.north
+    lon = "all longitudes" if east - west > 350 else f"{longitude(west)} to {longitude(east)}"
+    return f"{lon}, {latitude(south)} to {latitude(north)}"
+
+
+def render(of: Facts) -> str:
+    """`of` as a page of text."""
+    layout = of.layout
+    state = "finished"
+    if not of.finished:
+        state = (
+            f"half-built: {of.shards_done} of {layout.n_shards} shards done. Run the drift-preprocess command that "
+            "makes it again: it continues."
+        )
+    days = (layout.n_obs - 1) * layout.obs_step / 86_400
+    ratio = f", {of.ratio:.2f} : 1" if of.ratio else ""
+    rows = [
+        ("store", of.path),
+        ("state", state),
+        ("digest", of.digest or "not yet"),
+        ("written by", f"driftcal {of.driftcal_version}, schema {of.schema_version}" if of.finished else "not yet"),
+        ("samples", f"{of.samples_done:,}" + ("" if of.finished else f" of {layout.n_samples:,}")),
+        ("drifters", f"{of.n_drifters:,}; drogue " + ", ".join(f"{k} {_count(n)}" for k, n in of.drogue.items())),
+        *(
+            (f"  {name}", f"{_count(n['samples'])} samples of {_count(n['drifters'])} drifter(s)")
+            for name, n in of.splits.items()
+        ),
+        ("segment", f"{layout.n_obs} fixes, one every {_duration(layout.obs_step)}: {days:g} days"),
+        (
+            "window",
+            f"{layout.n_times} levels, one every {_duration(layout.time_step)}, of {layout.n_lat} x "
+            f"{layout.n_lon} cells (lat x lon) of {layout.lat_step:.4g}° x {layout.lon_step:.4g}°",
+        ),
+        ("period", "no sample" if of.period is None else f"starts from {of.period[0]} to {of.period[1]}"),
+        ("region", "no sample" if of.region is None else f"starts in {_box(of.region)}"),
+        ("shards", f"{layout.n_shards:,} of {layout.samples_per_shard:,} samples, compression {layout.compression}"),
+        ("size", f"{_size(of.bytes_on_disk)} on disk, {_size(of.bytes_decoded)} decoded{ratio}"),
+    ]
+    lines = [_clean(of.name), "=" * min(len(of.name), WIDTH), *_table(rows)]
+    if of.funnel:
+        lines += ["", render_funnel(of.funnel)]
+    lines += ["", "sources", *_table(list(_sources(of.sources)))]
+    if of.notes:
+        lines += ["", "notes", *(line for note in of.notes for line in _wrapped(f"- {note}", "  "))]
+    return "\n".join(lines)
+
+
+def render_sample(of: SampleFacts) -> str:
+    """`of` as a page of text."""
+    speed = "no current at all: land" if of.current_range is None else "{:.2f} to {:.2f} m/s".format(*of.current_range)
+    rows = [
+        ("sample", str(of.index)),
+        ("drifter", f"{of.drifter}, drogue {of.drogue}"),
+        ("source", f"drifter source {of.source}, first fix at its row {of.source_row:,}"),
+        ("split", of.split or "none"),
+        ("status", of.status),
+        ("start", f"{of.start} (to {of.end})"),
+        ("origin", f"{longitude(of.origin[0], 4)}, {latitude(of.origin[1], 4)}"),
+        ("window", f"{_box(of.window)} (cell centres)"),
+        ("", f"{of.window_period[0]} to {of.window_period[1]}"),
+        ("track", f"{of.track_km:.1f} km long, {of.net_km:.1f} km from start to end"),
+        ("currents", speed),
+        ("land", f"{100 * of.land_share:.1f} % of the window"),
+    ]
+    return "\n".join(_table(rows))
+
+
+def render_verdict(of: Verdict, path: str) -> str:
+    """`of` in a few lines."""
+    if of.ok:
+        head = f"ok: {path} is whole: {of.files:,} files and {of.samples:,} samples checked."
+    else:
+        head = f"not whole: {of.problem}"
+    return "\n".join([*_wrapped(head, "  "), *(line for note in of.notes for line in _wrapped(f"note: {note}", "  "))])
+
+
+def render_funnel(stages: Sequence[Stage]) -> str:
+    """The funnel as an aligned table: one line a stage, one more for every further reason of a drop."""
+    rows = [("stage", "kept", "", "dropped", "reason")]
+    for stage in stages:
+        reasons = [(_count(n), why) for why, n in stage.dropped.items()] or [("", "")]
+        rows.append((stage.name, _count(stage.kept), stage.unit, *reasons[0]))
+        rows += [("", "", "", n, why) for n, why in reasons[1:]]
+    texts = [tuple(_clean(cell) for cell in row) for row in rows]
+    width = [max(len(row[k]) for row in texts) for k in range(4)]
+    lines = []
+    for name, kept, unit, dropped, why in texts:
+        head = f"{name:<{width[0]}}  {kept:>{width[1]}} {unit:<{width[2]}}  {dropped:>{width[3]}}  "
+        lines += _wrapped(why, " " * len(head), head) if why else [head.rstrip()]
+    return "\n".join(lines)
+
+
+def _sources(sources: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """A line for every source: its first file, how many there are, and their size."""
+    for kind, listed in sources.items():
+        for source in listed if isinstance(listed, list) else [listed]:
+            files = source.get("files") if isinstance(source, dict) else None
+            if isinstance(files, list) and files and all(isinstance(f, dict) for f in files):
+                size = sum(f["bytes"] for f in files if isinstance(f.get("bytes"), int))
+                more = f" and {len(files) - 1:,} more files" if len(files) > 1 else ""
+                yield kind, f"{files[0].get('path')}{more}" + (f" ({_size(size)})" if size else "")
+            else:
+                yield kind, json.dumps(source, ensure_ascii=False)[:300]
+
+
+def _table(rows: Sequence[tuple[str, str]]) -> list[str]:
+    width = max((len(key) for key, _ in rows), default=0)
+    return [line for key, text in rows for line in _wrapped(text, " " * (width + 2), f"{_clean(key):<{width}}  ")]
+
+
+def _wrapped(text: str, indent: str, head: str = "") -> list[str]:
+    return textwrap.wrap(_clean(text), max(WIDTH, len(indent) + 20), initial_indent=head, subsequent_indent=indent) or [
+        head.rstrip()
+    ]
+
+
+def _clean(text: str) -> str:
+    """`text` without control characters: a store from elsewhere must not steer the terminal."""
+    return "".join(c if c.isprintable() else "?" for c in text)
+
+
+def _count(n: int | str) -> str:
+    return f"{n:,}" if isinstance(n, int) else str(n)
+
+
+def _size(n: float) -> str:
+    for unit in ("B", "kB", "MB", "GB"):
+        if n < 1000:
+            return f"{n:.3g} {unit}"
+        n /= 1000
+    return f"{n:,.4g} TB"
+
+
+def _duration(seconds: int) -> str:
+    for size, unit in ((86_400, "d"), (3600, "h"), (60, "min")):
+        if seconds % size == 0:
+            return f"{seconds // size} {unit}"
+    return f"{seconds} s"

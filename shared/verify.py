@@ -1,0 +1,297 @@
+"""Whether a store is whole: every file, every checksum, every sample, and what the labels say.
+
+The order matters: what is cheap and bounded comes first, and nothing is allocated from what a file claims. The first
+damage ends the check, with the file, shard or sample in the message.
+"""
+
+import hashlib
+import json
+import mmap
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from shared import chunks, manifest, schema, shards
+from shared.errors import StoreError
+from shared.manifest import Manifest
+from shared.schema import ArraySpec
+from shared.shards import ShardStore
+
+REMEDY = "Copy it again from where it is whole, or make the store again with drift-preprocess."
+"""What to do about a store that is damaged; `chunks.REMEDY` sends the reader here."""
+
+BLOCK = 1 << 22  # bytes hashed at a time
+WORKERS = 4  # shards checked at a time; more would not make a disk faster
+YEARS_1950_2150 = (-631_152_000, 5_680_281_600)
+"""Seconds since 1970 between which a drifter can have been seen: a wrong unit or epoch falls outside."""
+
+SLACK = 1e-3
+"""Tolerance of positions against their window [degrees]: float32 positions and grids of float32 axes."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether a store is whole; `files` and `samples` were found so, up to the first `problem`."""
+
+    ok: bool
+    problem: str | None
+    files: int
+    samples: int
+    notes: tuple[str, ...] = ()
+
+    def as_json(self) -> dict[str, Any]:
+        """This verdict as JSON holds it."""
+        return asdict(self)
+
+
+def verify(store: str | Path, progress: bool = False) -> Verdict:
+    """Checks everything about `store`; damage makes the verdict, never an exception."""
+    root = Path(store)
+    files, samples, notes = 0, 0, ()
+    try:
+        held = checked_words(manifest.read(root))
+        if (root / manifest.NAME).read_bytes() != manifest.to_bytes(held.as_json()):
+            raise StoreError(f"{root / manifest.NAME}: says more, or otherwise, than its digest covers. {REMEDY}")
+        specs = schema.arrays(held.layout)
+        notes = _check_listing(root, held, specs)
+        small = [name for name in held.files if not any(name.startswith(f"{s.name}/c/") for s in specs if s.sharded)]
+        for name in small:
+            _refuse_other_content(root, name, held)
+        files = len(small)
+        _check_metadata(root, held, specs)
+        opened = ShardStore(root)
+        _check_labels(opened)
+        _check_counts(opened)
+        for count in _check_samples(opened, progress):
+            files, samples = files + 2, samples + count
+    except StoreError as error:
+        problem = str(error).replace(chunks.REMEDY, REMEDY)
+        return Verdict(False, problem, files, samples, notes)
+    except OSError as error:
+        return Verdict(
+            False, f"cannot read {error.filename or root}: {error.strerror}. {REMEDY}", files, samples, notes
+        )
+    return Verdict(True, None, files, samples, notes)
+
+
+def checked_words(held: Manifest) -> Manifest:
+    """`held`, its names and counts found to be of the types that they should be.
+
+    Raises:
+        StoreError: one is not.
+    """
+
+    def counts(tree: Any) -> bool:
+        return isinstance(tree, dict) and all(isinstance(v, int) and v >= 0 for v in tree.values())
+
+    def refuse(unless: bool, what: str) -> None:
+        if not unless:
+            raise StoreError(f"{manifest.NAME}: {what} is not what this schema has there: damaged. {REMEDY}")
+
+    refuse(isinstance(held.name, str) and isinstance(held.driftcal_version, str), "name or driftcal_version")
+    refuse(all(isinstance(note, str) for note in held.notes), "notes")
+    refuse(isinstance(held.sources, dict) and isinstance(held.recipe, dict), "sources or recipe")
+    for entry in held.files.values():
+        refuse(isinstance(entry.size, int) and isinstance(entry.sha256, str), "files")
+    for stage in held.funnel:
+        words = isinstance(stage.name, str) and isinstance(stage.unit, str)
+        refuse(words and counts({"kept": stage.kept}) and counts(stage.dropped), "funnel")
+    refuse(isinstance(held.splits, dict) and set(held.splits) <= set(schema.SPLITS), "splits")
+    for split in held.splits.values():
+        refuse(counts(split) and set(split) == {"samples", "drifters"}, "splits")
+    return held
+
+
+def _check_listing(root: Path, held: Manifest, specs: tuple[ArraySpec, ...]) -> tuple[str, ...]:
+    """Refuses missing, foreign and linked files and other sizes; returns what is worth a note."""
+    layout = held.layout
+    if not layout.n_samples:
+        raise StoreError(f"{root}: holds no sample. Make it again from drifters and currents that overlap.")
+    # compared before the names are made: a forged layout can ask for more names than there is memory
+    due = len(specs) * (layout.n_shards + 1) + 2
+    if len(held.files) != due:
+        raise StoreError(f"{root / manifest.NAME}: lists {len(held.files)} files, its layout asks for {due}. {REMEDY}")
+    held_by = {name: range(0) for name in ("zarr.json", shards.DRIFTERS, *(f"{spec.name}/zarr.json" for spec in specs))}
+    held_by |= {spec.file_of(k): layout.samples_of(k) for spec in specs for k in range(layout.n_shards)}
+    for name, part in held_by.items():
+        if name not in held.files or held.files[name].samples != (part.start, part.stop):
+            raise StoreError(f"{root / manifest.NAME}: does not list {name} with samples {part}. {REMEDY}")
+    building, found = 0, set()
+    for path in _walk(root):
+        name = path.relative_to(root).as_posix()
+        if name.split("/")[0] == manifest.STAGING:
+            building += 1
+        elif path.is_symlink():
+            raise StoreError(f"{path}: a link, which may lead out of the store. Put the file itself there.")
+        elif name in held.files:
+            found.add(name)
+            size = path.stat().st_size
+            if size != held.files[name].size:
+                what = "truncated" if size < held.files[name].size else "extended or replaced"
+                raise StoreError(f"{path}: {size} bytes, expected {held.files[name].size}: {what}. {REMEDY}")
+        elif name != manifest.NAME:
+            raise StoreError(f"{path}: a file that the manifest does not list. Delete it, if you know what it is.")
+    for name in held.files:
+        if name not in found:
+            raise StoreError(f"{root / name}: missing. {REMEDY}")
+    left = f"{root / manifest.STAGING} is left over from the making ({building} files); it can be deleted."
+    return (left,) if building else ()
+
+
+def _walk(root: Path) -> Iterator[Path]:
+    """Every file and every link below `root`, in order of name; links are not followed."""
+
+    def fail(error: OSError) -> None:
+        raise error
+
+    for folder, folders, names in os.walk(root, onerror=fail):
+        folders.sort()
+        yield from (Path(folder) / name for name in folders if (Path(folder) / name).is_symlink())
+        yield from (Path(folder) / name for name in sorted(names))
+
+
+def _refuse_other_content(root: Path, name: str, held: Manifest) -> None:
+    digest = hashlib.sha256()
+    with (root / name).open("rb") as file:
+        while block := file.read(BLOCK):
+            digest.update(block)
+    if digest.hexdigest() != held.files[name].sha256:
+        raise StoreError(f"{root / name}: its content does not match its sha256 in the manifest: damaged. {REMEDY}")
+
+
+def _check_metadata(root: Path, held: Manifest, specs: tuple[ArraySpec, ...]) -> None:
+    """Refuses metadata that say anything else than the schema: zarr's readers go by them, with any codec they name."""
+    layout = held.layout
+    for spec in specs:
+        due = chunks.metadata(spec, layout.n_samples, layout.samples_per_shard, layout.compression)
+        path = root / spec.name / "zarr.json"
+        if _tree(path) != due:
+            raise StoreError(f"{path}: does not describe the array that the manifest's layout says. {REMEDY}")
+    group = _tree(root / "zarr.json")
+    if not isinstance(group, dict) or group.get("zarr_format") != 3 or group.get("node_type") != "group":
+        raise StoreError(f"{root / 'zarr.json'}: does not describe a zarr v3 group. {REMEDY}")
+    tree = _tree(root / shards.DRIFTERS)
+    names = tree.get("drifters") if isinstance(tree, dict) else None
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise StoreError(f"{root / shards.DRIFTERS}: not a list of drifters' names. {REMEDY}")
+
+
+def _tree(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise StoreError(f"{path}: not readable JSON ({type(error).__name__}): damaged. {REMEDY}") from error
+
+
+def _check_labels(opened: ShardStore) -> None:
+    """Refuses labels outside their ranges. Conditions say what is right, so that NaN is wrong."""
+    label, layout = opened.labels, opened.layout
+    step = np.array([layout.lon_step, layout.lat_step])
+    extent = step * [layout.n_lon - 1, layout.n_lat - 1]
+    origin, corner = label["origin"], label["window_corner"]
+    start, first = label["start_time"], label["window_time"]
+    duration = (layout.n_obs - 1) * layout.obs_step
+    reach = (layout.n_times - 1) * layout.time_step
+    sources = opened.manifest.sources.get("drifters")
+    n_sources = len(sources) if isinstance(sources, list) else 1
+
+    def need(right: np.ndarray, name: str, expected: str) -> None:
+        wrong = np.flatnonzero(~(right if right.ndim == 1 else right.all(axis=1)))
+        if len(wrong):
+            sample = int(wrong[0])
+            where = f"{name} of sample {sample} (shard {sample // layout.samples_per_shard}) of {opened.root}"
+            raise StoreError(f"{where}: {label[name][sample].tolist()}, expected {expected}. {REMEDY}")
+
+    seen = "seconds since 1970 between 1950 and 2150"
+    need(np.isin(label["status"], range(len(schema.STATUS))), "status", f"a code of 0 to {len(schema.STATUS) - 1}")
+    need(np.isin(label["drogue"], list(schema.DROGUE.values())), "drogue", "-1, 0 or 1")
+    need(np.isin(label["split"], range(-1, len(schema.SPLITS))), "split", f"-1 to {len(schema.SPLITS) - 1}")
+    need((label["split"] >= 0) == (label["status"] == 0), "split", "-1 where status is not 0, and only there")
+    need((label["source"] >= 0) & (label["source"] < n_sources), "source", f"0 to {n_sources - 1}")
+    need(label["source_row"] >= 0, "source_row", "at least 0")
+    need((start >= YEARS_1950_2150[0]) & (start < YEARS_1950_2150[1]), "start_time", seen)
+    need((first >= YEARS_1950_2150[0]) & (first < YEARS_1950_2150[1]), "window_time", seen)
+    need((first <= start) & (start + duration <= first + reach), "window_time", "a window around the segment")
+    need((origin[:, 0] >= -180) & (origin[:, 0] < 180), "origin", "a longitude in [-180, 180)")
+    need(np.abs(origin[:, 1]) <= 90, "origin", "a latitude in [-90, 90]")
+    need(
+        (corner <= origin + SLACK) & (origin <= corner + extent + SLACK),
+        "window_corner",
+        "the first fix inside the window, on the same turn of longitude",
+    )
+
+
+def _check_counts(opened: ShardStore) -> None:
+    """Refuses a manifest whose splits or funnel count other samples than there are."""
+    held, label = opened.manifest, opened.labels
+    for code, name in enumerate(schema.SPLITS):
+        of_split = label["split"] == code
+        found = {"samples": int(of_split.sum()), "drifters": len(np.unique(label["drifter"][of_split]))}
+        listed = held.splits.get(name, {"samples": 0, "drifters": 0})
+        if found != listed:
+            raise StoreError(f"{opened.root}: split {name} holds {found}, its manifest says {listed}. {REMEDY}")
+    if not held.funnel:
+        return
+    status = np.bincount(label["status"], minlength=len(schema.STATUS)).tolist()
+    dropped = {what: n for what, n in zip(schema.STATUS[1:], status[1:], strict=True) if n}
+    last = held.funnel[-1]
+    if (last.kept, last.dropped) != (status[0], dropped):
+        ends = f"its funnel ends with {last.kept} and {last.dropped}"
+        raise StoreError(f"{opened.root}: {status[0]} samples usable, not usable {dropped}; {ends}. {REMEDY}")
+
+
+def _check_samples(opened: ShardStore, progress: bool) -> Iterator[int]:
+    """Checks both files of every shard that hold the samples themselves; yields how many samples were found whole."""
+    layout = opened.layout
+    pool = ThreadPoolExecutor(WORKERS)
+    bar = tqdm(total=layout.n_shards, unit="shard", desc="verify", disable=not progress)
+    try:
+        for count in pool.map(lambda shard: _check_shard(opened, shard), range(layout.n_shards)):
+            bar.update()
+            yield count
+    finally:
+        bar.close()
+        pool.shutdown(cancel_futures=True)
+
+
+def _check_shard(opened: ShardStore, shard: int) -> int:
+    """Decodes every sample of `shard` and hashes its files; damage to a sample is reported with its number."""
+    layout, held = opened.layout, opened.layout.samples_of(shard)
+    for array in (opened.currents, opened.positions):
+        spec, name = array.spec, array.spec.file_of(shard)
+        with (opened.root / name).open("rb") as file:
+            data = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+        where = f"{spec.name} shard {shard} of {opened.root}"
+        index = chunks.read_index(data, len(held), layout.samples_per_shard, where)
+        out = np.empty(spec.inner_shape, spec.dtype)
+        for sample, (offset, size) in zip(held, index.tolist(), strict=True):
+            where = f"{spec.name} of sample {sample} (shard {shard}) of {opened.root}"
+            try:
+                chunks.decode_into(data[offset : offset + size], out, layout.compression, where)
+            except (RuntimeError, ValueError) as error:
+                raise StoreError(f"{where}: the chunk cannot be decoded ({error}). {REMEDY}") from error
+            _check_values(spec.name, out, opened, sample, where)
+        _refuse_other_content(opened.root, name, opened.manifest)
+    return len(held)
+
+
+def _check_values(name: str, out: np.ndarray, opened: ShardStore, sample: int, where: str) -> None:
+    if name == "currents":
+        if not (out == schema.OVER).any():
+            return
+        raise StoreError(f"{where}: holds {schema.OVER}, the code of a current too fast for int16. {REMEDY}")
+    if not np.isfinite(out).all():
+        raise StoreError(f"{where}: holds a position that is not a number. {REMEDY}")
+    layout = opened.layout
+    if np.abs(out[0]).max() > SLACK:
+        raise StoreError(f"{where}: the first fix is {out[0].tolist()} degrees from the origin, expected 0. {REMEDY}")
+    corner = opened.labels["window_corner"][sample] - opened.labels["origin"][sample]
+    extent = [(layout.n_lon - 1) * layout.lon_step, (layout.n_lat - 1) * layout.lat_step]
+    if (out < corner - SLACK).any() or (out > corner + extent + SLACK).any():
+        raise StoreError(f"{where}: the track leaves its window. {REMEDY}")

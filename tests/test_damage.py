@@ -1,0 +1,277 @@
+"""No damage to a store, and no forgery, is ever read as data."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from shared import manifest, schema
+from shared.errors import StoreError
+from shared.shards import ShardStore
+from shared.verify import verify
+from tests import stores
+
+BOTH = pytest.mark.parametrize("compression", ["lz4", "none"])
+
+
+@pytest.fixture(scope="module")
+def pristine(tmp_path_factory: pytest.TempPathFactory) -> dict[str, stores.Built]:
+    root = tmp_path_factory.mktemp("pristine")
+    return {kind: stores.build(root / kind, compression=kind) for kind in ("lz4", "none")}
+
+
+@pytest.fixture
+def copy(pristine: dict[str, stores.Built], tmp_path: Path) -> Callable[[str], stores.Built]:
+    """A copy of a store, to be damaged."""
+
+    def make(compression: str) -> stores.Built:
+        built = pristine[compression]
+        shutil.copytree(built.path, tmp_path / "store")
+        return stores.Built(tmp_path / "store", built.layout, built.values, built.drifters, built.held)
+
+    return make
+
+
+def read_all(path: Path) -> None:
+    """Reads everything that a store holds, as training does."""
+    store = ShardStore(path)
+    every = np.arange(len(store))
+    store.currents.read(every)
+    store.positions.read(every)
+
+
+# Damage
+
+
+KINDS = ("manifest.json", "zarr.json", "drifters.json", "currents/zarr.json", "currents/c/1/0/0/0/0",
+         "positions/c/0/0/0", "origin/c/2/0", "start_time/c/0", "split/c/1")  # fmt: skip
+
+
+@BOTH
+@pytest.mark.parametrize("name", KINDS)
+def test_every_flipped_bit_is_found(copy: Callable, compression: str, name: str) -> None:
+    built = copy(compression)
+    path = built.path / name
+    whole = path.read_bytes()
+    rng = np.random.default_rng([len(name), len(whole)])
+    for bit in rng.integers(0, 8 * len(whole), 60).tolist():
+        flipped = bytearray(whole)
+        flipped[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(flipped)
+        verdict = verify(built.path)
+        assert not verdict.ok, f"bit {bit} of {name}"
+        assert verdict.problem is not None
+        assert _names(verdict.problem, name), verdict.problem
+    path.write_bytes(whole)
+    assert verify(built.path).ok
+
+
+def _names(problem: str, name: str) -> bool:
+    """Whether the message names the file, or its array and shard."""
+    parts = name.split("/")
+    shard = f"shard {parts[2]}" if len(parts) > 2 else parts[-1]
+    return name in problem or (parts[0] in problem and shard in problem) or name == "manifest.json"
+
+
+@pytest.mark.parametrize("name", [kind for kind in KINDS if "/c/" in kind])
+def test_flipped_bits_are_never_read(copy: Callable, name: str) -> None:
+    built = copy("lz4")
+    path = built.path / name
+    whole = path.read_bytes()
+    for bit in np.random.default_rng(3).integers(0, 8 * len(whole), 100).tolist():
+        flipped = bytearray(whole)
+        flipped[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(flipped)
+        with pytest.raises(StoreError, match=name.partition("/")[0]):
+            read_all(built.path)
+
+
+def _damage(path: Path, other: Path, how: str) -> None:
+    content = path.read_bytes()
+    if how == "truncated":
+        path.write_bytes(content[:-5])
+    elif how == "empty":
+        path.write_bytes(b"")
+    elif how == "extended":
+        path.write_bytes(content + b"\0" * 64)
+    elif how == "missing":
+        path.unlink()
+    elif how == "duplicated":
+        path.write_bytes(other.read_bytes())
+    else:
+        path.write_bytes(other.read_bytes())
+        other.write_bytes(content)
+
+
+@BOTH
+@pytest.mark.parametrize("how", ["truncated", "empty", "extended", "missing", "swapped", "duplicated"])
+@pytest.mark.parametrize("name", ["currents/c/{}/0/0/0/0", "positions/c/{}/0/0", "start_time/c/{}"])
+def test_damaged_shards_are_found(copy: Callable, compression: str, how: str, name: str) -> None:
+    built = copy(compression)
+    _damage(built.path / name.format(0), built.path / name.format(1), how)
+    verdict = verify(built.path)
+    assert not verdict.ok
+    assert name.partition("/")[0] in str(verdict.problem)
+    if how in ("truncated", "empty", "extended", "missing"):
+        assert name.format(0) in str(verdict.problem)
+        with pytest.raises(StoreError, match=name.partition("/")[0]):
+            read_all(built.path)
+
+
+@BOTH
+def test_a_foreign_shard_is_found(copy: Callable, tmp_path: Path, compression: schema.Compression) -> None:
+    built = copy(compression)
+    foreign = stores.build(tmp_path / "foreign", compression=compression, seed=5)
+    for name in ("positions/c/1/0/0", "currents/c/2/0/0/0/0"):
+        shutil.copyfile(foreign.path / name, built.path / name)
+    assert "c/" in str(verify(built.path).problem) or "shard" in str(verify(built.path).problem)
+    assert not verify(built.path).ok
+
+
+@pytest.mark.parametrize("name", ["zarr.json", "currents/zarr.json", "split/zarr.json", "drifters.json"])
+def test_missing_metadata_are_found(copy: Callable, name: str) -> None:
+    built = copy("lz4")
+    (built.path / name).unlink()
+    assert f"{built.path / name}: missing" in str(verify(built.path).problem)
+
+
+def test_a_file_that_is_not_listed_is_found(copy: Callable) -> None:
+    built = copy("lz4")
+    (built.path / "currents" / "c" / "7").write_bytes(b"x")
+    assert "currents/c/7: a file that the manifest does not list" in str(verify(built.path).problem)
+
+
+def test_what_is_left_of_the_making_is_only_a_note(copy: Callable) -> None:
+    built = copy("lz4")
+    manifest.write_file(built.path / manifest.STAGING / "done-000000.json", b"{}\n")
+    verdict = verify(built.path)
+    assert verdict.ok
+    assert ".building is left over from the making (1 files)" in verdict.notes[0]
+
+
+def test_a_link_is_refused(copy: Callable, tmp_path: Path) -> None:
+    built = copy("lz4")
+    path = built.path / "origin" / "c" / "0" / "0"
+    path.rename(tmp_path / "elsewhere")
+    path.symlink_to(tmp_path / "elsewhere")
+    assert "a link, which may lead out of the store" in str(verify(built.path).problem)
+
+
+# Hostile stores
+
+
+@pytest.mark.parametrize("name", ["../outside", "/etc/passwd", "currents/../../outside", "C:\\outside"])
+def test_paths_out_of_the_store_are_refused(copy: Callable, name: str) -> None:
+    built = copy("lz4")
+    stores.rewrite(built.path, lambda tree: tree["files"].update({name: tree["files"]["zarr.json"]}))
+    for attempt in (manifest.read, ShardStore):
+        with pytest.raises(StoreError, match="lies outside the store: refused"):
+            attempt(built.path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"n_samples": 10**15}, "its layout asks for"),
+        ({"samples_per_shard": 10**12}, "its layout asks for"),
+        ({"n_lat": 10**6, "n_lon": 10**6}, "more than 1 GiB"),
+        ({"n_obs": 10**9}, "more than 1 GiB"),
+        ({"n_lat": 13}, "multiples of 4"),
+        ({"n_samples": -1}, "n_samples is -1, expected a whole number of at least 0"),
+        ({"n_samples": 11.0}, "n_samples is 11.0, expected a whole number"),
+        ({"compression": "pickle"}, "compression 'pickle' is not one of lz4, none"),
+        ({"lat_step": 0}, "expected positive ones"),
+        ({"samples_per_shard": 10**7, "n_samples": 11}, "its layout asks for"),
+        ({"n_times": 8}, "currents/zarr.json: does not describe the array"),
+        ({"surprise": 1}, "not a readable manifest"),
+    ],
+)
+def test_an_absurd_layout_is_refused(copy: Callable, change: dict, message: str) -> None:
+    built = copy("lz4")
+    stores.rewrite(built.path, lambda tree: tree["layout"].update(change))
+    assert message in str(verify(built.path).problem)
+    with pytest.raises(StoreError):
+        read_all(built.path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda tree: tree.update(splits=5),
+        lambda tree: tree["splits"].update(train={"samples": "many", "drifters": 3}),
+        lambda tree: tree["funnel"][0].update(kept="all"),
+        lambda tree: tree["funnel"][0].update(dropped=[1, 2]),
+        lambda tree: tree.update(name=["a"]),
+        lambda tree: tree.update(notes=[1]),
+        lambda tree: tree.update(sources=[]),
+        lambda tree: tree["files"]["zarr.json"].update(size="big"),
+        lambda tree: tree["files"]["origin/c/0/0"].update(samples=[4, 8]),
+        lambda tree: tree["files"].pop("origin/c/0/0"),
+        lambda tree: tree["splits"]["train"].update(samples=7),
+        lambda tree: tree["splits"].pop("test"),
+        lambda tree: tree["funnel"][-1].update(kept=11),
+        lambda tree: tree["funnel"].pop(),
+    ],
+)
+def test_a_forged_manifest_is_refused(copy: Callable, change: Callable) -> None:
+    built = copy("lz4")
+    stores.rewrite(built.path, change)
+    verdict = verify(built.path)
+    assert not verdict.ok
+    assert "manifest" in str(verdict.problem) or "funnel" in str(verdict.problem)
+
+
+def test_an_unsealed_change_of_the_manifest_is_refused(copy: Callable) -> None:
+    built = copy("lz4")
+    stores.rewrite(built.path, lambda tree: tree.update(name="other"), seal=False)
+    with pytest.raises(StoreError, match="does not match its own digest"):
+        manifest.read(built.path)
+    stores.rewrite(built.path, lambda tree: tree.update(name="small", extra="unseen"), seal=False)
+    assert "otherwise, than its digest covers" in str(verify(built.path).problem)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"{", b"[]", b"5", b"\xff\xfe{}", b"null", b'{"format": "zip"}', b"[" * 100_000],
+)
+def test_a_manifest_that_is_none_is_refused(copy: Callable, content: bytes) -> None:
+    built = copy("lz4")
+    (built.path / manifest.NAME).write_bytes(content)
+    with pytest.raises(StoreError, match=r"manifest\.json"):
+        manifest.read(built.path)
+    assert not verify(built.path).ok
+
+
+@pytest.mark.parametrize("key", ["digest", "layout", "files", "splits", "schema_version"])
+def test_a_manifest_without_a_key_is_refused(copy: Callable, key: str) -> None:
+    built = copy("lz4")
+    path = built.path / manifest.NAME
+    tree = json.loads(path.read_text())
+    del tree[key]
+    path.write_bytes(manifest.to_bytes(tree))
+    with pytest.raises(StoreError, match=f"not a readable manifest.*{key}"):
+        manifest.read(built.path)
+
+
+@pytest.mark.parametrize("step", ["Infinity", "NaN", "1e999"])
+def test_a_step_that_is_no_number_is_refused(copy: Callable, step: str) -> None:
+    built = copy("lz4")
+    path = built.path / manifest.NAME
+    path.write_text(path.read_text().replace('"lat_step": 0.25', f'"lat_step": {step}'))
+    with pytest.raises(StoreError, match=r"manifest\.json|layout"):
+        manifest.read(built.path)
+
+
+def test_hostile_metadata_are_refused(copy: Callable) -> None:
+    """A codec that is not the schema's, sealed by a manifest that matches it."""
+    built = copy("lz4")
+    path = built.path / "positions" / "zarr.json"
+    tree = json.loads(path.read_text())
+    tree["codecs"][0]["configuration"]["codecs"][1] = {"name": "pickle"}
+    entry = manifest.write_file(path, manifest.to_bytes(tree))
+    sealed = {"size": entry.size, "sha256": entry.sha256, "samples": [0, 0]}
+    stores.rewrite(built.path, lambda tree: tree["files"].update({"positions/zarr.json": sealed}))
+    assert "positions/zarr.json: does not describe the array" in str(verify(built.path).problem)

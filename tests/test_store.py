@@ -1,0 +1,172 @@
+"""The shard store: what is written comes back, zarr reads it too, and no other store is taken for one."""
+
+import shutil
+import struct
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import zarr
+from numcodecs import blosc
+
+from shared import chunks, schema
+from shared.errors import StoreError
+from shared.schema import Layout
+from shared.shards import ShardStore
+from shared.verify import verify
+from tests import stores
+
+BOTH = pytest.mark.parametrize("compression", ["lz4", "none"])
+
+
+@pytest.fixture(scope="module")
+def pristine(tmp_path_factory: pytest.TempPathFactory) -> dict[str, stores.Built]:
+    root = tmp_path_factory.mktemp("pristine")
+    return {kind: stores.build(root / kind, compression=kind) for kind in ("lz4", "none")}
+
+
+@pytest.fixture
+def copy(pristine: dict[str, stores.Built], tmp_path: Path) -> Callable[[str], stores.Built]:
+    """A copy of a store, to be damaged."""
+
+    def make(compression: str) -> stores.Built:
+        built = pristine[compression]
+        shutil.copytree(built.path, tmp_path / "store")
+        return stores.Built(tmp_path / "store", built.layout, built.values, built.drifters, built.held)
+
+    return make
+
+
+def read_all(path: Path) -> None:
+    """Reads everything that a store holds, as training does."""
+    store = ShardStore(path)
+    every = np.arange(len(store))
+    store.currents.read(every)
+    store.positions.read(every)
+
+
+# Round trips
+
+
+@BOTH
+def test_values_come_back(pristine: dict[str, stores.Built], compression: str) -> None:
+    built = pristine[compression]
+    store = ShardStore(built.path)
+    order = np.array([10, 0, 7, 3, 4])
+    np.testing.assert_array_equal(store.currents.read(order), built.values["currents"][order])
+    np.testing.assert_array_equal(store.positions.read(order), built.values["positions"][order])
+    for name, values in store.labels.items():
+        np.testing.assert_array_equal(values, built.values[name], strict=name not in ("drifter", "split"))
+    assert store.drifters == built.drifters
+    assert len(store) == 11
+    assert store.samples_of("test").tolist() == [4, 9]
+
+
+@BOTH
+def test_zarr_reads_the_same_values(pristine: dict[str, stores.Built], compression: str) -> None:
+    built = pristine[compression]
+    group = zarr.open_group(built.path, mode="r", zarr_format=3)
+    for spec in schema.arrays(built.layout):
+        array = group[spec.name]
+        assert isinstance(array, zarr.Array)
+        assert array.dtype == spec.dtype
+        assert array.metadata.dimension_names == ("sample", *spec.inner_dims)
+        assert array.attrs["units"] == spec.attributes["units"]
+        np.testing.assert_array_equal(array[...], built.values[spec.name])
+
+
+def test_a_raw_sample_starts_at_a_multiple_of_64_bytes(pristine: dict[str, stores.Built]) -> None:
+    built = pristine["none"]
+    spec = schema.arrays(built.layout)[0]
+    data = memoryview((built.path / spec.file_of(1)).read_bytes())
+    index = chunks.read_index(data, 4, 4, "shard 1")
+    assert (index[:, 0] % 64 == 0).all()
+    raw = np.frombuffer(data[index[2, 0] :][: spec.sample_bytes], spec.dtype).reshape(spec.inner_shape)
+    np.testing.assert_array_equal(raw, built.values["currents"][6])
+
+
+@BOTH
+def test_the_same_samples_give_the_same_bytes(tmp_path: Path, compression: schema.Compression) -> None:
+    one = stores.build(tmp_path / "one", compression=compression)
+    two = stores.build(tmp_path / "another", compression=compression)
+    assert one.held.digest == two.held.digest
+    assert stores.build(tmp_path / "third", compression=compression, seed=1).held.digest != one.held.digest
+
+
+def test_encode_refuses_another_shape() -> None:
+    layout = Layout(n_samples=3, samples_per_shard=2, **stores.SHAPE)
+    spec = schema.arrays(layout)[0]
+    with pytest.raises(StoreError, match=r"currents: a shard of shape \(3, "):
+        chunks.encode(spec, np.zeros((3, *spec.inner_shape), "<i2"), 2, "lz4")
+    with pytest.raises(StoreError, match="positions: a shard of shape"):
+        chunks.encode(schema.arrays(layout)[1], np.zeros((1, 2, 41), "<f4"), 2, "lz4")
+
+
+# Chunks and indices
+
+
+def _chunk(payload: bytes) -> memoryview:
+    return memoryview(payload + chunks.crc32c(payload))
+
+
+def test_a_bomb_is_refused_before_it_is_decoded() -> None:
+    bomb = blosc.compress(np.zeros(2**26, np.int8), b"lz4", 5, blosc.BITSHUFFLE)
+    out = np.empty((7, 3), np.int16)
+    with pytest.raises(StoreError, match=r"here: decodes to 67108864 bytes, expected 42"):
+        chunks.decode_into(_chunk(bomb), out, "lz4", "here")
+
+
+def test_a_chunk_that_claims_more_than_there_is_is_refused() -> None:
+    """Its checksum is right, its header is not: the decoder must not read past its end."""
+    out = np.empty(4096, np.int16)
+    whole = bytearray(blosc.compress(np.arange(4096, dtype=np.int16), b"lz4", 5, blosc.BITSHUFFLE))
+    struct.pack_into("<I", whole, 12, len(whole) + 10_000)
+    with pytest.raises(StoreError, match="here"):
+        chunks.decode_into(_chunk(bytes(whole)), out, "lz4", "here")
+
+
+@pytest.mark.parametrize("index", [(2**63, 5), (0, 2**63), (2**64 - 2, 4), (0, 10**9)])
+def test_an_index_that_points_outside_is_refused(index: tuple[int, int]) -> None:
+    raw = np.array([index], "<u8").tobytes()
+    shard = memoryview(b"\0" * 64 + raw + chunks.crc32c(raw))
+    with pytest.raises(StoreError, match="here: holds fewer samples than the 1 expected, or points outside itself"):
+        chunks.read_index(shard, 1, 1, "here")
+
+
+# Stores that are not finished, or another's
+
+
+def test_unfinished_and_other_stores_are_refused(tmp_path: Path) -> None:
+    half = stores.build(tmp_path / "half", done=2)
+    with pytest.raises(StoreError, match=r"half: unfinished \(no manifest.json\)\. Run the drift-preprocess"):
+        ShardStore(half.path)
+    with pytest.raises(StoreError, match="no such store"):
+        ShardStore(tmp_path / "nowhere")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(StoreError, match="not a driftcal store"):
+        ShardStore(tmp_path / "empty")
+
+
+def test_an_older_schema_version_is_refused_by_name(copy: Callable) -> None:
+    built = copy("lz4")
+    stores.rewrite(built.path, lambda tree: tree.update(schema_version=0, driftcal_version="0.0.7"))
+    message = rf"written by schema version 0 \(driftcal 0\.0\.7\), needs version {schema.VERSION}"
+    with pytest.raises(StoreError, match=message):
+        ShardStore(built.path)
+
+
+def test_a_split_without_samples_is_refused_with_a_remedy(tmp_path: Path) -> None:
+    built = stores.build(tmp_path / "store", 4, n_drifters=7)
+    with pytest.raises(StoreError, match=r"no sample of split 'test' \(it holds: train 3.*split\.test above 0"):
+        ShardStore(built.path).samples_of("test")
+    with pytest.raises(StoreError, match="'dev' is not a split; expected one of train, validation, test"):
+        ShardStore(built.path).samples_of("dev")
+
+
+def test_a_store_in_a_place_with_an_odd_name_opens(tmp_path: Path) -> None:
+    built = stores.build(tmp_path / "a störe, with spaces")
+    linked = tmp_path / "link"
+    linked.symlink_to(built.path)
+    assert verify(linked).ok
+    assert len(ShardStore(linked)) == 11
