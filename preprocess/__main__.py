@@ -1,0 +1,208 @@
+"""`drift-preprocess`: from a data manifest to a shard store."""
+
+import argparse
+import contextlib
+import glob
+import os
+import re
+import sys
+import tempfile
+from collections.abc import Iterator
+from importlib.metadata import version
+from pathlib import Path
+
+from preprocess import plan as planning
+from preprocess import twin, write
+from preprocess.currents import open_currents
+from preprocess.drifters import open_drifters
+from preprocess.recipe import Recipe, Synthetic
+from shared import command, manifest, settings, show
+from shared.errors import ConfigError
+
+SCHEDULERS = ("threads", "processes", "synchronous")
+
+MADE = "made.json"
+"""File beside a twin's files: the settings that they were made with."""
+
+
+def _parser() -> argparse.ArgumentParser:
+    to = command.parser(
+        "drift-preprocess",
+        "Cuts a fixed-size window of currents around every drifter segment and writes a shard store.",
+        "drift-preprocess data_manifest.yaml --out stores/agulhas --set window.half_width_deg=3",
+    )
+    to.add_argument("manifest", nargs="?", default="data_manifest.yaml", help="YAML file (default: %(default)s)")
+    to.add_argument("--out", required=True, metavar="STORE", help="folder of the store to make or to continue")
+    to.add_argument("--set", action="append", default=[], metavar="a.b=c", help="override a key of the manifest")
+    to.add_argument("--dry-run", action="store_true", help="plan, print the funnel and what it will take, and stop")
+    to.add_argument("--parts", default="1/1", metavar="k/N", help="write only every N-th shard, from the k-th (1..N)")
+    to.add_argument("--scheduler", default="threads", help="dask: threads, processes, synchronous or tcp://host:port")
+    to.add_argument("--workers", type=int, default=None, help="dask workers (default: one per core)")
+    to.add_argument("--overwrite", action="store_true", help="replace the store in STORE, once the plan is made")
+    command.add_common(to)
+    return to
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Entry point; returns the exit code."""
+    return command.run(_run, _parser().parse_args(arguments))
+
+
+def _run(options: argparse.Namespace) -> int:
+    share = _share(options.parts)
+    if options.scheduler not in SCHEDULERS and not options.scheduler.startswith(write.CLUSTERS):
+        raise ConfigError(f"--scheduler {options.scheduler!r}: expected one of {', '.join(SCHEDULERS)} or tcp://...")
+    if options.workers is not None and options.workers < 1:
+        raise ConfigError(f"--workers {options.workers}: expected at least 1.")
+    tree = settings.override(settings.read_yaml(options.manifest), options.set)
+    recipe = settings.build(Recipe, tree, options.manifest)
+    store = Path(options.out)
+    _check_place(recipe, store)
+    _check_content(store)
+    progress = command.progress() and not options.json
+    if recipe.synthetic is not None:
+        _make_twin(recipe.synthetic, options.dry_run, progress)
+    with _scratch(store, options.dry_run) as scratch:
+        build = _plan(recipe, store, scratch, progress)
+        if not options.json:
+            _report(build)
+        if options.dry_run:
+            if options.json:
+                funnel = [manifest.stage_as_json(stage) for stage in build.plan.funnel]
+                command.emit({"estimate": build.estimate, "funnel": funnel, "notes": build.notes, **build.facts})
+            return 0
+        if options.overwrite:
+            build.clear()
+        finished = build.write(share, options.scheduler, options.workers, progress)
+    if options.json:
+        command.emit(show.facts(store).as_json())
+    elif finished:
+        print(show.render(show.facts(store)))
+    else:
+        command.say(f"part {options.parts} is done; the store is finished when all parts are.")
+    return 0
+
+
+def _share(text: str) -> tuple[int, int]:
+    """The numbers k and N of `k/N`."""
+    found = re.fullmatch("([0-9]{1,9})/([0-9]{1,9})", text)
+    if found is None or not 1 <= int(found[1]) <= int(found[2]):
+        raise ConfigError(f"--parts {text!r}: expected k/N with 1 <= k <= N, such as 3/8.")
+    return int(found[1]), int(found[2])
+
+
+def _check_place(recipe: Recipe, store: Path) -> None:
+    """Refuses a store that holds its own input, or lies inside it: each would read, or delete, the other."""
+    out = store.resolve()
+    for source in (*recipe.drifters, *recipe.currents):
+        for place in _places(source.path):
+            if out == place or out in place.parents or place in out.parents:
+                raise ConfigError(
+                    f"--out {store} and the input {source.path} lie inside each other. Choose another --out."
+                )
+
+
+def _places(path: str) -> list[Path]:
+    """The local files and folders that a source's path stands for, whether or not they exist; none for a URL."""
+    if "://" in path or "::" in path:
+        return []
+    local = Path(path).expanduser()
+    if local.exists() or not glob.has_magic(path):
+        return [local.resolve()]
+    found = [Path(name).resolve() for name in glob.glob(str(local), recursive=True)]  # noqa: PTH207 - as it is opened
+    # what a glob may match later lies under its fixed part; the last name of that may be a piece of a name only
+    fixed = re.split(r"[*?\[]", str(local), maxsplit=1)[0]
+    return [*found, Path(fixed + "_").resolve()]
+
+
+def _check_content(store: Path) -> None:
+    """Refuses an --out that holds anything but a store of ours, finished or not."""
+    if not store.exists():
+        return
+    if not store.is_dir():
+        raise ConfigError(f"--out {store} is a file; expected a folder to make.")
+    if any(store.iterdir()) and not (store / manifest.STAGING).is_dir() and not _is_ours(store):
+        raise ConfigError(f"--out {store} is not empty and not a driftcal store: choose another folder.")
+
+
+def _is_ours(store: Path) -> bool:
+    """Whether the folder's `manifest.json`, a name that others use too, is one of ours."""
+    path = store / manifest.NAME
+    return path.is_file() and manifest.FORMAT in path.read_bytes()[:1000].decode(errors="replace")
+
+
+def _make_twin(spec: Synthetic, dry_run: bool, progress: bool) -> None:
+    """Makes the twin's files, unless they are there: made again they would be other files to a store's manifest."""
+    folder = Path(spec.folder)
+    given = open_currents(spec.currents).fingerprint if spec.currents is not None else None
+    wanted = {"driftcal": version("driftcal"), "synthetic": spec.model_dump(mode="json"), "currents": given}
+    mark, content = folder / MADE, manifest.to_bytes(wanted)
+    if (folder / "drifters.nc").exists() and mark.exists() and mark.read_bytes() == content:
+        return
+    if dry_run:
+        raise ConfigError(
+            f"--dry-run writes nothing, and the twin in {folder} is not made yet, or with other settings. Run without "
+            f"--dry-run."
+        )
+    mark.unlink(missing_ok=True)
+    twin.make(spec, progress)
+    manifest.write_file(mark, content)
+
+
+@contextlib.contextmanager
+def _scratch(store: Path, dry_run: bool) -> Iterator[Path]:
+    """A file for the tracks, inside the store; it goes again, and with it every folder made for it that is empty."""
+    if dry_run:
+        with tempfile.TemporaryDirectory(prefix="driftcal-") as folder:
+            yield Path(folder) / "tracks.f32"
+        return
+    folder = store / manifest.STAGING
+    made = [place for place in (folder, *folder.parents) if not place.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"cannot make {folder}: {error.strerror}. Choose another --out.") from error
+    scratch = folder / f"tracks-{os.getpid()}.f32"
+    try:
+        yield scratch
+    finally:
+        for remove in (scratch.unlink, *(place.rmdir for place in made)):
+            with contextlib.suppress(OSError):
+                remove()
+
+
+def _plan(recipe: Recipe, store: Path, scratch: Path, progress: bool) -> write.Build:
+    drifters = [open_drifters(source) for source in recipe.drifters]
+    currents = [open_currents(source) for source in recipe.currents]
+    found = planning.survey(recipe, drifters, scratch, progress)
+    return write.Build(
+        store=store,
+        recipe=recipe,
+        plan=planning.plan(recipe, found, scratch, currents),
+        found=found,
+        currents=currents,
+        scratch=scratch,
+        sources={
+            "drifters": [source.fingerprint for source in drifters],
+            "currents": [source.fingerprint for source in currents],
+        },
+        # after the survey, which may have found something to repair
+        notes=tuple(note for source in (*drifters, *currents) for note in source.notes),
+    )
+
+
+def _report(build: write.Build) -> None:
+    layout, estimate = build.plan.layout, build.estimate
+    for note in build.notes:
+        command.say(f"note: {note}")
+    command.say(show.render_funnel(build.plan.funnel))
+    command.say(
+        f"window: {layout.n_times} levels of {layout.n_lat} x {layout.n_lon} cells; "
+        f"{layout.n_samples} samples in {layout.n_shards} shards; "
+        f"at most {estimate['disk_bytes_at_most'] / 1e9:.3g} GB on disk, "
+        f"{estimate['memory_bytes_per_worker'] / 1e9:.2g} GB of memory a worker"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

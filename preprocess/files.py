@@ -1,0 +1,250 @@
+"""Files of a source, drifters or currents: found, opened undecoded, and identified.
+
+A source is a path, a glob or an fsspec URL. Files behind a URL are downloaded whole, once in a process; zarr stores
+are read in place. `reading` and `opened` hold the one lock that netCDF-C needs, and say in a `DataError` which file
+cannot be read.
+
+What identifies a source comes in two kinds: a `fingerprint` of what it holds, the same wherever and whenever the data
+are copied, for the manifest; and a `state` with times of change, by which a stopped run sees that a file was replaced.
+"""
+
+import csv
+import functools
+import glob
+import hashlib
+import lzma
+import threading
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import xarray as xr
+
+from shared.errors import DataError
+
+UNREADABLE = (OSError, EOFError, ValueError, TypeError, LookupError, AttributeError, RuntimeError, ImportError,
+              zlib.error, lzma.LZMAError, csv.Error)  # fmt: skip
+"""What xarray, netCDF4, zarr, pandas and fsspec raise for files that are missing, damaged or something else."""
+
+WHOLE = 64 * 2**20
+"""Sources of at most this size [bytes] are fingerprinted by their content."""
+
+STORE_DOCUMENTS = ("zarr.json", ".zmetadata", ".zgroup")
+"""Files of which a zarr store has at least one."""
+
+_CHANGES = ("ETag", "etag", "mtime", "LastModified", "last_modified", "updated", "created")
+"""What file systems call the mark or the time of the last change, most telling first."""
+
+# netCDF-C is not thread-safe, and xarray guards its reads but not the opening and closing of files.
+_NETCDF_LOCK = threading.RLock()
+
+
+def is_url(path: str) -> bool:
+    """Whether `path` is reached through fsspec; `file://` is as good as a local path."""
+    return "::" in path or ("://" in path and not path.startswith("file://"))
+
+
+def find(path: str, where: str) -> list[str]:
+    """The files and zarr stores that `path` (a path, glob or URL) names: absolute paths or URLs, sorted by name.
+
+    Raises:
+        DataError: nothing is there, or it cannot be reached.
+    """
+    try:
+        if is_url(path):
+            found = _find_url(path.removeprefix("simplecache::"))
+        else:
+            local = str(Path(path.removeprefix("file://")).expanduser().absolute())
+            # Path.glob would match hidden files too, such as the `._name.nc` that some systems leave beside files.
+            found = [local] if Path(local).exists() else sorted(glob.glob(local, recursive=True))  # noqa: PTH207
+    except UNREADABLE as error:
+        raise DataError(f"{where} cannot be reached ({brief(error)}). Check the address, and access to it.") from error
+    if not found:
+        section = where.partition(" ")[0]
+        raise DataError(
+            f"{where}: nothing is there; expected a file, a glob of files, or a zarr store. Correct {section}.path in "
+            "the manifest (relative paths start at the working directory)."
+        )
+    return found
+
+
+def _find_url(url: str) -> list[str]:
+    system, root = fsspec.core.url_to_fs(url)
+    if system.exists(root):
+        return [url]
+    if "::" in url or not glob.has_magic(root):
+        return []
+    return sorted(system.unstrip_protocol(name) for name in system.glob(root))
+
+
+def is_zarr(path: str) -> bool:
+    """Whether `path` is to be read as a zarr store: a local folder, or a URL that names one."""
+    return _is_remote_zarr(path) if is_url(path) else Path(path).is_dir() or path.endswith(".zarr")
+
+
+@functools.cache
+def _is_remote_zarr(url: str) -> bool:
+    if url.rstrip("/").endswith(".zarr"):
+        return True
+    if url.endswith((".nc", ".nc3", ".nc4", ".cdf", ".h5", ".csv", ".gz")):
+        return False
+    return bool(_documents(url))
+
+
+def _documents(url: str) -> list[str]:
+    """The metadata files of a store behind `url`."""
+    system, root = fsspec.core.url_to_fs(url)
+    return [name for name in STORE_DOCUMENTS if system.exists(f"{root.rstrip('/')}/{name}")]
+
+
+def local_file(path: str) -> Path:
+    """The file itself, or the copy of what a URL names."""
+    return _download(path) if is_url(path) else Path(path)
+
+
+@functools.cache
+def _download(url: str) -> Path:
+    # fsspec's own memory of its copies is one per thread: each would download the file again.
+    cached = url.startswith(("simplecache::", "filecache::"))
+    return Path(str(fsspec.open_local(url if cached else f"simplecache::{url}")))
+
+
+@contextmanager
+def reading(path: str, where: str, what: str) -> Iterator[None]:
+    """Holds what reading from the file at `path` needs, and says what failed: `what`, in the source `where`."""
+    try:
+        with _guard(path):
+            yield
+    except UNREADABLE as error:
+        raise DataError(
+            f"{where}: {what} cannot be read ({brief(error)}). The file is damaged or has changed: check it, or fetch "
+            "it again."
+        ) from error
+
+
+@contextmanager
+def opened(path: str, where: str) -> Iterator[xr.Dataset]:
+    """The NetCDF file or zarr store at `path`, lazy and as it is stored; values are read inside `reading`."""
+    try:
+        with _guard(path):
+            dataset = _open(path)
+    except UNREADABLE as error:
+        raise DataError(
+            f"{where}: expected a NetCDF file or a zarr store, but it does not open as one ({brief(error)}). "
+            "Check the file, or fetch it again."
+        ) from error
+    try:
+        yield dataset
+    finally:
+        with _guard(path):
+            dataset.close()
+
+
+def _open(path: str) -> xr.Dataset:
+    raw: dict[str, Any] = {"decode_cf": False, "cache": False}
+    if not is_zarr(path):
+        return xr.open_dataset(local_file(path), engine="netcdf4", **raw)
+    if not is_url(path) and not any((Path(path) / name).exists() for name in STORE_DOCUMENTS):
+        raise FileNotFoundError("a folder without zarr metadata: zarr.json or .zgroup")
+    try:
+        return xr.open_dataset(path, engine="zarr", chunks=None, consolidated=True, **raw)
+    except (ValueError, KeyError):
+        # No consolidated metadata, or no zarr at all: xarray would warn about the first, and says the second here.
+        return xr.open_dataset(path, engine="zarr", chunks=None, consolidated=False, **raw)
+
+
+def _guard(path: str) -> AbstractContextManager[Any]:
+    return nullcontext() if is_zarr(path) else _NETCDF_LOCK
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One file of a source."""
+
+    name: str
+    """Base name, with the store's before it where it lies in a zarr store."""
+    size: int
+    """[bytes]"""
+    changed: str
+    """Mark or time of the last change."""
+    place: str
+    """Local path or URL."""
+
+
+def entries(paths: Sequence[str], where: str) -> tuple[Entry, ...]:
+    """What a source consists of, sorted by name; of a zarr store behind a URL only the metadata.
+
+    Listing all chunks of a remote store can take longer than reading the part of it that a run needs.
+    """
+    try:
+        return tuple(sorted((entry for path in paths for entry in _entries(path)), key=lambda e: (e.name, e.place)))
+    except UNREADABLE as error:
+        raise DataError(f"{where} cannot be read ({brief(error)}). Check the path.") from error
+
+
+def _entries(path: str) -> Iterator[Entry]:
+    base = path.rstrip("/").rpartition("/")[2]
+    if is_url(path):
+        system, root = fsspec.core.url_to_fs(path)
+        inside = [f"/{name}" for name in _documents(path)] if is_zarr(path) else [""]
+        for name in inside:
+            info = system.info(root.rstrip("/") + name)
+            changed = next((str(info[key]) for key in _CHANGES if info.get(key)), "")
+            size = int(info.get("size") or 0) if name else _download(path).stat().st_size
+            yield Entry(base + name, size, changed, path.rstrip("/") + name)
+        return
+    local = Path(path)
+    for file in (f for f in local.rglob("*") if f.is_file()) if local.is_dir() else [local]:
+        stat = file.stat()
+        name = file.relative_to(local.parent).as_posix()
+        yield Entry(name, stat.st_size, str(stat.st_mtime_ns), str(file))
+
+
+def fingerprint(path: str, found: Sequence[Entry], where: str) -> dict[str, Any]:
+    """What identifies the content of a source, as JSON; the same for the same files wherever they lie.
+
+    Args:
+        path: the source as the manifest names it.
+        found: its files.
+        where: the source, for messages.
+
+    Returns:
+        `path`; `files`, how many; `bytes`, of all; `sha256` of the sorted names and sizes, and of the content too up
+        to 64 MiB in all.
+    """
+    digest, total = hashlib.sha256(), sum(entry.size for entry in found)
+    try:
+        for entry in found:
+            digest.update(f"{entry.name}\0{entry.size}\0".encode())
+            if total <= WHOLE:
+                digest.update(_content(entry.place))
+    except UNREADABLE as error:
+        raise DataError(f"{where} cannot be read ({brief(error)}). Check the path.") from error
+    return {"path": path, "files": len(found), "bytes": total, "sha256": digest.hexdigest()}
+
+
+def _content(place: str) -> bytes:
+    if is_url(place) and place.endswith(STORE_DOCUMENTS):
+        system, name = fsspec.core.url_to_fs(place)
+        return system.cat_file(name)
+    return local_file(place).read_bytes()
+
+
+def state(found: Sequence[Entry]) -> dict[str, Any]:
+    """What tells whether any file of a source was changed or replaced since, as JSON."""
+    every = "\0".join(f"{entry.name}\0{entry.size}\0{entry.changed}" for entry in found)
+    return {
+        "files": len(found),
+        "bytes": sum(entry.size for entry in found),
+        "changed": max((entry.changed for entry in found), default=""),
+        "sha256": hashlib.sha256(every.encode()).hexdigest(),
+    }
+
+
+def brief(error: BaseException) -> str:
+    """`error` in one line, for a message."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"

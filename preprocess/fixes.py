@@ -1,0 +1,186 @@
+"""Fixes of whole trajectories: read from one drifter file, decoded, checked and put in order.
+
+Whatever the file, the same fixes come out: times in whole seconds since 1970-01-01, longitudes in [-180, 180), sorted
+by time within a trajectory. What cannot be used is dropped and counted; what makes no sense is a `DataError`.
+"""
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from preprocess.decoding import NO_TIME, SECONDS, seconds, units_of, unpacked
+from preprocess.drifter_files import opened
+from preprocess.drifter_rows import Rows
+from preprocess.files import reading
+from shared.errors import DataError
+from shared.geo import wrap_longitude
+
+UNDECODED = 990.0
+"""Positions of at least this size [degrees] are undecoded fills (999, 9999, 1e20, -1e34), not positions."""
+
+
+@dataclass(frozen=True)
+class Fixes:
+    """Whole trajectories, one after the other, each sorted by time without duplicates."""
+
+    row: np.ndarray
+    """Trajectory of each fix, int64 `[n]`, increasing; counts the source's trajectories that hold fixes."""
+    time: np.ndarray
+    """Seconds since 1970-01-01, int64 `[n]`."""
+    lon: np.ndarray
+    """Longitude [degrees] in [-180, 180), float64 `[n]`."""
+    lat: np.ndarray
+    """Latitude [degrees], float64 `[n]`."""
+    drogue: np.ndarray
+    """1 on, 0 lost, -1 unknown, int8 `[n]`."""
+    gap: np.ndarray
+    """Time between the satellite fixes around each fix [s], float64 `[n]`, NaN where unknown."""
+    source_row: np.ndarray
+    """Index along the source's flattened observation dimension, int64 `[n]`."""
+    drifter: dict[int, str]
+    """Drifter id of each row of the block."""
+    dropped: dict[str, int]
+    """Fixes of the block that were dropped, by reason."""
+    resorted: int = 0
+    """Rows of the block whose times were out of order."""
+
+
+@dataclass(frozen=True)
+class DrifterFile:
+    """One file of a source, resolved and checked; closed between passes over it."""
+
+    path: str
+    where: str
+    names: dict[str, str]
+    """Variable of each role that was found."""
+    attributes: dict[str, dict[str, Any]]
+    """Attributes of each of them."""
+    rows: Rows
+    own_times: bool
+    """Whether each fix of a 2-D table has a time of its own."""
+    notes: tuple[str, ...]
+    held: xr.Dataset | None = None
+    """The content, where it is held in memory."""
+
+    def opened(self) -> AbstractContextManager[xr.Dataset]:
+        """The content, to read fixes from; undecoded."""
+        return opened(self.path, self.where) if self.held is None else nullcontext(self.held)
+
+    def _stored(self, dataset: xr.Dataset, start: int, stop: int) -> dict[str, np.ndarray]:
+        """Values of the fixes of rows [start, stop) as stored, by role, each `[n]`."""
+        stored = {}
+        for role in ("time", "lat", "lon", "gap", "drogue"):
+            if role in self.names:
+                with reading(self.path, self.where, repr(self.names[role])):
+                    stored[role] = self.rows.take(dataset[self.names[role]].variable, start, stop)
+        return stored
+
+    def _numbers(self, role: str, stored: Mapping[str, np.ndarray]) -> np.ndarray:
+        values = unpacked(stored[role], self.attributes[role])
+        if values.dtype.kind not in "iufb":
+            raise DataError(f"{self.where}: {self.names[role]!r} holds {values.dtype}, expected numbers for {role!r}.")
+        return values.astype(np.float64)
+
+    def fixes(self, dataset: xr.Dataset, start: int, stop: int, first_row: int, first_fix: int) -> Fixes:
+        """The fixes of rows [start, stop), numbered from `first_row` and `first_fix` in the whole source.
+
+        Raises:
+            DataError: values that cannot be read, or that are no times and positions.
+        """
+        rows, stored = self.rows, self._stored(dataset, start, stop)
+        row = np.repeat(np.arange(start, stop, dtype=np.int64), rows.counts[start:stop])
+        time = seconds(stored["time"], self.attributes["time"], self.where)
+        lat, lon = self._numbers("lat", stored), self._numbers("lon", stored)
+        untimed, unplaced = time == NO_TIME, ~((np.abs(lat) < UNDECODED) & (np.abs(lon) < UNDECODED))
+        padding, beyond = self._padding(start, stop, time, unplaced)
+        reasons = {"time missing": untimed, "position missing": unplaced, "beyond rowsize": beyond}
+        kept, dropped = ~padding, {}
+        for reason, bad in reasons.items():
+            dropped[reason] = int((kept & bad).sum())
+            kept &= ~bad
+        _check_degrees(lat[kept], lon[kept], self.where)
+
+        place = np.flatnonzero(kept)
+        back = (np.diff(time[place]) < 0) & (np.diff(row[place]) == 0)
+        if back.any():
+            place = place[np.lexsort((time[place], row[place]))]  # stable: of duplicates the first stored stays first
+        again = np.zeros(len(place), bool)
+        again[1:] = (np.diff(time[place]) == 0) & (np.diff(row[place]) == 0)
+        dropped["duplicate time"] = int(again.sum())
+        resorted = len(np.unique(row[np.flatnonzero(kept)[1:]][back]))
+        place = place[~again]
+
+        east = lon[place]
+        # Longitudes that are in range already stay as they are, to the last bit.
+        east = np.where((east >= -180) & (east < 180), east, wrap_longitude(east))
+        return Fixes(
+            row=row[place] + first_row,
+            time=time[place],
+            lon=np.where(east == 180.0, -180.0, east),  # the remainder of -1e-14 rounds up to the whole turn
+            lat=lat[place],
+            drogue=self._drogue(stored, time)[place],
+            gap=self._gap(stored, len(row))[place],
+            source_row=rows.source_rows(start, stop)[place] + first_fix,
+            drifter={first_row + k: rows.ids[k] for k in range(start, stop)},
+            dropped={reason: number for reason, number in dropped.items() if number},
+            resorted=resorted,
+        )
+
+    def _padding(self, start: int, stop: int, time: np.ndarray, unplaced: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Which fixes of a 2-D table only fill its rows up, and which hold data where `rowsize` says padding."""
+        rows = self.rows
+        if not rows.width:
+            return np.zeros(len(time), bool), np.zeros(len(time), bool)
+        table = time.reshape(-1, rows.width)
+        if rows.filled is not None:
+            past = (np.arange(rows.width) >= rows.filled[start:stop, None]).ravel()
+            return past & unplaced, past & ~unplaced
+        tail = np.logical_and.accumulate(unplaced.reshape(table.shape)[:, ::-1], axis=1)[:, ::-1]
+        if self.own_times:
+            # Where time goes on the drifter lived, and lacks positions; padding repeats a fill or is missing.
+            latest = np.maximum.accumulate(table, axis=1)
+            tail[:, 1:] &= table[:, 1:] <= latest[:, :-1]
+            tail[:, 0] &= table[:, 0] == NO_TIME
+        return tail.ravel(), np.zeros(len(time), bool)
+
+    def _drogue(self, stored: Mapping[str, np.ndarray], time: np.ndarray) -> np.ndarray:
+        """State of the drogue from its status, or from the date it was lost: 1, 0 or -1, int8 `[n]`."""
+        if "drogue" not in stored:
+            return np.full(len(time), -1, np.int8)
+        values, attributes = stored["drogue"], self.attributes["drogue"]
+        if values.dtype.kind in "iufb" and " since " not in (units_of(attributes) or ""):
+            status = unpacked(values, attributes)
+            return np.select([status == 1, status == 0], [1, 0], -1).astype(np.int8)
+        lost = seconds(values, attributes, self.where)
+        # In GDP files no date means never lost, and 1970-01-01 unknown from the start.
+        return np.select([lost == NO_TIME, lost <= 0, time < lost], [1, -1, 1], 0).astype(np.int8)
+
+    def _gap(self, stored: Mapping[str, np.ndarray], n: int) -> np.ndarray:
+        """Time between satellite fixes [s], NaN where unknown, `[n]`."""
+        if "gap" not in stored:
+            return np.full(n, np.nan)
+        gap = self._numbers("gap", stored) * gap_unit(self.attributes["gap"], self.names["gap"], self.where)
+        return np.where((gap >= 0) & (gap < 1e12), gap, np.nan)  # beyond 30,000 years it is an undecoded fill
+
+
+def gap_unit(attributes: Mapping[str, Any], name: str, where: str) -> float:
+    """Length [s] of the unit of the variable `name`, the time between satellite fixes."""
+    units = (units_of(attributes) or "").lower()
+    if units not in SECONDS and units not in ("", "-", "1", "none"):
+        raise DataError(f"{where}: {name!r} has units {units!r}; expected seconds, minutes, hours or days.")
+    return SECONDS.get(units, 1.0)
+
+
+def _check_degrees(lat: np.ndarray, lon: np.ndarray, where: str) -> None:
+    off = np.flatnonzero((np.abs(lat) > 90) | (np.abs(lon) > 720))
+    if off.size:
+        swapped = np.abs(lon).max() <= 90
+        hint = "lat and lon look swapped: set drifters.variables.lat and .lon" if swapped else "correct the file"
+        raise DataError(
+            f"{where}: {off.size} positions are off the globe, such as lat {lat[off[0]]:g}, lon {lon[off[0]]:g}; "
+            f"expected |lat| <= 90 and lon in [-180, 360]; {hint}."
+        )

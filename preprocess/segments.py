@@ -1,0 +1,139 @@
+"""From fixes to segments: which stretches of a track are whole, regular and drogued (pure functions, numpy).
+
+A segment is `n_obs` fixes of one row at the regular step. A track is broken wherever a fix was dropped, the step is
+not the configured one, or the drifter would have moved faster than `max_speed`; segments are cut from the start of
+every unbroken run, `stride` fixes apart.
+"""
+
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+
+from preprocess.drifters import Fixes
+from preprocess.recipe import DAY, DrifterSource, Segment
+from shared import geo
+
+AGROUND_HOURS = 24
+"""A segment in which the drifter stays within `AGROUND_DEG` for so long is taken to be aground."""
+
+AGROUND_DEG = 1e-4
+"""About 10 m, below the noise of any positioning system that drifters carry."""
+
+
+@dataclass(frozen=True)
+class Segments:
+    """Candidate segments of one block of fixes; every array has the segment as first axis.
+
+    Attributes:
+        row: Row of the source, int64.
+        start_time: Time of the first fix [s since 1970-01-01], int64.
+        origin: First fix, `(n, 2)` lon in [-180, 180), lat [degrees], float64.
+        positions: `(n, obs, 2)` lon, lat [degrees] relative to `origin`, longitudes continuous, float32.
+        drogue: 1 on, 0 lost, -1 unknown, int8.
+        source_row: Index of the first fix along the source's observations, int64.
+        aground: Whether the drifter stood still for `AGROUND_HOURS`, bool.
+        kept: Fixes kept by each filter, by the filter's name.
+        dropped: Fixes dropped, by reason.
+    """
+
+    row: np.ndarray
+    start_time: np.ndarray
+    origin: np.ndarray
+    positions: np.ndarray
+    drogue: np.ndarray
+    source_row: np.ndarray
+    aground: np.ndarray
+    kept: Counter
+    dropped: Counter
+
+    def __len__(self) -> int:
+        return len(self.row)
+
+
+def cut(fixes: Fixes, source: DrifterSource, segment: Segment, has_drogue: bool) -> Segments:
+    """All whole segments in `fixes`.
+
+    Args:
+        fixes: Whole rows, times ascending within a row.
+        source: Which drogue states, gaps and speeds are accepted.
+        segment: Length, step and stride.
+        has_drogue: Whether the source tells the drogue's state at all; without it every fix is kept.
+    """
+    kept: Counter = Counter({"fixes": len(fixes.time)})
+    dropped: Counter = Counter(fixes.dropped)
+    good = np.ones(len(fixes.time), bool)
+    if has_drogue and source.drogue != "any":
+        wanted = 1 if source.drogue == "on" else 0
+        other = "drogue lost" if wanted else "drogue on"
+        dropped[other] += int(np.sum(fixes.drogue == 1 - wanted))
+        dropped["drogue unknown"] += int(np.sum(fixes.drogue == -1))
+        good &= fixes.drogue == wanted
+    kept["drogued"] += int(good.sum())
+    wide = good & (fixes.gap > source.max_gap)  # NaN, a gap that is not told, compares False
+    dropped["gap between satellite fixes"] += int(wide.sum())
+    good &= ~wide
+    kept["gap-free"] += int(good.sum())
+
+    lon, lat, row, time = fixes.lon[good], fixes.lat[good], fixes.row[good], fixes.time[good]
+    source_row, drogue = fixes.source_row[good], fixes.drogue[good]
+    starts = _starts(row, time, lon, lat, source.max_speed, segment)
+    dropped["no whole segment"] += int(good.sum()) - _covered(starts, segment.n_obs)
+
+    take = starts[:, None] + np.arange(segment.n_obs)
+    track_lon = geo.unwrap_longitude(lon[take], axis=1) if len(starts) else np.empty((0, segment.n_obs))
+    relative = np.stack([track_lon - track_lon[:, :1], lat[take] - lat[take[:, :1]]], axis=-1)
+    return Segments(
+        row=row[starts],
+        start_time=time[starts],
+        origin=np.stack([geo.wrap_longitude(lon[starts]), lat[starts]], axis=-1),
+        positions=relative.astype(np.float32),
+        drogue=drogue[take].min(axis=1) if len(starts) else np.empty(0, np.int8),
+        source_row=source_row[starts],
+        aground=_aground(relative, segment),
+        kept=kept,
+        dropped=dropped,
+    )
+
+
+def _starts(
+    row: np.ndarray, time: np.ndarray, lon: np.ndarray, lat: np.ndarray, max_speed: float, segment: Segment
+) -> np.ndarray:
+    """Index of the first fix of every segment, ascending."""
+    if len(row) < segment.n_obs:
+        return np.empty(0, np.int64)
+    track = np.stack([lon, lat], axis=-1)
+    with np.errstate(invalid="ignore"):
+        fast = geo.separation(track[1:], track[:-1]) > max_speed * segment.step
+    broken = (row[1:] != row[:-1]) | (np.diff(time) != segment.step) | fast
+    edges = np.concatenate([[0], np.flatnonzero(broken) + 1, [len(row)]])
+    counts = np.maximum((np.diff(edges) - segment.n_obs) // segment.stride + 1, 0)
+    first = np.repeat(edges[:-1], counts)
+    within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+    return first + within * segment.stride
+
+
+def _covered(starts: np.ndarray, n_obs: int) -> int:
+    """How many fixes lie in at least one segment."""
+    if not len(starts):
+        return 0
+    return int(n_obs + np.minimum(np.diff(starts), n_obs).sum())
+
+
+def _aground(relative: np.ndarray, segment: Segment) -> np.ndarray:
+    """Which segments hold a stretch of `AGROUND_HOURS` without motion; `relative` is `(n, obs, 2)` degrees."""
+    span = min(round(AGROUND_HOURS * 3600 / segment.step), segment.n_steps)
+    if not len(relative) or span < 1 or segment.days * DAY < AGROUND_HOURS * 3600:
+        return np.zeros(len(relative), bool)
+    views = np.lib.stride_tricks.sliding_window_view(relative, span + 1, axis=1)
+    extent = views.max(axis=-1) - views.min(axis=-1)
+    return (extent < AGROUND_DEG).all(axis=-1).any(axis=-1)
+
+
+def typical_step(fixes: Fixes) -> int | None:
+    """Most common time between neighbouring fixes of a row [s]; None where no row has two."""
+    steps = np.diff(fixes.time)[np.diff(fixes.row) == 0]
+    if not len(steps):
+        return None
+    values, counts = np.unique(steps, return_counts=True)
+    return int(values[counts.argmax()])

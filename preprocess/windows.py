@@ -1,0 +1,247 @@
+"""Where a window lies on the currents' grid, and cutting it out (numpy).
+
+A window is a fixed number of cells and levels around a segment: centred on the middle of the track's bounding box,
+from the level at or before the first fix. Nothing is padded: a window that leaves the grid or the record is refused
+by `place`, with the reason.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from preprocess.currents import Currents
+from shared.schema import FILL, OVER, STATUS
+
+SUB_BLOCK_BYTES = 192 * 2**20
+"""Currents held in memory at a time by `cut` [bytes], beside one window's length of levels."""
+
+MAX_SUB_BLOCK = 32
+"""Levels read at a time at most: a block any longer buys no speed."""
+
+# Why a segment has no window, in the order in which they are looked for.
+OUTSIDE_PERIOD = "outside the period of the currents"
+MISSING_DAY = "a level of the currents is missing"
+OUTSIDE_DOMAIN = "window leaves the domain of the currents"
+TRACK_LEAVES = "track leaves its window"
+ON_LAND = "on land or permanent ice"
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A window's size: levels, cells, and half-widths [degrees] that it must cover on each side of its centre."""
+
+    n_times: int
+    n_lat: int
+    n_lon: int
+    half_lat: float
+    half_lon: float
+
+
+def shape_of(half_width_deg: float, latitude: float, days: float, currents: Currents) -> Shape:
+    """The window that reaches `half_width_deg` degrees of latitude on every side, up to `latitude` [degrees].
+
+    East and west it covers the same distance, so its half-width in degrees of longitude is widened by
+    1 / cos(latitude). A segment of D days that starts between two levels needs ceil(D / step) + 2 of them: 7 daily
+    ones for 5 days. Numbers of cells are rounded up to multiples of 4 (alignment of a sample, see `shared.schema`).
+    """
+    half_lon = half_width_deg / math.cos(math.radians(latitude))
+
+    def cells(half: float, step: float) -> int:
+        # a centre between two nodes needs one more node than a centre on one
+        return -(-(2 * math.ceil(half / step - 1e-6) + 2) // 4) * 4
+
+    return Shape(
+        n_times=math.ceil(days * 86_400 / currents.step - 1e-9) + 2,
+        n_lat=cells(half_width_deg, currents.lat.step),
+        n_lon=cells(half_lon, currents.lon.step),
+        half_lat=half_width_deg,
+        half_lon=half_lon,
+    )
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Windows of n segments on one grid; `reason` is "" where there is one, else why not.
+
+    Attributes:
+        level: First level, int64 (n).
+        row: Southern row, int64 (n).
+        column: Western column, int64 (n); may be negative or run over the end on a periodic grid.
+        time: Time of the first level [s since 1970-01-01], int64 (n).
+        corner: `(n, 2)` lon, lat of the south-western cell [degrees], longitude continuous with the origin.
+        reason: Object array of str (n).
+    """
+
+    level: np.ndarray
+    row: np.ndarray
+    column: np.ndarray
+    time: np.ndarray
+    corner: np.ndarray
+    reason: np.ndarray
+
+
+def place(
+    start_time: np.ndarray,
+    duration: int,
+    origin: np.ndarray,
+    extent: np.ndarray,
+    shape: Shape,
+    currents: Currents,
+) -> Placement:
+    """Finds every segment's window.
+
+    Args:
+        start_time: Time of the first fix [s since 1970-01-01], int64 (n).
+        duration: Length of a segment [s].
+        origin: `(n, 2)` first fix, lon in [-180, 180), lat [degrees].
+        extent: `(n, 2, 2)` least and greatest (lon, lat) of the track relative to the origin [degrees].
+        shape: The window's size.
+        currents: The grid and its levels.
+    """
+    n = len(start_time)
+    reason = np.full(n, "", object)
+
+    def refuse(mask: np.ndarray, why: str) -> None:
+        reason[mask & (reason == "")] = why
+
+    level, time, in_period, whole = _levels(start_time, duration, shape.n_times, currents)
+    refuse(~in_period, OUTSIDE_PERIOD)
+    refuse(~whole, MISSING_DAY)
+
+    centre = origin + extent.mean(axis=1)
+    half_track = (extent[:, 1] - extent[:, 0]) / 2
+    column, fits_lon = _first_cell(
+        (centre[:, 0] - currents.lon.start) % 360.0 / currents.lon.step,
+        shape.half_lon / currents.lon.step,
+        shape.n_lon,
+        None if currents.periodic else currents.lon.size,
+    )
+    row, fits_lat = _first_cell(
+        (centre[:, 1] - currents.lat.start) / currents.lat.step,
+        shape.half_lat / currents.lat.step,
+        shape.n_lat,
+        currents.lat.size,
+    )
+    refuse(~(fits_lon & fits_lat), OUTSIDE_DOMAIN)
+    refuse((half_track[:, 0] > shape.half_lon) | (half_track[:, 1] > shape.half_lat), TRACK_LEAVES)
+
+    corner_lon = currents.lon.start + column * currents.lon.step
+    middle = corner_lon + shape.n_lon / 2 * currents.lon.step
+    corner_lon = corner_lon + 360.0 * np.round((centre[:, 0] - middle) / 360.0)
+    corner = np.stack([corner_lon, currents.lat.start + row * currents.lat.step], axis=-1)
+    return Placement(level, row, column, time, corner, reason)
+
+
+def _levels(start: np.ndarray, duration: int, n_times: int, currents: Currents) -> tuple[np.ndarray, ...]:
+    """First level, its time, whether the record covers the segment's window, and whether it has every level of it."""
+    if currents.frozen:
+        time = start - start % currents.step
+        return np.zeros(len(start), np.int64), time, np.ones(len(start), bool), np.ones(len(start), bool)
+    level = np.searchsorted(currents.time, start, side="right") - 1
+    clipped = np.clip(level, 0, len(currents.time) - 1)
+    time = currents.time[clipped]
+    last = clipped + n_times - 1
+    in_period = (level >= 0) & (time + (n_times - 1) * currents.step <= currents.time[-1])
+    in_record = np.minimum(last, len(currents.time) - 1)
+    whole = (
+        (last < len(currents.time))
+        & (currents.time[in_record] == time + (n_times - 1) * currents.step)
+        & (start < time + currents.step)
+        & (start + duration <= time + (n_times - 1) * currents.step)
+    )
+    return clipped, time, in_period, whole
+
+
+def _first_cell(centre: np.ndarray, half: float, n: int, size: int | None) -> tuple[np.ndarray, np.ndarray]:
+    """First of `n` cells around `centre` [cells], and whether they cover `half` cells on both sides of it.
+
+    On a bounded axis the cells may slide by what rounding up to a multiple of 4 has added.
+    """
+    first = np.floor(centre).astype(np.int64) - n // 2 + 1
+    if size is None:
+        return first, np.ones(len(first), bool)
+    slid = np.clip(first, 0, max(size - n, 0))
+    covers = (slid <= centre - half + 1e-6) & (slid + n - 1 >= centre + half - 1e-6)
+    return slid, covers & (n <= size)
+
+
+def cut(placement: Placement, shape: Shape, currents: Currents) -> np.ndarray:
+    """The windows of `placement`, `(n, 2, time, lat, lon)` int16 [1e-4 m/s], FILL and OVER as the source has them.
+
+    Levels are read in order, a sub-block at a time, and each is decoded once; the memory needed does not depend on
+    how many levels there are.
+    """
+    out = np.empty((len(placement.level), 2, shape.n_times, shape.n_lat, shape.n_lon), np.int16)
+    columns = placement.column[:, None] + np.arange(shape.n_lon)
+    columns = columns % currents.lon.size if currents.periodic else columns
+    if currents.frozen:
+        field = currents.read(0, 1)
+        for k in range(len(out)):
+            rows = slice(placement.row[k], placement.row[k] + shape.n_lat)
+            out[k] = field[0][:, None, rows, columns[k]]
+        return out
+    order = np.argsort(placement.level, kind="stable")
+    level_bytes = currents.lat.size * currents.lon.size * 4
+    per_block = int(np.clip(SUB_BLOCK_BYTES // level_bytes, 1, MAX_SUB_BLOCK))
+    block, first = np.empty((0, 2, currents.lat.size, currents.lon.size), np.int16), 0
+    for k in order:
+        level = int(placement.level[k])
+        stop = level + shape.n_times
+        if level < first or stop > first + len(block):
+            kept = block[level - first :] if first <= level < first + len(block) else block[:0]
+            start = level + len(kept)
+            end = min(max(stop, start + per_block), int(placement.level[order[-1]]) + shape.n_times)
+            block = np.concatenate([kept, currents.read(start, end)])
+            first = level
+        levels = block[level - first : stop - first]
+        rows = slice(placement.row[k], placement.row[k] + shape.n_lat)
+        out[k] = np.moveaxis(levels[:, :, rows, columns[k]], 0, 1)
+    return out
+
+
+def closed_cells(currents: Currents) -> np.ndarray:
+    """Cells without any current in the whole record: all four corners are land, bool `(lat - 1, lon - 1 or lon)`."""
+    land = currents.land()
+    if currents.periodic:
+        land = np.concatenate([land, land[:, :1]], axis=1)
+    return land[:-1, :-1] & land[1:, :-1] & land[:-1, 1:] & land[1:, 1:]
+
+
+def enters(closed: np.ndarray, lonlat: np.ndarray, currents: Currents) -> np.ndarray:
+    """Whether each track, `(n, obs, 2)` (lon, lat) [degrees], has a fix in one of the `closed` cells; bool (n)."""
+    column = np.floor((lonlat[..., 0] - currents.lon.start) % 360.0 / currents.lon.step).astype(np.int64)
+    row = np.floor((lonlat[..., 1] - currents.lat.start) / currents.lat.step).astype(np.int64)
+    inside = (column < closed.shape[1]) & (row >= 0) & (row < closed.shape[0])
+    return (inside & closed[np.clip(row, 0, closed.shape[0] - 1), np.clip(column, 0, closed.shape[1] - 1)]).any(axis=1)
+
+
+def masked_always(placement: Placement, shape: Shape, currents: Currents) -> np.ndarray:
+    """The cells of every window that have no current in the whole record; bool `(n, lat, lon)`."""
+    columns = placement.column[:, None] + np.arange(shape.n_lon)
+    columns = columns % currents.lon.size if currents.periodic else columns
+    rows = placement.row[:, None] + np.arange(shape.n_lat)
+    return currents.land()[rows[:, :, None], columns[:, None, :]]
+
+
+def judge(windows: np.ndarray, land: np.ndarray) -> np.ndarray:
+    """Marks land in `windows`, in place, and tells which windows cannot be used.
+
+    Land that the source gives as zeros becomes FILL. A window with a cell that has a current at some time of the
+    record and none here (sea ice, a failed download) has no known flow there: it is not used. Nor is one with a
+    current beyond int16.
+
+    Args:
+        windows: `(n, 2, time, lat, lon)` as `cut` gives them.
+        land: `(n, lat, lon)` as `masked_always` gives it.
+
+    Returns:
+        Index in `schema.STATUS` of each window, int8 (n).
+    """
+    zeros = (windows == 0).all(axis=1) & land[:, None]
+    windows[np.broadcast_to(zeros[:, None], windows.shape)] = FILL
+    missing = (windows == FILL).any(axis=1)
+    status = np.zeros(len(windows), np.int8)
+    status[(missing & ~land[:, None]).any(axis=(1, 2, 3))] = STATUS.index("currents missing at times in the window")
+    status[(windows == OVER).any(axis=(1, 2, 3, 4))] = STATUS.index("current above 3.2766 m/s in the window")
+    return status

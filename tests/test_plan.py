@@ -1,0 +1,252 @@
+"""Which sample goes where: splits, order, and every reason for which a segment is left out."""
+
+import dataclasses
+import itertools
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from preprocess import plan as planning
+from preprocess import windows
+from preprocess.__main__ import main
+from preprocess.recipe import Recipe
+from shared.schema import SPLITS
+from tests import fields, sources
+from tests.fields import DAY, START
+
+LON, LAT = 30 + 0.25 * np.arange(29), -40 + 0.25 * np.arange(25)
+TREE: dict[str, Any] = {"segment": {"days": 2}, "window": {"half_width_deg": 1.0}}
+
+
+def recipe(**split: float) -> Recipe:
+    return Recipe.model_validate({"drifters": {"path": "d"}, "currents": {"path": "c"}, "split": split})
+
+
+def files(
+    folder: Path, tracks: list[sources.Track], levels: int = 8, missing: tuple[int, ...] = (), **tree: Any
+) -> str:
+    """A manifest with `tracks` and a regional field that lacks some levels."""
+    raw = fields.field(LON, LAT, levels).isel(time=[k for k in range(levels) if k not in missing])
+    return fields.manifest(
+        folder,
+        sources.save(sources.ragged(tracks), folder / "drifters.nc"),
+        fields.save(raw, folder / "currents.nc"),
+        **(TREE | tree),
+    )
+
+
+def two_days(drifter: int, start: int = START, lon: float = 33.5, lat: float = -37.0, days: int = 2, **options: Any):
+    return fields.walk(drifter, lon, lat, n=24 * days + 1, start=start, **options)
+
+
+def refused(capsys: pytest.CaptureFixture[str], code: int, *arguments: str) -> str:
+    assert main(list(arguments)) == code
+    out, err = capsys.readouterr()
+    last = err.strip().splitlines()[-1]
+    assert last.startswith("error: ")
+    assert "Traceback" not in err + out
+    return last
+
+
+# Splits
+
+
+def test_fractions_are_respected_and_the_same_names_get_the_same_split() -> None:
+    names = [str(k) for k in range(5000)]
+    split = planning.splits(recipe(train=0.7, validation=0.2, test=0.1), names)
+    for code, fraction in enumerate((0.7, 0.2, 0.1)):
+        assert abs((split == code).mean() - fraction) < 4 * np.sqrt(fraction * (1 - fraction) / 5000)
+    order = np.random.default_rng(0).permutation(5000)[:1000]
+    few = planning.splits(recipe(train=0.7, validation=0.2, test=0.1), [names[k] for k in order])
+    np.testing.assert_array_equal(few, split[order])
+    other = planning.splits(recipe(train=0.7, validation=0.2, test=0.1, seed=1), names)
+    assert 0.3 < (other != split).mean() < 0.6
+
+
+@pytest.mark.parametrize(("fractions", "codes"), [((1, 0, 0), {0}), ((0, 0, 1), {2}), ((0.5, 0, 0.5), {0, 2})])
+def test_a_fraction_of_0_means_no_such_split(fractions: tuple, codes: set[int]) -> None:
+    split = planning.splits(recipe(**dict(zip(SPLITS, fractions, strict=True))), [f"d{k}" for k in range(2000)])
+    assert set(split.tolist()) == codes
+
+
+def test_fractions_that_only_nearly_sum_to_1_leave_nobody_out() -> None:
+    split = planning.splits(recipe(train=0.1 + 0.2, validation=0.6, test=0.1), [f"d{k}" for k in range(2000)])
+    assert set(split.tolist()) == {0, 1, 2}
+
+
+def test_no_drifter_is_in_two_splits_and_the_store_says_so(tmp_path: Path) -> None:
+    tracks = [two_days(k, START + 3600 * k, days=6) for k in range(40)]
+    split = {"train": 0.5, "validation": 0.3, "test": 0.2}
+    store = fields.make(files(tmp_path, tracks, 12, split=split), tmp_path / "store")
+    label = store.labels
+    assert len(store) == 120
+    for drifter in range(40):
+        assert len(set(label["split"][label["drifter"] == drifter])) == 1
+    held = store.manifest.splits
+    assert sum(facts["drifters"] for facts in held.values()) == 40
+    assert [held[name]["samples"] for name in SPLITS] == np.bincount(label["split"]).tolist()
+
+
+def test_53_an_empty_split_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    split = {"train": 0.8, "validation": 0.1, "test": 0.1}
+    path = files(tmp_path, [two_days(1)], split=split)
+    message = refused(capsys, 2, path, "--out", str(tmp_path / "store"))
+    assert "leaves validation and test empty: the samples come from 1 drifters" in message
+    assert not (tmp_path / "store").exists()
+
+
+# Order
+
+
+def test_samples_are_ordered_by_time_and_permuted_within_shards(tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    tracks = [two_days(k, START + 3600 * int(rng.integers(0, 20 * 24))) for k in range(50)]
+    path = files(tmp_path, tracks, 25, store={"samples_per_shard": 16})
+    store = fields.make(path, tmp_path / "store")
+    start = store.labels["start_time"]
+    np.testing.assert_array_equal(np.sort(start), np.sort([t.time[0] for t in tracks]))
+    parts = [start[k : k + 16] for k in range(0, 50, 16)]
+    for before, after in itertools.pairwise(parts):
+        assert before.max() <= after.min()
+    assert all((np.diff(part) < 0).any() for part in parts[:3])
+
+
+# Reasons
+
+
+def test_segments_without_a_window_are_counted_by_reason(tmp_path: Path) -> None:
+    still = two_days(10, START)
+    still = dataclasses.replace(still, lon=np.full(49, 33.0), lat=np.full(49, -37.0))
+    tracks = [
+        two_days(1),
+        two_days(1),  # the same again, in another row
+        two_days(2, START + 5 * DAY),  # needs days 5 to 8 of 0 to 7
+        two_days(3, START - 3600),
+        two_days(4, START + 4 * DAY),
+        two_days(5, lon=30.5),
+        two_days(6, lon=0.0),
+        two_days(7, lat=-61.0),
+        two_days(8, START + DAY),
+        still,
+        dataclasses.replace(two_days(11, START + 3 * DAY), lon=32 + 0.055 * np.arange(49), lat=np.full(49, -37.0)),
+    ]
+    period = {"start": "2016-02-28", "end": "2016-03-03T12:00"}
+    path = files(tmp_path, tracks, period=period)
+    store = fields.make(path, tmp_path / "store")
+    found = fields.funnel(store)
+    assert found["segments"] == (
+        7,
+        {planning.AGROUND: 1, planning.DUPLICATE: 1, planning.OUTSIDE_DATES: 2},
+    )
+    assert found["inside the record"] == (
+        3,
+        {planning.POLEWARD: 1, windows.OUTSIDE_DOMAIN: 2, windows.TRACK_LEAVES: 1},
+    )
+    assert sorted(store.drifters[d] for d in store.labels["drifter"]) == ["1", "4", "8"]
+
+
+def test_28_drifters_outside_the_period_of_the_currents_are_counted(tmp_path: Path) -> None:
+    tracks = [two_days(1), two_days(2, START + 5 * DAY), two_days(3, START - 1 * DAY), two_days(4, START + 90 * DAY)]
+    store = fields.make(files(tmp_path, tracks), tmp_path / "store")
+    assert fields.funnel(store)["inside the record"] == (1, {windows.OUTSIDE_PERIOD: 3})
+
+
+def test_39_windows_over_missing_days_are_counted(tmp_path: Path) -> None:
+    tracks = [two_days(k, START + k * DAY) for k in range(12)]
+    store = fields.make(files(tmp_path, tracks, 16, missing=(6, 7)), tmp_path / "store")
+    kept = {int(store.drifters[d]) for d in store.labels["drifter"]}
+    assert kept == {k for k in range(12) if not {6, 7} & set(range(k, k + 4))}
+    assert fields.funnel(store)["inside the record"] == (len(kept), {windows.MISSING_DAY: 12 - len(kept)})
+
+
+def test_28_nothing_left_says_what_was_dropped_and_what_to_do(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = files(tmp_path, [two_days(1, START + 400 * DAY), two_days(2, lon=100.0)])
+    message = refused(capsys, 1, path, "--out", str(tmp_path / "deep" / "store"))
+    assert "no sample is left" in message
+    assert f"1 {windows.OUTSIDE_PERIOD}" in message
+    assert f"1 {windows.OUTSIDE_DOMAIN}" in message
+    assert "the currents' levels run from 2016-02-28T00:00:00 to 2016-03-06T00:00:00" in message
+    assert not (tmp_path / "deep").exists()
+
+
+def test_26_only_short_tracks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = files(tmp_path, [fields.walk(1, 33.0, -37.0, n=48)])
+    message = refused(capsys, 1, path, "--out", str(tmp_path / "store"))
+    assert "48 no whole segment" in message
+    assert "No track holds 2 whole days" in message
+
+
+def test_25_another_step_than_configured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = files(tmp_path, [fields.walk(1, 33.0, -37.0, n=29, step=21_600)])
+    message = refused(capsys, 1, path, "--out", str(tmp_path / "store"))
+    assert "fixes are mostly 21600 s apart, but segment.step is 3600 s. Set segment.step: 21600s" in message
+    assert not (tmp_path / "store").exists()
+    assert main([path, "--out", str(tmp_path / "store"), "--set", "segment.step=21600s"]) == 0
+
+
+def test_52_a_window_narrower_than_the_reach(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tracks = [two_days(k, START + 3600 * k, speed=2.0) for k in range(8)]
+    tracks += [two_days(50 + k, lon=90.0) for k in range(30)]  # elsewhere: they tell nothing about the window
+    path = files(tmp_path, tracks, window={"half_width_deg": 0.3})
+    message = refused(capsys, 2, path, "--out", str(tmp_path / "store"))
+    assert "window.half_width_deg is 0.3, smaller than the drifters' reach" in message
+    assert "of 8 tracks leave their window in 2 days" in message
+
+
+def test_52_the_width_that_the_message_asks_for_is_enough(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tracks = [two_days(k, START + 3600 * k, speed=1.0) for k in range(8)]
+    path = files(tmp_path, tracks, window={"half_width_deg": 0.05})
+    message = refused(capsys, 2, path, "--out", str(tmp_path / "store"))
+    asked = message.split("half_width_deg to ")[1].split(" ")[0]
+    assert main([path, "--out", str(tmp_path / "store"), "--set", f"window.half_width_deg={asked}"]) == 0
+
+
+def test_currents_on_two_grids_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    coarse = fields.save(fields.field(30 + 0.5 * np.arange(15), LAT[::2], 8), tmp_path / "coarse.nc")
+    fine = fields.save(fields.field(LON, LAT, 8), tmp_path / "fine.nc")
+    path = sources.save(sources.ragged([two_days(1)]), tmp_path / "drifters.nc")
+    message = refused(
+        capsys, 2, fields.manifest(tmp_path, path, [fine, coarse], **TREE), "--out", str(tmp_path / "store")
+    )
+    assert "coarse.nc: steps of 86400 s, 0.5 x 0.5 degrees" in message
+
+
+def test_every_stage_of_the_funnel_accounts_for_the_one_before(tmp_path: Path) -> None:
+    rng = np.random.default_rng(5)
+    tracks = []
+    for k in range(60):
+        track = two_days(k % 50, START + 3600 * int(rng.integers(-30, 190)), rng.uniform(30, 37), rng.uniform(-40, -34),
+                         days=int(rng.integers(1, 7)), speed=float(rng.choice([0.2, 1.5])))  # fmt: skip
+        n = len(track.time)
+        lost = int(rng.integers(n // 2, 3 * n))
+        track.drogue[lost:] = 0
+        track.gap[rng.random(n) < 0.003] = 1e5
+        track.lat[rng.random(n) < 0.002] = np.nan
+        tracks.append(track)
+    raw = fields.field(LON, LAT, 12, kind="float64", land=[(slice(0, 8), slice(0, 8))])
+    raw["ugos"].values[4, 15:20, 20:24] = np.nan
+    path = fields.manifest(
+        tmp_path,
+        sources.save(sources.ragged(tracks), tmp_path / "drifters.nc"),
+        fields.save(raw, tmp_path / "currents.nc"),
+        **TREE,
+    )
+    store = fields.make(path, tmp_path / "store")
+    stages = {stage.name: stage for stage in store.manifest.funnel}
+    assert [stage.unit for stage in stages.values()] == 4 * ["fixes"] + 2 * ["segments"] + ["samples"]
+    total = sum(len(track.time) for track in tracks)
+    counts = {name: stage.kept + sum(stage.dropped.values()) for name, stage in stages.items()}
+    assert counts["fixes"] == total
+    assert counts["drogued"] == stages["fixes"].kept
+    assert counts["gap-free"] == stages["drogued"].kept
+    assert counts["in whole segments"] == stages["gap-free"].kept
+    assert stages["in whole segments"].kept <= 49 * counts["segments"]
+    assert stages["in whole segments"].kept >= 48 * counts["segments"]
+    assert counts["inside the record"] == stages["segments"].kept
+    assert counts["samples"] == stages["inside the record"].kept == len(store)
+    assert stages["samples"].kept == (store.labels["split"] >= 0).sum()
+    assert all(stage.dropped for name, stage in stages.items() if name != "segments")

@@ -1,0 +1,295 @@
+"""Cutting tracks into segments, against plain loops, and one thing at a time."""
+
+import itertools
+import math
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from preprocess import segments
+from preprocess.drifters import Fixes, open_drifters
+from preprocess.plan import survey
+from preprocess.recipe import DrifterSource, Recipe, Segment
+from shared.errors import DataError
+from tests import sources
+
+START = sources.START
+
+
+def fixes(
+    rows: list[list[float]],
+    *,
+    lon: list[list[float]] | None = None,
+    lat: list[list[float]] | None = None,
+    drogue: list[list[int]] | None = None,
+    gap: list[list[float]] | None = None,
+) -> Fixes:
+    """Fixes of rows given by their times [s since START]; what is not given stands still, drogued, without gaps."""
+    row = np.repeat(np.arange(len(rows)), [len(r) for r in rows])
+
+    def flat(values: list | None, default: float, dtype: str) -> np.ndarray:
+        return np.array([v for r in values for v in r], dtype) if values else np.full(len(row), default, dtype)
+
+    return Fixes(
+        row=row,
+        time=flat(rows, 0, "int64") + START,
+        lon=flat(lon, 12.0, "float64") if lon else 12.0 + 0.01 * np.arange(len(row)),
+        lat=flat(lat, 40.0, "float64"),
+        drogue=flat(drogue, 1, "int8"),
+        gap=flat(gap, np.nan, "float64"),
+        source_row=np.arange(len(row)) + 1000,
+        drifter={k: f"d{k}" for k in range(len(rows))},
+        dropped={"time missing": 3},
+    )
+
+
+def hours(n: int, first: int = 0) -> list[float]:
+    return [3600 * (first + k) for k in range(n)]
+
+
+def cut(given: Fixes, *, days: float = 0.25, step: int = 3600, has_drogue: bool = True, **options) -> segments.Segments:
+    stride = options.pop("stride_days", None)
+    source = DrifterSource(path="x", **options)
+    return segments.cut(
+        given, source, Segment.model_validate({"days": days, "step": step, "stride_days": stride}), has_drogue
+    )
+
+
+# Against plain loops
+
+
+def metres(a: tuple[float, float], b: tuple[float, float]) -> float:
+    """Distance of two (lon, lat) by the law of cosines in three dimensions."""
+    p, q = (
+        (math.cos(math.radians(y)) * math.cos(math.radians(x)), math.cos(math.radians(y)) * math.sin(math.radians(x)),
+         math.sin(math.radians(y)))
+        for x, y in (a, b)
+    )  # fmt: skip
+    chord = math.dist(p, q)
+    return 2 * 6_371_008.8 * math.asin(chord / 2)
+
+
+def stands(track: list[tuple[float, float]]) -> bool:
+    return all(max(p[axis] for p in track) - min(p[axis] for p in track) < 1e-4 for axis in (0, 1))
+
+
+def expected(given: Fixes, source: DrifterSource, n_obs: int, step: int, stride: int, has_drogue: bool) -> list[dict]:
+    """Every segment, by loops over single fixes."""
+    runs: list[list[int]] = []
+    last = None
+    for i in range(len(given.time)):
+        wanted = {"on": 1, "lost": 0}.get(source.drogue)
+        if has_drogue and wanted is not None and given.drogue[i] != wanted:
+            continue
+        if given.gap[i] > source.max_gap:
+            continue
+        here = (given.lon[i], given.lat[i])
+        joined = (
+            last is not None
+            and given.row[last] == given.row[i]
+            and given.time[i] - given.time[last] == step
+            and metres((given.lon[last], given.lat[last]), here) <= source.max_speed * step
+        )
+        if joined:
+            runs[-1].append(i)
+        else:
+            runs.append([i])
+        last = i
+    found = []
+    for run in runs:
+        first = 0
+        while first + n_obs <= len(run):
+            part = run[first : first + n_obs]
+            track, turn = [(0.0, 0.0)], 0.0
+            for a, b in itertools.pairwise(part):
+                east = given.lon[b] - given.lon[a]
+                east = (east + 180) % 360 - 180
+                turn += east
+                track.append((turn, given.lat[b] - given.lat[part[0]]))
+            span = round(24 * 3600 / step)
+            still = any(stands(track[i : i + span + 1]) for i in range(len(track) - span))
+            found.append({"first": part[0], "track": track, "aground": still, "fixes": part})
+            first += stride
+    return found
+
+
+def random_fixes(rng: np.random.Generator, step: int) -> Fixes:
+    """Rows with everything that breaks a track: holes, odd steps, lost drogues, satellite gaps, spikes, groundings."""
+    rows, lon, lat, drogue, gap = [], [], [], [], []
+    for _ in range(rng.integers(1, 5)):
+        n = int(rng.integers(1, 130))
+        dt = np.full(n, step)
+        dt[rng.random(n) < 0.02] = rng.choice([step // 2, 2 * step, 5 * step])
+        time = np.cumsum(dt)
+        east, north = (np.cumsum(rng.normal(0, 0.01, n)) for _ in range(2))
+        for _ in range(rng.integers(0, 3)):
+            a = int(rng.integers(0, n))
+            b = a + int(rng.integers(1, 60))
+            east[a:b], north[a:b] = east[a], north[a]
+        spikes = rng.random(n) < 0.01
+        east[spikes] += rng.choice([-1.5, 1.5]) * step / 3600
+        state = np.ones(n, int)
+        state[int(rng.integers(0, 2 * n)) :] = 0
+        state[rng.random(n) < 0.005] = -1
+        far = np.where(rng.random(n) < 0.01, 13 * 3600.0, 3600.0)
+        far[rng.random(n) < 0.1] = np.nan
+        west = rng.choice([179.9, -179.95, 0.0, 37.3])
+        rows.append(time.tolist())
+        lon.append(((west + east + 180) % 360 - 180).tolist())
+        lat.append((rng.choice([-61.0, 0.0, 52.5]) + north).tolist())
+        drogue.append(state.tolist())
+        gap.append(far.tolist())
+    return fixes(rows, lon=lon, lat=lat, drogue=drogue, gap=gap)
+
+
+@pytest.mark.parametrize("drogue", ["on", "lost", "any"])
+@pytest.mark.parametrize("stride", [6, 3, 10, 24])
+def test_segments_are_those_of_plain_loops(drogue: str, stride: int) -> None:
+    many = 0
+    for seed in range(25):
+        rng = np.random.default_rng([seed, stride])
+        step = int(rng.choice([3600, 21_600]))
+        n_steps = int(rng.choice([6, 24, 30]))
+        given = random_fixes(rng, step)
+        has_drogue = bool(rng.random() < 0.8)
+        source = DrifterSource.model_validate({"path": "x", "drogue": drogue})
+        segment = Segment(days=n_steps * step / 86_400, step=step, stride_days=stride * step / 86_400)
+        got = segments.cut(given, source, segment, has_drogue)
+        due = expected(given, source, n_steps + 1, step, stride, has_drogue)
+        many += len(due)
+        first = np.array([s["first"] for s in due], int)
+        np.testing.assert_array_equal(got.source_row, given.source_row[first])
+        np.testing.assert_array_equal(got.row, given.row[first])
+        np.testing.assert_array_equal(got.start_time, given.time[first])
+        np.testing.assert_allclose(got.origin, np.stack([given.lon[first], given.lat[first]], -1), atol=1e-12)
+        if due:
+            np.testing.assert_allclose(got.positions, np.array([s["track"] for s in due]), atol=1e-6)
+            np.testing.assert_array_equal(got.drogue, [given.drogue[s["fixes"]].min() for s in due])
+            long = n_steps * step >= 86_400
+            np.testing.assert_array_equal(got.aground, [s["aground"] and long for s in due])
+        covered = len({i for s in due for i in s["fixes"]})
+        assert got.kept["gap-free"] - got.dropped["no whole segment"] == covered
+    assert many > 30
+
+
+def test_every_fix_is_kept_or_dropped_for_one_reason() -> None:
+    for seed in range(20):
+        given = random_fixes(np.random.default_rng(seed), 3600)
+        got = cut(given)
+        lost = got.dropped["drogue lost"] + got.dropped["drogue unknown"]
+        assert got.kept["fixes"] == len(given.time)
+        assert got.kept["drogued"] == len(given.time) - lost
+        assert got.kept["gap-free"] == got.kept["drogued"] - got.dropped["gap between satellite fixes"]
+        assert got.dropped["time missing"] == 3
+
+
+# One thing at a time
+
+
+def test_a_long_track_gives_neighbouring_overlapping_or_sparse_segments() -> None:
+    given = fixes([hours(25)])
+    starts = {stride: cut(given, stride_days=stride).source_row.tolist() for stride in (None, 0.125, 0.5)}
+    assert starts == {None: [1000, 1006, 1012, 1018], 0.125: list(range(1000, 1019, 3)), 0.5: [1000, 1012]}
+    assert cut(given, stride_days=0.5).dropped["no whole segment"] == 25 - 2 * 7
+
+
+def test_26_rows_shorter_than_a_segment_give_none() -> None:
+    got = cut(fixes([hours(6), hours(7), hours(1)]))
+    assert got.row.tolist() == [1]
+    assert got.dropped["no whole segment"] == 7
+    none = cut(fixes([hours(3)]))
+    assert (len(none), none.positions.shape, none.aground.dtype) == (0, (0, 7, 2), bool)
+
+
+def test_segments_never_join_rows_nor_span_a_missing_fix() -> None:
+    assert len(cut(fixes([hours(4), hours(4, 4)]))) == 0
+    hole = hours(7) + hours(7, 8)
+    assert cut(fixes([hole])).start_time.tolist() == [START, START + 8 * 3600]
+    assert len(cut(fixes([hours(5) + hours(5, 6)]))) == 0
+
+
+def test_17_the_seam_is_no_jump() -> None:
+    lon = [179.97 + 0.01 * k for k in range(7)]
+    got = cut(fixes([hours(7)], lon=[[(x + 180) % 360 - 180 for x in lon]]))
+    assert len(got) == 1
+    np.testing.assert_allclose(got.origin, [[179.97, 40.0]])
+    np.testing.assert_allclose(got.positions[0, :, 0], 0.01 * np.arange(7), atol=1e-6)
+    west = cut(fixes([hours(7)], lon=[[-x for x in lon[:3]] + [360 - x for x in lon[3:]]]))
+    np.testing.assert_allclose(west.positions[0, :, 0], -0.01 * np.arange(7), atol=1e-6)
+
+
+def test_19_a_speed_spike_breaks_the_track_on_both_sides() -> None:
+    lon = [0.01 * k for k in range(20)]
+    lon[9] += 0.3  # 33 km in an hour
+    got = cut(fixes([hours(20)], lon=[lon], lat=[[0.0] * 20]))
+    assert got.source_row.tolist() == [1000, 1010]
+    slow = cut(fixes([hours(20)], lon=[lon], lat=[[0.0] * 20]), max_speed=10)
+    assert slow.source_row.tolist() == [1000, 1006, 1012]
+
+
+@pytest.mark.parametrize(("still", "aground"), [(24, False), (25, True), (49, True)])
+def test_19_a_day_without_motion_is_aground(still: int, aground: bool) -> None:
+    lon = [0.01 * max(k - 9 - still, 0) - 0.01 * max(10 - k, 0) for k in range(73)]
+    got = cut(fixes([hours(73)], lon=[lon]), days=3)
+    assert got.aground.tolist() == [aground]
+
+
+def test_19_drifting_slowly_is_not_aground() -> None:
+    lon = [12.0 + 1e-5 * k for k in range(49)]
+    assert cut(fixes([hours(49)], lon=[lon]), days=2).aground.tolist() == [False]
+    lon = [12.0 + 3e-6 * k for k in range(49)]
+    assert cut(fixes([hours(49)], lon=[lon]), days=2).aground.tolist() == [True]
+
+
+def test_segments_shorter_than_a_day_are_never_called_aground() -> None:
+    assert cut(fixes([hours(7)], lon=[[12.0] * 7])).aground.tolist() == [False]
+
+
+def test_22_drogue_states() -> None:
+    state = [1] * 8 + [0] * 8 + [-1] * 8
+    given = fixes([hours(24)], drogue=[state])
+    by_choice = {choice: cut(given, drogue=choice) for choice in ("on", "lost", "any")}
+    assert {k: v.source_row.tolist() for k, v in by_choice.items()} == {
+        "on": [1000],
+        "lost": [1008],
+        "any": [1000, 1006, 1012],
+    }
+    assert by_choice["on"].dropped == Counter(
+        {
+            "drogue lost": 8,
+            "drogue unknown": 8,
+            "no whole segment": 1,
+            "time missing": 3,
+            "gap between satellite fixes": 0,
+        }
+    )
+    assert by_choice["lost"].dropped["drogue on"] == 8
+    assert by_choice["any"].drogue.tolist() == [1, 0, -1]
+    assert cut(given, has_drogue=False, drogue="on").source_row.tolist() == [1000, 1006, 1012]
+
+
+def test_24_satellite_gaps() -> None:
+    gap = [3600.0] * 24
+    gap[10], gap[11] = 43_201.0, np.nan
+    got = cut(fixes([hours(24)], gap=[gap]))
+    assert got.source_row.tolist() == [1000, 1011, 1017]
+    assert got.dropped["gap between satellite fixes"] == 1
+    assert len(cut(fixes([hours(24)], gap=[gap]), max_gap="1 day")) == 3
+
+
+def test_25_six_hourly_fixes_need_a_step_of_six_hours() -> None:
+    given = fixes([[21_600 * k for k in range(21)]])
+    assert len(cut(given, days=5)) == 0
+    assert cut(given, days=5, step=21_600).positions.shape == (1, 21, 2)
+    assert segments.typical_step(given) == 21_600
+    assert segments.typical_step(fixes([[0], [5]])) is None
+
+
+def test_25_the_message_names_both_steps(tmp_path) -> None:
+    track = sources.track(n=30)
+    slow = sources.Track(1, START + 21_600 * np.arange(30), track.lon, track.lat, track.drogue, track.gap)
+    path = sources.save(sources.ragged([slow]), tmp_path / "six.nc")
+    recipe = Recipe.model_validate({"drifters": {"path": path}, "currents": {"path": "x"}})
+    with pytest.raises(DataError, match=r"six\.nc: fixes are mostly 21600 s apart, but segment\.step is 3600 s"):
+        survey(recipe, [open_drifters(recipe.drifters[0])], tmp_path / "tracks", progress=False)
