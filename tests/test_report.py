@@ -1,0 +1,377 @@
+"""The page of a run: what it says, when it warns, that it stands alone and that it is always the same."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from matplotlib.colors import to_hex
+
+from shared.errors import ConfigError
+from shared.geo import METRES_PER_DEGREE
+from shared.schema import FILL, SCALE
+from shared.shards import ShardStore
+from tests import stores
+from train import evaluate, figures, loop, record, report
+
+CS, ERROR = 0.3217, 0.0123
+PNG = b"\x89PNG\r\n\x1a\n"
+PIECES = {"convergence", "examples", "scores", "spread", "drifters"}
+
+
+def result(store: ShardStore, **change: Any) -> dict[str, Any]:
+    """A sound result; `change` replaces parts of it."""
+    samples = store.samples_of("train")
+    return {
+        "cs": CS,
+        "cs_standard_error": ERROR,
+        "cs_interval_90": [0.3021, 0.3426],
+        "formula": "K = C_s dx dy sqrt(u_x^2 + v_y^2 + (u_y + v_x)^2 / 2)",
+        "objective": "energy",
+        "estimator": "fair",
+        "score": 0.9264,
+        "converged": True,
+        "convergence": "yes: the last correction of log C_s was -0.0012, its standard error is 0.038",
+        "initial_cs": 0.1,
+        "n_samples": len(samples),
+        "n_drifters": 57,
+        "members": 20,
+        "scheme": "heun",
+        "escaped_members": 3,
+        "escaped_share": 0.0004,
+        "dropped_samples": [],
+        "samples_per_second": 1234.5,
+        "seed": 7,
+        "precision": "float32",
+        "device": "cpu",
+        "store": store.manifest.digest,
+        "store_name": store.manifest.name,
+        "version": "0.1.0",
+    } | change
+
+
+def metrics(n: int) -> list[dict[str, Any]]:
+    """`n` steps of descent, then a final pass and a curvature."""
+    rng = np.random.default_rng(1)
+    phases = ["epoch 1 of 1"] * n + ["final pass 1"] * 3 + ["curvature"] * 4
+    cs = [0.1 + (CS - 0.1) * min(1, 2 * k / n) for k in range(n)] + [0.33] * 3 + [0.3, 0.3, 0.365, 0.365]
+    loss = (1.0 + 0.1 * rng.standard_normal(len(phases))).tolist()
+    return [
+        {"step": k + 1, "phase": phase, "loss": loss[k], "cs": cs[k]} for k, phase in enumerate(phases)
+    ]  # fmt: skip
+
+
+def evaluation(store: ShardStore, error: float | None = 1.25, split: str = "test") -> dict[str, Any]:
+    leads = np.arange(1, store.layout.n_obs)
+    scores = {
+        system: {
+            name: {"mean": mean * factor, "standard_error": error and error * factor}
+            for name, factor in zip(evaluate.SCORES, (1.0, 1.5, 2.5, 0.01), strict=True)
+        }
+        for system, mean in (("calibrated", 15.27), ("initial constant", 16), ("currents alone", 21), ("no motion", 51))
+    }
+    lines = {"error_km": np.sqrt(leads).tolist(), "spread_km": (0.9 * np.sqrt(leads)).tolist()}
+    return {
+        "split": split,
+        "store": store.manifest.digest,
+        "cs": CS,
+        "n_samples": 29,
+        "n_drifters": 6,
+        "scores": scores,
+        "lead_hours": (leads * 3.0).tolist(),
+        "spread_and_error": {"calibrated": lines, "initial constant": lines},
+    }
+
+
+def examples(store: ShardStore, n: int) -> dict[str, np.ndarray]:
+    """Examples whose ensembles are the observed track with noise."""
+    rng = np.random.default_rng(2)
+    picked = np.arange(n)
+    raw = store.currents.read(picked)
+    positions = store.positions.read(picked).astype(np.float64)
+    track = store.labels["origin"][picked][:, None] + positions
+    noise = 0.02 * rng.standard_normal((n, 20, *track.shape[1:])).cumsum(axis=2)
+    return {
+        "sample": picked,
+        "drifter": np.array([store.drifters[k] for k in store.labels["drifter"][picked]]),
+        "start_time": store.labels["start_time"][picked],
+        "corner": store.labels["window_corner"][picked],
+        "step": np.array([store.layout.lon_step, store.layout.lat_step]),
+        "currents": np.where(raw == FILL, np.nan, raw * SCALE).astype(np.float32),
+        "track": track,
+        "ensemble": track[:, None] + noise - noise[:, :, :1],
+    }
+
+
+def make(out: Path, store: ShardStore, n: int = 4, steps: int = 9, error: float | None = 1.25, **change: Any) -> Path:
+    """A finished run in the new folder `out`."""
+    out.mkdir()
+    (out / loop.RESULT).write_text(json.dumps(result(store, **change)))
+    (out / loop.CONFIG).write_text(json.dumps({"seed": 7, "ensemble": {"members": 20}}))
+    (out / record.METRICS).write_text("".join(json.dumps(line) + "\n" for line in metrics(steps)))
+    (out / evaluate.FILE).write_text(json.dumps(evaluation(store, error)))
+    evaluate.save_examples(out, examples(store, n))
+    return out
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> ShardStore:
+    """On both sides of the antimeridian."""
+    return ShardStore(stores.build(tmp_path_factory.mktemp("s") / "small", 12, centre=(179.6, -20.0)).path)
+
+
+@pytest.fixture(scope="module")
+def twin(tmp_path_factory: pytest.TempPathFactory) -> ShardStore:
+    path = stores.build(tmp_path_factory.mktemp("t") / "twin", 9, n_drifters=4).path
+    stores.rewrite(path, lambda tree: tree["recipe"].update(synthetic={"cs": 0.3, "folder": "made"}))
+    return ShardStore(path)
+
+
+@pytest.fixture(scope="module")
+def run(store: ShardStore, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = make(tmp_path_factory.mktemp("r") / "run", store)
+    report.write(out, store)
+    return out
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Draws no figure, where a test is not about them."""
+    stub = PNG + b"\0\0\0\rIHDR" + (700).to_bytes(4) * 2
+    monkeypatch.setattr(figures, "render", lambda make: {"png": stub, "pdf": b"%PDF"})
+
+
+def text(out: Path) -> str:
+    return (out / report.PAGE).read_text(encoding="utf-8")
+
+
+def test_names_of_files_are_those_that_the_run_writes() -> None:
+    written = (loop.RESULT, loop.CONFIG, record.METRICS, evaluate.FILE, evaluate.EXAMPLES)
+    assert written == (report.RESULT, report.CONFIG, report.METRICS, report.EVALUATION, report.EXAMPLES)
+
+
+def test_page_stands_alone(run: Path) -> None:
+    page = text(run)
+    assert page.startswith("<!DOCTYPE html>")
+    assert page.rstrip().endswith("</html>")
+    assert re.search(r"https?:|//\w|<script|<link|@import|url\(|\son\w+=", re.sub(r"base64,[\w+/=]+", "", page)) is None
+    sources = re.findall(r'src="([^"]{0,22})', page)
+    assert sources == ["data:image/png;base64,"] * 5
+    assert re.findall(r"Figure (\d)\.", page) == list("12345")
+
+
+def test_page_says_the_numbers(run: Path, store: ShardStore) -> None:
+    page = text(run)
+    for said in (
+        "C<sub>s</sub> = 0.322 ± 0.012",
+        "90 % interval 0.302 to 0.343",
+        "0.012, clustered by drifter",
+        "K = C_s dx dy sqrt(u_x^2",
+        "mean 0.9264 [dimensionless]",
+        "29 sample(s) of 6 drifter(s), split test, not trained on",
+        "15.3 ± 2.1",
+        "energy score [km]",
+        "liu skill [-]",
+        store.manifest.digest,
+        "drogue lost",
+        "members: 20",
+        "1,234 samples/s",
+        "sha256 " + store.manifest.digest[:12],
+    ):
+        assert said in page, said
+    assert "Warning" not in page
+    assert "twin experiment" not in page
+
+
+def test_figures_are_kept_for_papers(run: Path) -> None:
+    kept = {file.name: file.read_bytes() for file in (run / report.FIGURES).iterdir()}
+    assert set(kept) == {f"{name}.{ending}" for name in PIECES for ending in ("png", "pdf")}
+    assert all(content.startswith(PNG if name.endswith("png") else b"%PDF") for name, content in kept.items())
+
+
+def test_same_input_same_bytes(run: Path, store: ShardStore, tmp_path: Path) -> None:
+    again = make(tmp_path / "elsewhere", store)
+    report.write(again, store)
+    for file in [report.PAGE, *(f"{report.FIGURES}/{n}.{e}" for n in PIECES for e in ("png", "pdf"))]:
+        assert (again / file).read_bytes() == (run / file).read_bytes(), file
+
+
+@pytest.mark.usefixtures("quick")
+def test_missing_pieces_say_what_to_run(store: ShardStore, tmp_path: Path) -> None:
+    out = make(tmp_path / "bare", store)
+    for name in (loop.CONFIG, record.METRICS, evaluate.FILE, evaluate.EXAMPLES):
+        (out / name).unlink()
+    report.write(out, store)
+    page = text(out)
+    assert page.count('class="missing"') == 3
+    assert "<code>drift-train run STORE --out RUN</code>" in page
+    assert "<code>drift-train evaluate RUN STORE --split test</code>" in page
+    assert page.count("<img") == 1
+    assert "0.322 ± 0.012" in page
+
+
+def test_no_run_and_damaged_files_are_refused(store: ShardStore, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"is not a finished run: it has no result\.json"):
+        report.summary(tmp_path)
+    out = make(tmp_path / "damaged", store)
+    (out / record.METRICS).write_text('{"step": 1')
+    with pytest.raises(ConfigError, match=r"metrics.jsonl cannot be read \(.*Remove it, or train again"):
+        report.summary(out)
+
+
+def test_one_sample_of_one_drifter(tmp_path: Path) -> None:
+    one = ShardStore(stores.build(tmp_path / "one", 1, n_drifters=3, n_unusable=0).path)
+    unknown = {"cs_standard_error": None, "cs_interval_90": None, "n_drifters": 1}
+    out = make(tmp_path / "run", one, n=1, steps=1, error=None, **unknown)
+    report.write(out, one)
+    page = text(out)
+    assert "C<sub>s</sub> = 0.322<" in page
+    assert "no standard error: a single drifter" in page
+    assert page.count("<img") == 5
+    assert ">15.3<" in page
+    assert "standard error: none" in report.summary(out)
+
+
+DUE = {
+    "not converged": {"converged": False},
+    "no standard error": {"cs_standard_error": None, "cs_interval_90": None},
+    "1.2 % of the members left": {"escaped_share": 0.012},
+    "2 sample(s) gave no finite loss and gradient and were left out: 4, 9.": {"dropped_samples": [4, 9]},
+}
+
+
+@pytest.mark.parametrize("said", DUE)
+def test_a_warning_exactly_when_due(store: ShardStore, said: str) -> None:
+    assert report.warnings(result(store)) == []
+    assert report.warnings(result(store, escaped_share=0.01)) == []
+    (found,) = report.warnings(result(store, **DUE[said]))
+    assert found.startswith(said)
+
+
+@pytest.mark.usefixtures("quick")
+def test_warnings_stand_on_page_and_in_summary(store: ShardStore, tmp_path: Path) -> None:
+    change = {key: value for part in DUE.values() for key, value in part.items()}
+    out = make(tmp_path / "bad", store, **change)
+    for name in (evaluate.FILE, evaluate.EXAMPLES, record.METRICS):
+        (out / name).unlink()
+    report.write(out, store)
+    assert text(out).count("<b>Warning:</b>") == 4
+    lines = report.summary(out).splitlines()
+    assert len(lines) <= 15
+    assert [line.startswith("WARNING: ") for line in lines] == [False] * (len(lines) - 4) + [True] * 4
+
+
+def test_summary_is_short_and_names_units(run: Path) -> None:
+    said = report.summary(run)
+    assert len(said.splitlines()) <= 15
+    assert said.startswith("C_s = 0.322 ± 0.012 in K = C_s dx dy")
+    assert "[m2/s]" in said
+    assert "converged: yes" in said
+    assert "3 (0.04 %)" in said
+    assert "WARNING" not in said
+    assert "twin" not in said
+
+
+@pytest.mark.usefixtures("quick")
+def test_the_true_constant_of_a_twin_experiment(twin: ShardStore, tmp_path: Path) -> None:
+    out = make(tmp_path / "run", twin)
+    (out / evaluate.EXAMPLES).unlink()
+    report.write(out, twin)
+    said = "true C_s of this twin experiment: 0.3; found minus true: +7.2 %, +1.8 standard errors"
+    assert said in report.summary(out)
+    assert said.split(": ", 1)[1] in text(out)
+    assert len(report.summary(out).splitlines()) <= 15
+
+
+def test_the_truth_is_a_line(store: ShardStore) -> None:
+    def colours(truth: float | None) -> set[str]:
+        axes = figures.convergence(metrics(9), result(store), truth, "m").axes
+        return {to_hex(line.get_color()) for ax in axes for line in ax.lines}
+
+    assert colours(0.3) - colours(None) == {figures.TRUTH.lower()}
+
+
+@pytest.mark.usefixtures("quick")
+def test_written_with_another_store_the_training_data_stay(twin: ShardStore, store: ShardStore, tmp_path: Path) -> None:
+    out = make(tmp_path / "run", twin)
+    for name in (evaluate.EXAMPLES, record.METRICS):
+        (out / name).unlink()
+    report.write(out, twin)
+    drawn = (out / "figures" / "drifters.png").read_bytes() + b"first"
+    (out / "figures" / "drifters.png").write_bytes(drawn)
+    (out / evaluate.FILE).write_text(json.dumps(evaluation(store)))
+    report.write(out, store)
+    assert "true C_s of this twin experiment" in report.summary(out)
+    assert (out / "figures" / "drifters.png").read_bytes() == drawn
+    assert text(out).count("<img") == 3
+    assert "split test, of another store" in text(out)
+
+
+@pytest.mark.usefixtures("quick")
+def test_scores_on_the_training_split_are_called_fit(store: ShardStore, tmp_path: Path) -> None:
+    out = make(tmp_path / "run", store)
+    for name in (evaluate.EXAMPLES, record.METRICS):
+        (out / name).unlink()
+    (out / evaluate.FILE).write_text(json.dumps(evaluation(store, split="train")))
+    report.write(out, store)
+    assert "fit, not skill" in text(out)
+
+
+def test_names_from_a_store_cannot_write_the_page(tmp_path: Path, store: ShardStore) -> None:
+    out = make(tmp_path / "run", store, store_name="<script>alert(1)</script>")
+    for name in (evaluate.FILE, record.METRICS):
+        (out / name).unlink()
+    found = examples(store, 2)
+    evaluate.save_examples(out, found | {"drifter": np.array(["$\\frac{1", "漂流ブイ"])})
+    report.write(out, store)
+    assert "<script" not in text(out)
+
+
+def test_panels_are_cropped_around_the_tracks_across_the_antimeridian(store: ShardStore) -> None:
+    found = examples(store, 4)
+    figure = figures.examples(found)
+    assert any(found["track"][k][:, 0].max() > 180 or found["track"][k][:, 0].min() < -180 for k in range(4))
+    for k, ax in enumerate(figure.axes[:4]):
+        (west, east), (south, north) = ax.get_xlim(), ax.get_ylim()
+        tracks = np.concatenate([found["track"][k][None], found["ensemble"][k]])
+        size = np.array([store.layout.n_lon, store.layout.n_lat]) * found["step"]
+        assert west <= tracks[..., 0].min() < tracks[..., 0].max() <= east
+        assert south <= tracks[..., 1].min() < tracks[..., 1].max() <= north
+        assert np.all(np.array([east - west, north - south]) <= size + 1e-9)
+        corner = found["corner"][k] - found["step"] / 2
+        assert np.all(corner <= np.array([west, south]) + 1e-9)
+
+
+def test_kappa_of_a_pure_strain() -> None:
+    # u = a x, v = -a y: sqrt(u_x^2 + v_y^2) = a sqrt(2) everywhere, but for the little that the meridians narrow
+    step, rate = np.array([0.2, 0.25]), 1e-5
+    lat = -30 + step[1] * np.arange(9)
+    dx, dy = (METRES_PER_DEGREE * s for s in (step[0] * np.cos(np.radians(lat)), step[1]))
+    u = rate * dx[:, None] * (np.arange(12) - 5.5)
+    v = np.broadcast_to(-rate * dy * np.arange(9)[:, None], u.shape)
+    found = {"step": step, "corner": np.array([[10.0, -30.0]]), "currents": np.stack([u, v])[None, :, None]}
+    expected = np.sqrt(2) * rate * dx[1:-1] * dy
+    assert figures.kappa(found) == pytest.approx(np.percentile(np.repeat(expected, 10), [5, 50, 95]), rel=2e-3)
+    assert figures.kappa(found | {"currents": np.full((1, 2, 3, 9, 12), np.nan)}) is None
+
+
+@pytest.mark.parametrize(
+    ("value", "error", "said"),
+    [
+        (0.30213, 0.0042, "0.302 ± 0.004"),
+        (0.30213, 0.0142, "0.302 ± 0.014"),
+        (0.30213, None, "0.302"),
+        (10.04, None, "10.0"),
+        (123.4, 31.0, "123 ± 31"),
+        (0.5, 0.0999, "0.50 ± 0.10"),
+    ],
+)
+def test_digits(value: float, error: float | None, said: str) -> None:
+    assert report.measured(value, error) == said
+
+
+def test_a_long_run_shows_its_running_mean(store: ShardStore) -> None:
+    short, long = (figures.convergence(metrics(n), result(store), None, "m").axes[0] for n in (30, 3000))
+    assert len(long.lines) == len(short.lines) + 1

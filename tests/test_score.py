@@ -1,0 +1,207 @@
+"""The score against the float64 oracle, against closed forms, and its gradient against finite differences."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from shared import geo
+from shared.settings import build
+from tests import flows, oracle
+from tests.test_simulate import CS, MEMBERS, N_STEPS, case, in_degrees, oracle_tracks
+from train import score
+from train.config import Training
+from train.dynamics import Smagorinsky
+from train.simulate import Plan, simulate
+from train.step import gradient, make_step, plan_of, sample_losses
+
+__all__ = ["case"]
+
+
+def observed_track(batch, b, grid=flows.GRID):
+    return in_degrees(np.asarray(batch.cell[b]) + np.asarray(batch.track[b], np.float64), batch, grid, b)
+
+
+def oracle_terms(case, cs=CS):
+    """Both energy terms (obs, B) of the oracle's ensembles."""
+    batch = case[0]
+    tracks = oracle_tracks(case, cs, "heun")
+    terms = [
+        oracle.energy_terms(in_degrees(tracks[..., b], batch, flows.GRID, b), observed_track(batch, b))
+        for b in range(tracks.shape[-1])
+    ]
+    return np.stack([t[0] for t in terms], -1), np.stack([t[1] for t in terms], -1)
+
+
+@pytest.fixture(scope="module")
+def expected(case):
+    return oracle_terms(case)
+
+
+def found_distances(case, dtype, **options):
+    batch, noise, _ = case
+    batch, noise = flows.cast(batch, dtype), jnp.asarray(noise, dtype)
+    plan = Plan(flows.GRID, 1800, 1800, "heun")
+    dynamics = Smagorinsky(jnp.log(jnp.asarray(CS, dtype)))
+    run = jax.jit(lambda b: simulate(dynamics, b, plan, MEMBERS, lambda n: noise[n], **options))(batch)
+    return run.distances, batch
+
+
+def test_float64_score_equals_the_oracle(case, expected):
+    with jax.enable_x64(True):
+        found, _ = found_distances(case, np.float64)
+    for ours, theirs in zip(found[:2], expected, strict=True):
+        np.testing.assert_allclose(np.asarray(ours), theirs, rtol=1e-8)
+
+
+def test_float32_score_is_within_1e_4_of_the_oracle(case, expected):
+    found, _ = found_distances(case, np.float32)
+    energy = (np.asarray(found.observed) - np.asarray(found.between)).mean(axis=0)
+    np.testing.assert_allclose(energy, (expected[0] - expected[1]).mean(axis=0), rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["energy-plain", "liu", "reference"])
+def test_objectives_equal_the_oracle(case, name):
+    batch = case[0]
+    tracks = oracle_tracks(case, CS, "heun")
+    wanted = []
+    for b in range(2):
+        members, observed = in_degrees(tracks[..., b], batch, flows.GRID, b), observed_track(batch, b)
+        if name == "energy-plain":
+            first, second = oracle.energy_terms(members, observed)
+            wanted.append((first - second).mean())
+        else:
+            first, second = oracle.liu_terms(members, observed, own=name == "reference")
+            wanted.append((first - second).mean() if name == "liu" else ((first - second) ** 2).sum())
+    with jax.enable_x64(True):
+        found, batch = found_distances(case, np.float64, own_lengths=name == "reference")
+        latitude = batch.latitude + batch.cell[:, 1] * flows.GRID.lat_step
+        path = score.path_steps(batch.track, latitude, (flows.GRID.lon_step, flows.GRID.lat_step))
+        loss, _ = score.objective(name, found, path, None)
+    np.testing.assert_allclose(np.asarray(loss), wanted, rtol=1e-7)
+
+
+def test_gradient_equals_finite_differences_of_the_oracle(case):
+    """d ES / d log C_s by forward mode against central differences of the independent simulator."""
+    batch, noise, _ = case
+    step = 1e-5
+    high, low = (np.subtract(*oracle_terms(case, CS * math.exp(d))).mean(axis=0) for d in (step, -step))
+    settings = build(
+        Training,
+        {
+            "ensemble": {"members": MEMBERS},
+            "integration": {"kappa_every": "30min"},
+            "score": {"objective": "energy-plain"},
+        },
+        "test",
+    )
+    with jax.enable_x64(True):
+        draw = lambda n: jnp.asarray(noise)[n]  # noqa: E731
+        sums = gradient(jnp.log(jnp.asarray(CS)), batch, plan_of(settings, flows.GRID), settings, draw, draw)
+    np.testing.assert_allclose(np.asarray(sums.gradient), (high - low) / (2 * step), rtol=5e-4)
+
+
+@pytest.mark.parametrize("name", ["energy", "liu", "reference"])
+def test_gradient_of_every_objective_equals_finite_differences(name):
+    settings = build(Training, {"ensemble": {"members": 5}, "score": {"objective": name}}, "test")
+    rng = np.random.default_rng(8)
+    with jax.enable_x64(True):
+        batch = flows.batch(rng, 3)
+        noise = jnp.asarray(rng.normal(size=(N_STEPS, 2, 5, 3)))
+        weights = jnp.asarray(rng.normal(size=(N_STEPS, 2, 10, 3)))
+        arguments = batch, plan_of(settings, flows.GRID), settings, lambda n: noise[n], lambda n: weights[n]
+        at = jnp.log(jnp.asarray(0.2))
+        sums = gradient(at, *arguments)
+        high, low = (np.asarray(sample_losses(at + d, *arguments)[0]) for d in (1e-5, -1e-5))
+    np.testing.assert_allclose(np.asarray(sums.gradient), (high - low) / 2e-5, rtol=5e-4)
+
+
+@pytest.mark.parametrize("members", [2, 3, 6, 7])
+def test_pairs_are_each_taken_once(members):
+    """The cyclic shifts against all pairs, for even and odd ensembles, far apart and close together."""
+    rng = np.random.default_rng(members)
+    with jax.enable_x64(True):
+        at = jnp.asarray(rng.normal(0, 8, (2, members, 3)))
+        seen, latitude = jnp.asarray(rng.normal(0, 8, (3, 2))), jnp.asarray([-60.0, 0.0, 35.0])
+        found = score.distances(at, seen, latitude, (0.25, 0.2))
+        each = score.distances(at, seen, latitude, (0.25, 0.2), before=at * 0.9)
+    for b in range(3):
+        lonlat = np.stack([np.asarray(at[0, :, b]) * 0.25, float(latitude[b]) + np.asarray(at[1, :, b]) * 0.2], -1)
+        pairs = geo.separation(lonlat[:, None], lonlat[None])
+        half_mean = pairs.sum() / (2 * members * (members - 1))
+        assert float(found.between[b]) == pytest.approx(half_mean, rel=1e-9)
+        assert float(each.between[b]) == pytest.approx(half_mean, rel=1e-9)
+        np.testing.assert_allclose(each.per_member[:, b], pairs.sum(axis=1) / (members - 1), rtol=1e-9)
+
+
+@pytest.mark.parametrize(("degrees", "bound"), [(5.0, 1e-10), (10.0, 1e-9), (20.0, 1e-7)])
+def test_series_of_the_separation(degrees, bound):
+    rng = np.random.default_rng(0)
+    a = np.stack([rng.uniform(-10, 10, 500), rng.uniform(-60, 60, 500)], -1)
+    b = a + rng.uniform(-degrees, degrees, (500, 2)) / math.sqrt(2)
+    with jax.enable_x64(True):
+        cos = np.cos(np.radians(a[:, 1])) * np.cos(np.radians(b[:, 1]))
+        found = score.separation(*np.radians(a - b).T, cos)
+    np.testing.assert_allclose(np.asarray(found), geo.separation(a, b), rtol=bound)
+
+
+def test_fair_score_of_a_gaussian_ensemble_has_its_closed_form():
+    """For spread s about a truth of spread s0, ES = sqrt(pi / 2) (sqrt(s^2 + s0^2) - s / sqrt 2), least at s = s0."""
+    rng = np.random.default_rng(2)
+    s0, n = 0.05, 200_000
+    scores = {}
+    with jax.enable_x64(True):
+        for s in (0.03, 0.05, 0.08):
+            members = jnp.asarray(rng.normal(0, s, (2, 5, n)))
+            seen = jnp.asarray(rng.normal(0, s0, (n, 2)))
+            found = score.distances(members, seen, jnp.zeros(n), (1.0, 1.0))
+            scores[s] = float((found.observed - found.between).mean())
+            closed = math.sqrt(math.pi / 2) * (math.hypot(s, s0) - s / math.sqrt(2)) * geo.METRES_PER_DEGREE
+            assert scores[s] == pytest.approx(closed, rel=5e-3)
+    assert scores[0.05] < min(scores[0.03], scores[0.08])
+
+
+def test_gradient_of_coincident_points_is_finite():
+    value, slope = jax.jvp(lambda d: score.separation(d, d, 1.0), (0.0,), (1.0,))
+    assert np.isfinite(value)
+    assert np.isfinite(slope)
+
+
+def test_a_sample_s_noise_depends_on_nothing_but_itself():
+    """Alone, in a larger batch, or in another place of it, a sample has the same loss and gradient."""
+    settings = build(Training, {"ensemble": {"members": 4}}, "test")
+    rng = np.random.default_rng(4)
+    batch = jax.tree.map(np.asarray, flows.cast(flows.batch(rng, 5), np.float32))
+    step = make_step(settings, flows.GRID)
+    at = jnp.float32(math.log(0.3))
+    whole = step(at, batch, 3)
+    part = step(at, jax.tree.map(lambda a: a[[4, 1]], batch), 3)
+    np.testing.assert_allclose(np.asarray(part.loss), np.asarray(whole.loss)[[4, 1]], rtol=1e-5)
+    np.testing.assert_allclose(np.asarray(part.gradient), np.asarray(whole.gradient)[[4, 1]], rtol=1e-3)
+    assert not np.allclose(np.asarray(step(at, batch, 4).loss), np.asarray(whole.loss), rtol=1e-4)
+
+
+def test_a_poisoned_sample_is_left_out_and_named():
+    settings = build(Training, {"ensemble": {"members": 4}}, "test")
+    rng = np.random.default_rng(4)
+    batch = jax.tree.map(np.array, flows.cast(flows.batch(rng, 3), np.float32))
+    step = make_step(settings, flows.GRID)
+    clean = step(jnp.float32(0.0), batch, 0)
+    batch.track[1, 40] = np.nan
+    sums = step(jnp.float32(0.0), batch, 0)
+    assert np.asarray(sums.good).tolist() == [True, False, True]
+    assert np.asarray(sums.poisoned).tolist() == [False, True, False]
+    np.testing.assert_array_equal(np.asarray(sums.gradient)[[0, 2]], np.asarray(clean.gradient)[[0, 2]])
+    assert float(sums.gradient[1]) == 0.0
+
+
+def test_padding_counts_for_nothing():
+    settings = build(Training, {"ensemble": {"members": 4}}, "test")
+    batch = jax.tree.map(np.array, flows.cast(flows.batch(np.random.default_rng(4), 3), np.float32))
+    batch.weight[2] = 0.0
+    sums = make_step(settings, flows.GRID)(jnp.float32(0.0), batch, 0)
+    assert np.asarray(sums.good).tolist() == [True, True, False]
+    assert not np.asarray(sums.poisoned).any()
+    assert float(sums.loss[2]) == 0.0

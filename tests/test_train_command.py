@@ -1,0 +1,188 @@
+"""drift-train as a command: every mistake is one message with an exit code, and its output is what it promises."""
+
+import contextlib
+import io
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from shared import schema
+from tests import fields, stores
+from train.__main__ import main
+
+Capture = pytest.CaptureFixture[str]
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store of five drifters; the last is for test, the one before for validation."""
+    return stores.build(tmp_path_factory.mktemp("small") / "store").path
+
+
+def refused(capsys: Capture, code: int, *arguments: str | Path) -> str:
+    """Runs the command, which must fail with one message, and returns it."""
+    capsys.readouterr()
+    assert main([str(argument) for argument in arguments]) == code
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert len(err.splitlines()) == 1
+    assert err.startswith("error: ")
+    return err
+
+
+def settings(folder: Path, text: str | bytes) -> Path:
+    path = folder / "train.yaml"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return path
+
+
+# Configuration
+
+
+@pytest.mark.parametrize(
+    ("assignment", "said"),
+    [
+        ("ensemble.member=5", "unknown key 'ensemble.member' (did you mean 'ensemble.members'?)"),
+        ("optimiser.learning_rate=0.1", "did you mean 'optimizer'?"),
+        ("ensemble.members='20'", "ensemble.members: input should be a valid integer, found '20'"),
+        ("ensemble.members=true", "ensemble.members: input should be a valid integer, found True"),
+        ("ensemble=[20]", "ensemble: "),
+        ("ensemble.members=1", "ensemble.members: input should be greater than or equal to 2"),
+        ("batch_size=0", "batch_size: input should be greater than or equal to 1"),
+        ("epochs=-3", "epochs: input should be greater than or equal to 1"),
+        ("initial_cs=.nan", "initial_cs: input should be "),
+        ("integration.step=0", "integration.step: expected a positive duration"),
+        ("integration.step=7min", "is not a multiple of integration.step (420 s)"),
+        ("integration.step", "expected key=value"),
+    ],
+)
+def test_48_49_50_settings(tmp_path: Path, small: Path, capsys: Capture, assignment: str, said: str) -> None:
+    assert said in refused(capsys, 2, "run", small, "--out", tmp_path / "run", "--set", assignment)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("- a", "expected a mapping of settings, found list"),
+        ("epochs: 1\nepochs: 2", "key 'epochs' occurs twice"),
+        ("epochs: !x 1", "could not determine a constructor"),
+        ("epochs: &a 1\nseed: *a", "aliases"),
+        (b"precision: \xff", "is not UTF-8"),
+        ("#" * 2_000_000, "is larger than"),
+        ("epoch: 1", "unknown key 'epoch' (did you mean 'epochs'?)"),
+    ],
+)
+def test_23_yaml(tmp_path: Path, small: Path, capsys: Capture, text: str | bytes, said: str) -> None:
+    path = settings(tmp_path, text)
+    message = refused(capsys, 2, "run", small, "--out", tmp_path / "run", "--config", path)
+    assert said in message
+    assert str(path) in message
+    assert not (tmp_path / "run").exists()
+
+
+def test_51_steps_that_do_not_fit_the_store(tmp_path: Path, small: Path, capsys: Capture) -> None:
+    out = ("--out", tmp_path / "run", "--set")
+    message = refused(capsys, 2, "run", small, *out, "integration.step=4h")
+    assert "integration.step is 14400 s; the store's fixes are 10800 s apart" in message
+    message = refused(capsys, 2, "run", small, *out, "integration.kappa_every=2d")
+    assert "integration.kappa_every is 172800 s; the store's currents are 86400 s apart" in message
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("devices", ["0", "-1", "2", "64"])
+def test_57_more_devices_than_there_are(tmp_path: Path, small: Path, capsys: Capture, devices: str) -> None:
+    assert f"--devices {devices}" in refused(capsys, 2, "run", small, "--out", tmp_path / "run", "--devices", devices)
+    assert not (tmp_path / "run").exists()
+
+
+def test_55_output_that_is_not_empty(tmp_path: Path, small: Path, capsys: Capture) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "mine.txt").write_text("x")
+    assert "is not an empty folder" in refused(capsys, 2, "run", small, "--out", tmp_path / "run")
+    assert "is not an empty folder" in refused(capsys, 2, "run", small, "--out", tmp_path / "run" / "mine.txt")
+    assert "cannot make" in refused(capsys, 2, "run", small, "--out", tmp_path / "run" / "mine.txt" / "run")
+    assert (tmp_path / "run" / "mine.txt").read_text() == "x"
+
+
+# Stores
+
+
+def test_59_an_unfinished_store(tmp_path: Path, capsys: Capture) -> None:
+    stores.build(tmp_path / "store", done=2)
+    message = refused(capsys, 1, "run", tmp_path / "store", "--out", tmp_path / "run")
+    assert "unfinished (no manifest.json)" in message
+    assert "no such store" in refused(capsys, 1, "run", tmp_path / "none", "--out", tmp_path / "run")
+    (tmp_path / "empty").mkdir()
+    assert "not a driftcal store" in refused(capsys, 1, "run", tmp_path / "empty", "--out", tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_60_a_store_of_another_version(tmp_path: Path, small: Path, capsys: Capture) -> None:
+    shutil.copytree(small, tmp_path / "store")
+    path = tmp_path / "store" / "manifest.json"
+    tree = json.loads(path.read_text())
+    path.write_text(json.dumps(tree | {"schema_version": schema.VERSION + 1}))
+    message = refused(capsys, 1, "run", tmp_path / "store", "--out", tmp_path / "run")
+    assert f"written by schema version {schema.VERSION + 1} (driftcal 0.1.0), needs version {schema.VERSION}" in message
+
+
+def test_61_no_usable_sample(tmp_path: Path, capsys: Capture) -> None:
+    stores.build(tmp_path / "store", 5, n_unusable=5, change=lambda v: v["split"].__setitem__(slice(None), -1))
+    message = refused(capsys, 1, "run", tmp_path / "store", "--out", tmp_path / "run")
+    assert "no sample of split 'train'" in message
+    assert not (tmp_path / "run").exists()
+
+
+def test_62_a_missing_split(tmp_path: Path, capsys: Capture) -> None:
+    stores.build(tmp_path / "store", n_drifters=1)
+    message = refused(capsys, 1, "run", tmp_path / "store", "--out", tmp_path / "run")
+    assert "no sample of split 'train' (it holds: " in message
+    assert "set split.train above 0 in the data manifest and preprocess again" in message
+    assert not (tmp_path / "run").exists()
+
+
+# A run
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory, small: Path) -> tuple[Path, str]:
+    """A tiny run with `--json`, and what it printed."""
+    out = tmp_path_factory.mktemp("run") / "run"
+    tiny = ["ensemble.members=4", "batch_size=4", "integration.step=3h", "optimizer.final_passes=1",
+            "score.reference_members=4"]  # fmt: skip
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        assert main(["run", str(small), "--out", str(out), "--json", *(w for s in tiny for w in ("--set", s))]) == 0
+    return out, printed.getvalue()
+
+
+def test_json_is_all_there_is_on_stdout(finished: tuple[Path, str], small: Path) -> None:
+    out, printed = finished
+    result = fields.only_json(printed)
+    assert result == json.loads((out / "result.json").read_text())
+    keys = "cs cs_standard_error formula score n_samples n_drifters samples_per_second store seed version"
+    assert set(keys.split()) <= set(result)
+    assert result["store"] == json.loads((small / "manifest.json").read_text())["digest"]
+    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    keys = "step epoch loss cs gradient samples_per_second escaped_members dropped_samples"
+    assert all(set(keys.split()) <= set(line) for line in lines)
+    assert [line["step"] for line in lines] == list(range(1, len(lines) + 1))
+    assert np.isfinite([line["loss"] for line in lines]).all()
+
+
+def test_a_finished_run_is_not_written_over(finished: tuple[Path, str], small: Path, capsys: Capture) -> None:
+    before = fields.digests(finished[0])
+    assert "is not an empty folder" in refused(capsys, 2, "run", small, "--out", finished[0])
+    assert fields.digests(finished[0]) == before
+
+
+def test_62_evaluation_of_what_is_not_there(
+    tmp_path: Path, finished: tuple[Path, str], small: Path, capsys: Capture
+) -> None:
+    assert "'holdout' is not a split" in refused(capsys, 1, "evaluate", finished[0], small, "--split", "holdout")
+    stores.build(tmp_path / "store", n_drifters=1, change=lambda v: v["split"].__setitem__(v["split"] == 2, 0))
+    assert "no sample of split 'test'" in refused(capsys, 1, "evaluate", finished[0], tmp_path / "store")
+    assert "is not a finished run" in refused(capsys, 2, "evaluate", tmp_path, small)

@@ -1,0 +1,1 @@
+"""Calibrates the stochastic drift simulator on a shard store (jax, equinox, optax)."""

@@ -1,0 +1,87 @@
+"""What a training run is told: `--config FILE` and `--set` over these defaults. Durations are whole seconds."""
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from shared.errors import ConfigError
+from shared.schema import Layout
+from shared.settings import Duration, Settings
+
+Objective = Literal["energy", "energy-plain", "liu", "reference"]
+Scheme = Literal["heun", "ito-heun", "euler", "reference"]
+
+
+class Ensemble(Settings):
+    """The simulated ensemble."""
+
+    members: int = Field(default=20, ge=2, le=1000)
+
+
+class Integration(Settings):
+    """How the stochastic differential equation is stepped (see `train.simulate`)."""
+
+    step: Duration = 1800
+    scheme: Scheme = "heun"
+    kappa_every: Duration = 86_400
+    """The diffusivity is computed this often and interpolated linearly between; `step` makes it exact."""
+
+
+class Score(Settings):
+    """What is minimised (see `train.score`)."""
+
+    objective: Objective = "energy"
+    reference_cs: float = Field(default=0.1, gt=0, le=10)
+    """Constant at which the spread that weights the `energy` objective is simulated; never trained."""
+    reference_members: int = Field(default=10, ge=2, le=1000)
+    """Members of that ensemble."""
+
+
+class Optimizer(Settings):
+    """How log C_s is moved (see `train.optimiser`)."""
+
+    method: Literal["newton", "adam"] = "newton"
+    learning_rate: float = Field(default=0.03, gt=0, le=1)
+    """Step of Adam; Newton has none."""
+    final_passes: int = Field(default=5, ge=1, le=20)
+    """Most passes over all training samples at a fixed constant that end a run; one or two are usual."""
+    curvature_samples: int = Field(default=2048, ge=1)
+    """Samples from which the objective's curvature at the end is measured."""
+
+
+class Training(Settings):
+    """All settings of a training run."""
+
+    ensemble: Ensemble = Ensemble()
+    integration: Integration = Integration()
+    score: Score = Score()
+    optimizer: Optimizer = Optimizer()
+    epochs: int = Field(default=1, ge=1, le=10_000)
+    batch_size: int = Field(default=128, ge=1, le=65_536)
+    seed: int = Field(default=0, ge=0, lt=2**32)
+    initial_cs: float = Field(default=0.1, gt=0, le=100)
+    precision: Literal["float32", "float64"] = "float32"
+
+    @model_validator(mode="after")
+    def _steps_fit(self) -> "Training":
+        if self.integration.kappa_every % self.integration.step:
+            raise ValueError(
+                f"integration.kappa_every ({self.integration.kappa_every} s) is not a multiple of integration.step "
+                f"({self.integration.step} s)"
+            )
+        return self
+
+
+def check_against(settings: Training, layout: Layout) -> None:
+    """Refuses settings that do not fit the store's steps."""
+    step, kappa = settings.integration.step, settings.integration.kappa_every
+    if layout.obs_step % step:
+        raise ConfigError(
+            f"integration.step is {step} s; the store's fixes are {layout.obs_step} s apart, which must be a multiple "
+            f"of it. Set integration.step to {layout.obs_step} s or a divisor of it."
+        )
+    if layout.time_step % kappa:
+        raise ConfigError(
+            f"integration.kappa_every is {kappa} s; the store's currents are {layout.time_step} s apart, which must "
+            f"be a multiple of it. Set integration.kappa_every to {layout.time_step} s or a divisor of it."
+        )

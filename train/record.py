@@ -1,0 +1,141 @@
+"""What a run counts and writes down while it goes: `metrics.jsonl`, one line a step.
+
+A line says at which constant a batch's mean loss and gradient were taken. A sample without finite loss and gradient is
+left out, counted and named; too many of them end the run.
+"""
+
+import contextlib
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import NamedTuple, Self
+
+import jax
+import numpy as np
+from tqdm import tqdm
+
+from shared.errors import ConfigError, DataError
+from shared.shards import ShardStore
+from train.data import Batch
+from train.step import Step, Sums
+
+MOST_POISONED = 0.01
+"""A run stops when more than this share of its samples gives no finite loss and gradient."""
+
+METRICS = "metrics.jsonl"
+
+
+class Mean(NamedTuple):
+    """Means over the good samples of a batch."""
+
+    loss: float
+    gradient: float
+    dispersion: float
+
+
+class Taken(NamedTuple):
+    """One batch's sums, on the host."""
+
+    sums: Sums
+
+    def mean(self) -> Mean:
+        """Means over the good samples, in float64."""
+        good = np.asarray(self.sums.good)
+        n = max(int(good.sum()), 1)
+        values = (self.sums.loss, self.sums.gradient, self.sums.dispersion)
+        return Mean(*(float(np.asarray(v, np.float64)[good].sum()) / n for v in values))
+
+    def by_sample(self, numbers: np.ndarray) -> dict[int, Mean]:
+        """The same of each good sample, by its number; `numbers` are the batch's, without padding."""
+        good = np.flatnonzero(np.asarray(self.sums.good)[: len(numbers)])
+        loss, gradient, dispersion = (np.asarray(v, np.float64) for v in self.sums[:3])
+        return {int(numbers[k]): Mean(float(loss[k]), float(gradient[k]), float(dispersion[k])) for k in good}
+
+
+class Record:
+    """Counts of a run.
+
+    Attributes:
+        step: batches taken.
+        seen: samples simulated with gradient.
+        escaped: members that left their window.
+        poisoned: numbers of the samples left out.
+    """
+
+    def __init__(self, out: Path, store: ShardStore, progress: bool):
+        self.step, self.seen, self.escaped = 0, 0, 0
+        self.poisoned: set[int] = set()
+        self._distinct: set[int] = set()
+        self._seconds: list[tuple[int, float]] = []
+        self._out, self._store, self._progress = out, store, progress
+        self._phase, self._epoch, self._bar = "", 0, tqdm(disable=True)
+
+    def __enter__(self) -> Self:
+        try:
+            self._file = (self._out / METRICS).open("w", encoding="utf-8")
+        except OSError as error:
+            raise ConfigError(f"cannot write {self._out / METRICS}: {error.strerror}. Choose another --out.") from error
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._file.close()
+
+    @contextlib.contextmanager
+    def phase(self, name: str, epoch: int, samples: int) -> Iterator[None]:
+        """Names what the steps inside belong to, and shows their progress."""
+        self._phase, self._epoch = name, epoch
+        with tqdm(total=samples, unit="sample", desc=name, disable=not self._progress, leave=False) as self._bar:
+            yield
+
+    def take(self, numbers: np.ndarray, step: Step, log_cs: jax.Array, batch: Batch) -> Taken:
+        """Steps one batch at `log_cs` and writes its line; `numbers` are its samples'."""
+        began = time.perf_counter()
+        taken = Taken(jax.device_get(step(log_cs, batch, self._epoch)))
+        seconds = time.perf_counter() - began
+        self._seconds.append((len(numbers), seconds))
+        bad = numbers[np.asarray(taken.sums.poisoned)[: len(numbers)]]
+        escaped = int(np.sum(taken.sums.escaped))
+        self.step += 1
+        self.seen += len(numbers)
+        self.escaped += escaped
+        self._distinct |= set(numbers.tolist())
+        self.poisoned |= set(bad.tolist())
+        mean = taken.mean()
+        cs = float(np.exp(np.float64(log_cs)))
+        line = {
+            "step": self.step,
+            "epoch": self._epoch,
+            "phase": self._phase,
+            "loss": mean.loss,
+            "cs": cs,
+            "gradient": mean.gradient,
+            "samples_per_second": len(numbers) / seconds,
+            "escaped_members": escaped,
+            "dropped_samples": bad.tolist(),
+        }
+        self._file.write(json.dumps(line) + "\n")
+        self._file.flush()
+        self._stop_if_poisoned()
+        self._bar.set_postfix(cs=f"{cs:.4g}", refresh=False)
+        self._bar.update(len(numbers))
+        return taken
+
+    @property
+    def samples_per_second(self) -> float:
+        """Samples with gradient a second, without the first step, which compiles."""
+        rest = self._seconds[1:] or self._seconds
+        return sum(n for n, _ in rest) / sum(s for _, s in rest)
+
+    def _stop_if_poisoned(self) -> None:
+        # a single one never stops a run, however small its store
+        if len(self.poisoned) > max(1.0, MOST_POISONED * max(len(self._distinct), 100)) or (
+            self.poisoned and self.poisoned == self._distinct
+        ):
+            named = ", ".join(str(k) for k in sorted(self.poisoned)[:10])
+            raise DataError(
+                f"{len(self.poisoned)} of {len(self._distinct)} samples give no finite loss and gradient (samples "
+                f"{named}{', ...' if len(self.poisoned) > 10 else ''} of {self._store.root}). Look at one with "
+                f"`drift-inspect sample {self._store.root} {min(self.poisoned)}`."
+            )

@@ -1,0 +1,295 @@
+"""The page that a run ends in: `report.html`, one file to read, print or send, with its figures beside it for papers.
+
+A pure function of what lies in the run folder and of the store's manifest and labels, so the same run gives the same
+bytes. A page may be written with another store than the one trained on (an evaluation elsewhere); what it says of the
+training data is therefore kept in the run folder when the page is first written, as `training_data.json`.
+"""
+
+import base64
+import io
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from html import escape
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import yaml
+
+from shared.errors import ConfigError
+from shared.figures import DPI, WIDTH
+from shared.manifest import stage_from_json, to_bytes, write_file
+from shared.shards import ShardStore
+from shared.show import render_funnel
+from train import figures
+from train.figures import Z90
+
+# As in `train.loop`, `train.record` and `train.evaluate`, which load jax; a page needs none.
+RESULT, CONFIG, METRICS = "result.json", "config.json", "metrics.jsonl"
+EVALUATION, EXAMPLES = "evaluation.json", "examples.npz"
+PAGE, FIGURES, DATA = "report.html", "figures", "training_data.json"
+
+MOST_ESCAPED = 0.01
+"""Share of members that may leave their window without a warning."""
+
+
+class Run(NamedTuple):
+    """What lies in a run folder, None where a file is missing; `data` is the training store's manifest."""
+
+    result: dict[str, Any]
+    config: dict[str, Any] | None
+    steps: list[dict[str, Any]] | None
+    evaluation: dict[str, Any] | None
+    examples: dict[str, np.ndarray] | None
+    data: dict[str, Any] | None
+
+    @property
+    def truth(self) -> float | None:
+        """The constant that made the drifters, in a twin experiment."""
+        made = (self.data or {}).get("recipe", {}).get("synthetic")
+        return float(made["cs"]) if made else None
+
+    @property
+    def constant(self) -> str:
+        """The constant with its error."""
+        return measured(self.result["cs"], self.result["cs_standard_error"])
+
+    @property
+    def unit(self) -> str:
+        """Unit of the objective."""
+        return "m" if self.result["objective"] == "energy-plain" else "dimensionless"
+
+
+def read(out: Path) -> Run:
+    """The run in `out`.
+
+    Raises:
+        ConfigError: there is no finished run, or a file of it is damaged.
+    """
+
+    def held(name: str) -> Any:
+        path = out / name
+        if not path.exists():
+            return None
+        try:
+            if name == EXAMPLES:
+                return dict(np.load(io.BytesIO(path.read_bytes())))
+            content = path.read_text(encoding="utf-8")
+            return [json.loads(line) for line in content.splitlines()] if name == METRICS else json.loads(content)
+        except (OSError, ValueError, EOFError) as error:
+            raise ConfigError(f"{path} cannot be read ({error}). Remove it, or train again.") from error
+
+    result = held(RESULT)
+    if result is None:
+        raise ConfigError(f"{out} is not a finished run: it has no {RESULT}. Make one with drift-train run.")
+    return Run(result, held(CONFIG), held(METRICS), held(EVALUATION), held(EXAMPLES), held(DATA))
+
+
+def write(out: Path, store: ShardStore) -> Path:
+    """Writes page and figures of the run in `out`, and returns the page.
+
+    Args:
+        out: The run's folder.
+        store: The store trained on, or another one that the run was evaluated on.
+
+    Raises:
+        ConfigError: `out` holds no finished run, or a file of it is damaged.
+    """
+    run = read(out)
+    result, _, steps, scores, shown, _ = run
+    if same := store.manifest.digest == result["store"]:
+        run = run._replace(data={k: v for k, v in store.manifest.as_json().items() if k not in ("files", "sources")})
+        write_file(out / DATA, to_bytes(run.data))
+    wanted = {
+        "convergence": steps and (lambda: figures.convergence(steps, result, run.truth, run.unit)),
+        "examples": shown and (lambda: figures.examples(shown)),
+        "scores": scores and (lambda: figures.whiskers(scores)),
+        "spread": scores and (lambda: figures.spread(scores)),
+        "drifters": same and (lambda: figures.starts(store)),
+    }
+    drawn: dict[str, bytes] = {}
+    for name, make in wanted.items():
+        for ending, content in figures.render(make).items() if make else ():
+            write_file(out / FIGURES / f"{name}.{ending}", content)
+        # the map of the training data stays from an earlier page where this store is another one
+        kept = out / FIGURES / f"{name}.png"
+        if make or (name == "drifters" and kept.exists()):
+            drawn[name] = kept.read_bytes()
+    parts = [*_headline(run), *_skill(run, drawn), *_origin(run, drawn)]
+    page = TEMPLATE.format(name=escape(result["store_name"]), style=STYLE, body="\n".join(parts))
+    write_file(out / PAGE, page.encode())
+    return out / PAGE
+
+
+def summary(out: Path) -> str:
+    """The result of the run in `out` in a few lines for a terminal."""
+    run = read(out)
+    lines = [f"C_s = {run.constant} in {run.result['formula']} [m2/s]"]
+    lines += [f"{name}: {text}" for name, text in _facts(run)]
+    return "\n".join([*lines, *(f"WARNING: {warning}" for warning in warnings(run.result))])
+
+
+def warnings(result: Mapping[str, Any]) -> list[str]:
+    """What to know before the constant is used for anything."""
+    share, dropped = result["escaped_share"], result["dropped_samples"]
+    alone = "a single drifter" if result["n_drifters"] < 2 else "an objective that is not convex here"
+    due = {
+        "not converged: C_s is where the run stopped, not where the objective is least. Use more drifters, or raise "
+        "optimizer.final_passes.": not result["converged"],
+        f"no standard error: {alone} cannot tell how far C_s is from that of other drifters.": (
+            result["cs_standard_error"] is None
+        ),
+        f"{100 * share:.2g} % of the members left their window and were held at its edge, which biases C_s. Preprocess "
+        "with a larger window.half_width_deg.": share > MOST_ESCAPED,
+        f"{len(dropped)} sample(s) gave no finite loss and gradient and were left out: "
+        f"{', '.join(map(str, dropped[:10]))}{', ...' if len(dropped) > 10 else ''}.": bool(dropped),
+    }
+    return [text for text, holds in due.items() if holds]
+
+
+def measured(value: float, error: float | None) -> str:
+    """`value` ± `error` with the digits that the error warrants; three where there is none."""
+    if not error:
+        return f"{value:#.3g}".rstrip(".")
+    first = int(np.floor(np.log10(error)))
+    digits = max(-first + (error < 3 * 10.0**first), 0)
+    return f"{value:.{digits}f} ± {error:.{digits}f}"
+
+
+def _facts(run: Run) -> list[tuple[str, str]]:
+    """The result in words, for page and terminal."""
+    r, truth, error = run.result, run.truth, run.result["cs_standard_error"]
+    if error is None:
+        interval = "none"
+    else:
+        digits = max(1 - int(np.floor(np.log10(error))), 0)
+        low, high = r["cs_interval_90"]
+        few = " (few drifters: too narrow)" if r["n_drifters"] < 20 else ""  # Cameron and Miller (2015)
+        interval = f"{error:.2g}, clustered by drifter; 90 % interval {low:.{digits}f} to {high:.{digits}f}{few}"
+    twin = []
+    if truth is not None:
+        off = f"{truth:g}; found minus true: {100 * (r['cs'] / truth - 1):+.1f} %"
+        errors = f", {(r['cs'] - truth) / error:+.1f} standard errors" if error else ""
+        twin = [("true C_s of this twin experiment", off + errors)]
+    escaped = f"{r['escaped_members']:,} ({100 * r['escaped_share']:.2g} %)"
+    return [
+        ("standard error", interval),
+        *twin,
+        ("objective", f"{r['objective']}, {r['estimator']} estimator, mean {r['score']:.4g} [{run.unit}]"),
+        ("converged", r["convergence"]),
+        ("samples", f"{r['n_samples']:,} of {r['n_drifters']:,} drifter(s); dropped {len(r['dropped_samples']):,}"),
+        ("ensemble", f"{r['members']} members, scheme {r['scheme']}, {r['precision']}; from C_s = {r['initial_cs']:g}"),
+        ("members that left their window", escaped),
+        ("speed", f"{r['samples_per_second']:,.4g} samples/s with gradient, on {r['device']}"),
+    ]
+
+
+TEMPLATE = """<!DOCTYPE html>
+<html lang="en"><head><meta charset="utf-8"><title>C_s from {name}</title><style>{style}</style></head>
+<body>
+{body}
+</body></html>
+"""
+
+STYLE = """
+body { font: 16px/1.5 Charter, Georgia, "DejaVu Serif", serif; color: #1a1a1a; max-width: 47rem; margin: 2.5rem auto;
+  padding: 0 1rem; } h1 { font-size: 1.5rem; } h2 { font-size: 1.2rem; margin-top: 2.4rem; }
+.value { font-size: 2.1rem; margin: 1rem 0; } .warnings { border: 2px solid #D55E00; padding: 0 1rem; margin: 1rem 0; }
+.missing { border-left: 3px solid #999; padding-left: .8rem; color: #444; } td.number, th.number { text-align: right; }
+table { border-collapse: collapse; margin: 1rem 0; font-size: .85rem; border: solid; border-width: 1.5px 0;
+  font-variant-numeric: tabular-nums; } th, td { text-align: left; vertical-align: top; padding: .15rem 1rem .15rem 0; }
+thead th { border-bottom: 1px solid; } tbody th { font-weight: normal; } figure { margin: 1.6rem 0; }
+figcaption, .small { font-size: .85rem; line-height: 1.4; color: #333; } summary { cursor: pointer; }
+code, pre { font: .8rem/1.4 "DejaVu Sans Mono", monospace; overflow-wrap: anywhere; white-space: pre-wrap; }
+@media print { body { margin: 0; max-width: none; } figure, table { break-inside: avoid; } }
+"""
+
+
+def _table(rows: Iterable[Sequence[str]], head: Sequence[str] = ()) -> str:
+    """Rows of text; with a head, all columns but the first hold numbers."""
+    number = ' class="number"' if head else ""
+    top = "".join(f"<th{number if k else ''}>{escape(text)}</th>" for k, text in enumerate(head))
+    body = ""
+    for first, *rest in rows:
+        cells = "".join(f"<td{number}>{escape(text)}</td>" for text in rest)
+        body += f"<tr><th>{escape(first)}</th>{cells}</tr>\n"
+    return f"<table><thead><tr>{top}</tr></thead><tbody>\n{body}</tbody></table>"
+
+
+def _figure(drawn: Mapping[str, bytes], name: str) -> str:
+    """A figure with number and caption, or what to run to get it."""
+    if name not in drawn:
+        command = {"convergence": "run STORE --out RUN", "drifters": "evaluate RUN TRAINING-STORE"}.get(name)
+        return (
+            f'<p class="missing">No figure of {name}: the run folder lacks what it is drawn from. To make it: '
+            f"<code>drift-train {command or 'evaluate RUN STORE --split test'}</code></p>"
+        )
+    png = drawn[name]
+    share = int.from_bytes(png[16:20]) / (WIDTH * DPI)  # a png's width stands there
+    return (
+        f'<figure><img alt="{name}" style="width: {100 * min(share, 1):.0f}%" '
+        f'src="data:image/png;base64,{base64.b64encode(png).decode()}">'
+        f"<figcaption><b>Figure {1 + list(drawn).index(name)}.</b> {figures.CAPTIONS[name]}</figcaption></figure>"
+    )
+
+
+def _headline(run: Run) -> list[str]:
+    r = run.result
+    scale = figures.kappa(run.examples) if run.examples else None
+    found = [
+        f"<h1>Smagorinsky constant of drift: {escape(r['store_name'])}</h1>",
+        f'<p class="value">C<sub>s</sub> = {run.constant}</p>',
+        f"<p>In the diffusivity <code>{escape(r['formula'])}</code> [m²/s], with dx, dy the spacing of the currents "
+        "[m] and u_x, u_y, v_x, v_y their derivatives on that grid [1/s]. Other formulas have other constants.</p>",
+    ]
+    if scale is not None:
+        low, middle, high = (f"{float(f'{k:.2g}'):,g} m²/s" for k in r["cs"] * scale)
+        km = np.sqrt(2 * r["cs"] * scale[1] * 86_400) / 1e3
+        found.append(
+            f"<p>In the windows of the example tracks K is {middle} in the median, and {low} to {high} in nine tenths "
+            f"of the ocean. The median alone spreads particles by √(2Kt) = {km:.2g} km in each direction in a day.</p>"
+        )
+    wrong = "".join(f"<p><b>Warning:</b> {escape(warning)}</p>" for warning in warnings(r))
+    return [*found, f'<div class="warnings">{wrong}</div>' if wrong else "", _table(_facts(run))]
+
+
+def _skill(run: Run, drawn: Mapping[str, bytes]) -> list[str]:
+    parts = ["<h2>Convergence</h2>", _figure(drawn, "convergence")]
+    parts += ["<h2>Observed and simulated tracks</h2>", _figure(drawn, "examples"), "<h2>Skill</h2>"]
+    if (found := run.evaluation) is None:
+        return [*parts, _figure(drawn, "scores")]
+    known = "of another store"
+    if found["store"] == run.result["store"]:
+        known = "which the constant was fitted to: fit, not skill" if found["split"] == "train" else "not trained on"
+    names = [name for name, score in found["scores"]["calibrated"].items() if isinstance(score, dict)]
+    head = ["", *(f"{name.removesuffix('_km').replace('_', ' ')} [{'km' if 'km' in name else '-'}]" for name in names)]
+    rows = []
+    for system, scores in found["scores"].items():
+        pairs = ((scores[name]["mean"], scores[name]["standard_error"]) for name in names)
+        rows.append([system, *(measured(mean, error and Z90 * error) for mean, error in pairs)])
+    return [
+        *parts,
+        f"<p>C<sub>s</sub> = {found['cs']:.4g} on {found['n_samples']:,} sample(s) of {found['n_drifters']:,} "
+        f"drifter(s), split {found['split']}, {known}.</p>",
+        _table(rows, head),
+        '<p class="small">Means over samples and lead times; ± half of the 90 % interval, clustered by drifter. Small '
+        "is good, except for Liu and Weisberg's skill, where 1 is perfect. Any spread adds to separation and worsens "
+        "that skill; only the energy score rewards the right one.</p>",
+        *(_figure(drawn, name) for name in ("scores", "spread")),
+    ]
+
+
+def _origin(run: Run, drawn: Mapping[str, bytes]) -> list[str]:
+    r, data = run.result, run.data
+    parts = ["<h2>Training data</h2>", _figure(drawn, "drifters")]
+    if data is not None:
+        funnel = render_funnel([stage_from_json(stage) for stage in data["funnel"]])
+        parts.append(f"<p>From fixes to samples, and what was dropped:</p><pre>{escape(funnel)}</pre>")
+    parts.append("<h2>Configuration and origin</h2>")
+    for title, tree in (("Training settings", run.config), ("Data manifest", data and data["recipe"])):
+        held = yaml.safe_dump(tree, sort_keys=False) if tree else "not in the run folder"
+        parts.append(f"<details><summary>{title}</summary><pre>{escape(held)}</pre></details>")
+    rows = [("driftcal", r["version"]), ("store", r["store_name"]), ("its sha256", r["store"])]
+    cited = f"driftcal {r['version']}, store {r['store_name']} (sha256 {r['store'][:12]}), seed {r['seed']}: C_s = "
+    cited += f"{run.constant}, {r['formula']}"
+    return [*parts, _table([*rows, ("seed", str(r["seed"]))]), f"<p>To cite: {escape(cited)}.</p>"]
