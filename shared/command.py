@@ -38,7 +38,7 @@ def run(work: Callable[[argparse.Namespace], int], options: argparse.Namespace) 
     except BrokenPipeError:
         return 0
     if options.debug:
-        traceback.print_exc()
+        traceback.print_exception(error)
     print(f"error: {error}", file=sys.stderr)
     return error.exit_code
 

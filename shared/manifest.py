@@ -5,6 +5,7 @@ fingerprints, the versions, and the funnel: how many fixes became samples, and h
 No clock and no host name goes in, so the same input gives the same bytes.
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -148,22 +149,23 @@ def _safe(path: str) -> str:
 
 def write_file(path: Path, content: bytes) -> FileEntry:
     """Writes `content` durably: temporary file beside it, fsync, rename, fsync of the folder."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
         raise StoreError(f"cannot write {path}: {error.strerror}. Free some room or choose another --out.") from error
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
     return FileEntry(len(content), hashlib.sha256(content).hexdigest())
 
 

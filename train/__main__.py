@@ -23,14 +23,22 @@ def _parser() -> argparse.ArgumentParser:
         "drift-train run stores/agulhas --out runs/agulhas --set ensemble.members=50",
     )
     verbs = top.add_subparsers(dest="verb", required=True, metavar="run | evaluate")
-    run = verbs.add_parser("run", help="calibrate on the training split and report")
+    run = verbs.add_parser(
+        "run",
+        help="calibrate on the training split and report",
+        epilog="example: drift-train run stores/agulhas --out runs/agulhas --set ensemble.members=50",
+    )
     run.add_argument("store", metavar="STORE", help="a finished shard store")
     run.add_argument("--out", required=True, metavar="RUN", help="folder for the results; must be new or empty")
     run.add_argument("--config", metavar="FILE", help="YAML with training settings")
     run.add_argument("--set", action="append", default=[], metavar="a.b=c", help="override a setting")
     run.add_argument("--devices", type=int, default=1, metavar="N", help="devices to use (default: 1)")
     command.add_common(run)
-    judge = verbs.add_parser("evaluate", help="score a run on drifters that it has not seen")
+    judge = verbs.add_parser(
+        "evaluate",
+        help="score a run on drifters that it has not seen",
+        epilog="example: drift-train evaluate runs/agulhas stores/agulhas --split test",
+    )
     judge.add_argument("run", metavar="RUN", help="folder of a finished run")
     judge.add_argument("store", metavar="STORE", help="the store to evaluate on")
     judge.add_argument("--split", default="test", help="train, validation or test (default: %(default)s)")

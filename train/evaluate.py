@@ -25,6 +25,7 @@ import numpy as np
 from jaxtyping import Array
 from tqdm import tqdm
 
+from shared.errors import DataError
 from shared.geo import METRES_PER_DEGREE
 from shared.manifest import write_file
 from shared.schema import FILL, SCALE
@@ -45,6 +46,7 @@ STILL = 1e-30
 """A constant too small to move anything: the currents alone."""
 
 N_EXAMPLES = 6
+ABOVE = "energy_score_above_calibrated_km"
 SCORES = ("energy_score_km", "separation_km", "final_separation_km", "liu_skill")
 
 
@@ -69,37 +71,53 @@ def evaluate(
     }
     size = min(settings.batch_size, len(samples))
     drifter = store.labels["drifter"][samples]
-    scores: dict[str, Any] = {}
-    leads: dict[str, Any] = {}
+    found: dict[str, dict[str, np.ndarray]] = {}
     with jax.enable_x64(settings.precision == "float64"):
         for name, (constant, members) in systems.items():
             measure = _measure(plan, settings.seed, members, constant is None)
-            parts = []
             log_cs = jnp.asarray(np.log(constant or STILL), dtype)
+            parts = []
             with tqdm(total=len(samples), unit="sample", desc=name, disable=not progress, leave=False) as bar:
                 for numbers, batch in batches(store, samples, size, dtype):
-                    found = jax.device_get(measure(log_cs, batch))
-                    parts.append({k: np.asarray(v, np.float64)[..., : len(numbers)] for k, v in found.items()})
+                    host = jax.device_get(measure(log_cs, batch))
+                    parts.append({k: np.asarray(v, np.float64)[..., : len(numbers)] for k, v in host.items()})
                     bar.update(len(numbers))
-            joined = {k: np.concatenate([p[k] for p in parts], axis=-1) for k in parts[0]}
-            scores[name] = {k: _clustered(joined[k], drifter) for k in SCORES}
-            if members > 2:
-                scores[name]["escaped_members"] = int(joined["escaped"].sum())
-                rms = {k: np.sqrt(np.nanmean(joined[k], axis=-1)) / 1e3 for k in ("error2", "spread2")}
-                leads[name] = {"error_km": rms["error2"].tolist(), "spread_km": rms["spread2"].tolist()}
+            found[name] = {k: np.concatenate([p[k] for p in parts], axis=-1) for k in parts[0]}
         examples = _examples(store, samples, plan, settings, cs, dtype)
+    good = np.all([np.isfinite(v).reshape(-1, len(samples)).all(axis=0) for f in found.values() for v in f.values()], 0)
+    if not good.any():
+        raise DataError(f"no sample of split {split!r} of {store.root} gives finite scores. Run drift-inspect verify.")
     return {
         "split": split,
         "store": store.manifest.digest,
         "cs": cs,
         "initial_cs": settings.initial_cs,
         "members": settings.ensemble.members,
-        "n_samples": len(samples),
-        "n_drifters": len(np.unique(drifter)),
-        "scores": scores,
+        "n_samples": int(good.sum()),
+        "n_drifters": len(np.unique(drifter[good])),
+        "dropped_samples": samples[~good].tolist(),
+        "scores": {name: _summary(f, found["calibrated"], good, drifter) for name, f in found.items()},
         "lead_hours": (np.arange(1, grid.n_obs) * grid.obs_step / 3600).tolist(),
-        "spread_and_error": leads,
+        "spread_and_error": {
+            name: {
+                "error_km": (np.sqrt(found[name]["error2"][:, good].mean(axis=1)) / 1e3).tolist(),
+                "spread_km": (np.sqrt(found[name]["spread2"][:, good].mean(axis=1)) / 1e3).tolist(),
+            }
+            for name in ("calibrated", "initial constant")
+        },
     }, examples
+
+
+def _summary(
+    found: dict[str, np.ndarray], calibrated: dict[str, np.ndarray], good: np.ndarray, drifter: np.ndarray
+) -> dict[str, Any]:
+    """One system's scores; the difference to the calibrated one is paired, sample by sample, and so far surer."""
+    above = found["energy_score_km"] - calibrated["energy_score_km"]
+    return {
+        **{name: _clustered(found[name][good], drifter[good]) for name in SCORES},
+        ABOVE: _clustered(above[good], drifter[good]),
+        "escaped_members": int(found["escaped"][good].sum()),
+    }
 
 
 def _measure(plan: Plan, seed: int, members: int, still: bool) -> Any:
@@ -202,11 +220,14 @@ def save_examples(out: Path, examples: dict[str, np.ndarray]) -> None:
 
 def render(scores: dict[str, Any]) -> str:
     """The scores as a table for the terminal, means with 90 % intervals over drifters."""
-    head = f"{'':18s}" + "".join(f"{name.replace('_', ' '):>24s}" for name in SCORES)
+    columns = (*SCORES, ABOVE)
+    head = f"{'':18s}" + "".join(
+        f"{name.replace('_', ' ').replace('energy score above', 'above'):>24s}" for name in columns
+    )
     lines = [f"split {scores['split']}: {scores['n_samples']} samples of {scores['n_drifters']} drifters", head]
     for system, found in scores["scores"].items():
         cells = []
-        for name in SCORES:
+        for name in columns:
             mean, error = found[name]["mean"], found[name]["standard_error"]
             cells.append(f"{mean:.3f}" + (f" ± {1.645 * error:.3f}" if error is not None else ""))
         lines.append(f"{system:18s}" + "".join(f"{cell:>24s}" for cell in cells))

@@ -79,6 +79,8 @@ def _descend(store: ShardStore, samples: np.ndarray, settings: Training, step: S
             for numbers, batch in batches(store, shuffled, settings.batch_size, dtype):
                 sums = record.take(numbers, step, log_cs, batch)
                 mean = sums.mean()
+                if np.isnan(mean.loss):  # nothing usable in this batch: the record has counted it
+                    continue
                 gradient, dispersion = jnp.asarray(mean.gradient, dtype), jnp.asarray(mean.dispersion, dtype)
                 update, state = method.update(gradient, state, log_cs, dispersion=dispersion)
                 log_cs = jnp.asarray(optax.apply_updates(log_cs, update))
@@ -111,6 +113,7 @@ def _settle(
 
     for number in range(settings.optimizer.final_passes):
         here = at_constant(f"final pass {number + 1}", shuffled, log_cs)
+        escaped = record.phase_escaped
         below, above = (at_constant("curvature", few, log_cs + d) for d in (-CURVATURE_STEP, CURVATURE_STEP))
         change = [above[k].gradient - below[k].gradient for k in sorted(above.keys() & below.keys())]
         used = sorted(here)
@@ -119,6 +122,7 @@ def _settle(
             *np.array([here[k] for k in used]).T,
             drifter=store.labels["drifter"][used],
             curvature=float(np.mean(change)) / (2 * CURVATURE_STEP),
+            escaped=escaped,
         )
         history.append(found)
         log_cs = found.corrected
@@ -161,8 +165,8 @@ def _result(store: ShardStore, settings: Training, history: list[Estimate], reco
         "n_drifters": last.n_drifters,
         "members": settings.ensemble.members,
         "scheme": settings.integration.scheme,
-        "escaped_members": record.escaped,
-        "escaped_share": record.escaped / max(record.seen * settings.ensemble.members, 1),
+        "escaped_members": last.escaped,
+        "escaped_share": last.escaped / (last.n_samples * settings.ensemble.members),
         "dropped_samples": sorted(record.poisoned),
         "gradient_samples": record.seen,
         "steps": record.step,

@@ -6,6 +6,7 @@ left out, counted and named; too many of them end the run.
 
 import contextlib
 import json
+import math
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,7 +29,7 @@ METRICS = "metrics.jsonl"
 
 
 class Mean(NamedTuple):
-    """Means over the good samples of a batch."""
+    """Means over the good samples of a batch; NaN where there is none."""
 
     loss: float
     gradient: float
@@ -43,9 +44,10 @@ class Taken(NamedTuple):
     def mean(self) -> Mean:
         """Means over the good samples, in float64."""
         good = np.asarray(self.sums.good)
-        n = max(int(good.sum()), 1)
         values = (self.sums.loss, self.sums.gradient, self.sums.dispersion)
-        return Mean(*(float(np.asarray(v, np.float64)[good].sum()) / n for v in values))
+        if not good.any():
+            return Mean(math.nan, math.nan, math.nan)
+        return Mean(*(float(np.asarray(v, np.float64)[good].mean()) for v in values))
 
     def by_sample(self, numbers: np.ndarray) -> dict[int, Mean]:
         """The same of each good sample, by its number; `numbers` are the batch's, without padding."""
@@ -60,12 +62,13 @@ class Record:
     Attributes:
         step: batches taken.
         seen: samples simulated with gradient.
-        escaped: members that left their window.
+        phase_seen: of those, in the current phase.
+        phase_escaped: members that left their window in the current phase.
         poisoned: numbers of the samples left out.
     """
 
     def __init__(self, out: Path, store: ShardStore, progress: bool):
-        self.step, self.seen, self.escaped = 0, 0, 0
+        self.step, self.seen, self.phase_seen, self.phase_escaped = 0, 0, 0, 0
         self.poisoned: set[int] = set()
         self._distinct: set[int] = set()
         self._seconds: list[tuple[int, float]] = []
@@ -85,7 +88,7 @@ class Record:
     @contextlib.contextmanager
     def phase(self, name: str, epoch: int, samples: int) -> Iterator[None]:
         """Names what the steps inside belong to, and shows their progress."""
-        self._phase, self._epoch = name, epoch
+        self._phase, self._epoch, self.phase_seen, self.phase_escaped = name, epoch, 0, 0
         with tqdm(total=samples, unit="sample", desc=name, disable=not self._progress, leave=False) as self._bar:
             yield
 
@@ -99,7 +102,8 @@ class Record:
         escaped = int(np.sum(taken.sums.escaped))
         self.step += 1
         self.seen += len(numbers)
-        self.escaped += escaped
+        self.phase_seen += len(numbers)
+        self.phase_escaped += escaped
         self._distinct |= set(numbers.tolist())
         self.poisoned |= set(bad.tolist())
         mean = taken.mean()
@@ -108,9 +112,9 @@ class Record:
             "step": self.step,
             "epoch": self._epoch,
             "phase": self._phase,
-            "loss": mean.loss,
+            "loss": None if math.isnan(mean.loss) else mean.loss,
             "cs": cs,
-            "gradient": mean.gradient,
+            "gradient": None if math.isnan(mean.gradient) else mean.gradient,
             "samples_per_second": len(numbers) / seconds,
             "escaped_members": escaped,
             "dropped_samples": bad.tolist(),

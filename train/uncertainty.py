@@ -35,6 +35,7 @@ class Estimate:
         score: mean objective.
         n_samples: samples used.
         n_drifters: drifters used.
+        escaped: members that left their window at `log_cs`.
     """
 
     log_cs: float
@@ -44,6 +45,7 @@ class Estimate:
     score: float
     n_samples: int
     n_drifters: int
+    escaped: int
 
     @property
     def corrected(self) -> float:
@@ -75,6 +77,7 @@ def estimate(
     dispersion: np.ndarray,
     drifter: np.ndarray,
     curvature: float,
+    escaped: int,
 ) -> Estimate:
     """From per-sample losses and gradients at `log_cs` to a correction and its error.
 
@@ -86,6 +89,7 @@ def estimate(
         drifter: `(n,)` which drifter each sample belongs to.
         curvature: mean second derivative. Where it is positive the correction is Newton's; else, far from the
             minimum, the optimiser's global step.
+        escaped: members that left their window.
     """
     clusters, which = np.unique(drifter, return_inverse=True)
     n, n_clusters = len(gradient), len(clusters)
@@ -99,4 +103,4 @@ def estimate(
     far = float(global_step(jnp.asarray(mean), jnp.asarray(float(dispersion.mean()))))
     step = -mean / curvature if curvature > 0 else far
     step = float(np.clip(step, -LONGEST_CORRECTION, LONGEST_CORRECTION))
-    return Estimate(log_cs, step, error, curvature, float(loss.mean()), n, n_clusters)
+    return Estimate(log_cs, step, error, curvature, float(loss.mean()), n, n_clusters, escaped)
