@@ -3,7 +3,6 @@
 Names that come from a store are never printed raw. `facts` collects, `render` prints, `verify` judges.
 """
 
-import json
 import textwrap
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -141,16 +140,11 @@ def render_funnel(stages: Sequence[Stage]) -> str:
 
 
 def _sources(sources: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """A line for every source: its first file, how many there are, and their size."""
+    """A line for every source: its path, its files and their size."""
     for kind, listed in sources.items():
-        for source in listed if isinstance(listed, list) else [listed]:
-            files = source.get("files") if isinstance(source, dict) else None
-            if isinstance(files, list) and files and all(isinstance(f, dict) for f in files):
-                size = sum(f["bytes"] for f in files if isinstance(f.get("bytes"), int))
-                more = f" and {len(files) - 1:,} more files" if len(files) > 1 else ""
-                yield kind, f"{files[0].get('path')}{more}" + (f" ({_size(size)})" if size else "")
-            else:
-                yield kind, json.dumps(source, ensure_ascii=False)[:300]
+        for source in listed:
+            n, size = source.get("files", 0), source.get("bytes", 0)
+            yield kind, f"{source.get('path')} ({n:,} file{'s' if n != 1 else ''}, {_size(size)})"
 
 
 def _table(rows: Sequence[tuple[str, str]]) -> list[str]:

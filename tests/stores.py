@@ -109,8 +109,8 @@ def build(
     drifters = [f"{300_234_060 + 17 * k}" for k in range(n_drifters)]
     recipe = {"name": "small", "segment": {"step": shape.obs_step}, "split": {"seed": seed}}
     sources = {
-        "drifters": [{"files": [{"path": "drifters.nc", "bytes": 1234}], "variables": {"lat": ["latitude"]}}],
-        "currents": [{"files": [{"path": "currents.nc", "bytes": 5678}], "variables": {"u": ["ugos"]}}],
+        "drifters": [{"path": "drifters.nc", "files": 1, "bytes": 1234, "variables": {"lat": ["latitude"]}}],
+        "currents": [{"path": "currents.nc", "files": 1, "bytes": 5678, "variables": {"u": ["ugos"]}}],
     }
     files: dict[str, FileEntry] = {}
     marks = []

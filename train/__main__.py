@@ -84,6 +84,7 @@ def _evaluate(options: argparse.Namespace) -> int:
         command.emit(scores)
     else:
         print(evaluate.render(scores))
+        print(report.headline(out))
         print(f"report: {page}")
     return 0
 

@@ -129,6 +129,15 @@ def summary(out: Path) -> str:
     return "\n".join([*lines, *(f"WARNING: {warning}" for warning in warnings(run.result))])
 
 
+def headline(out: Path) -> str:
+    """The constant of the run in `out` with its standard error, and the true one where the drifters were simulated."""
+    run = read(out)
+    lines = [f"recovered C_s = {run.constant}" if run.truth is not None else f"C_s = {run.constant}"]
+    if run.truth is not None:
+        lines.insert(0, f"true C_s = {run.truth:g}")
+    return "\n".join(lines)
+
+
 def warnings(result: Mapping[str, Any]) -> list[str]:
     """What to know before the constant is used for anything."""
     share, dropped = result["escaped_share"], result["dropped_samples"]
