@@ -156,8 +156,8 @@ def plan(recipe: Recipe, found: Survey, scratch: Path, currents: list[Currents])
         Stage(
             "in whole segments",
             "fixes",
-            found.kept["gap-free"] - found.dropped[_PIECES],
-            _only(found.dropped, (_PIECES,)),
+            found.kept["gap-free"] - sum(found.dropped[why] for why in segments.LEFT_OVER),
+            _only(found.dropped, segments.LEFT_OVER),
         ),
         Stage("segments", "segments", segments_kept, _only(dropped, (AGROUND, DUPLICATE, OUTSIDE_DATES))),
         Stage(
@@ -193,8 +193,7 @@ def plan(recipe: Recipe, found: Survey, scratch: Path, currents: list[Currents])
 
 _DROGUE = ("drogue lost", "drogue on", "drogue unknown")
 _GAP = ("gap between satellite fixes",)
-_PIECES = "no whole segment"
-_LATER = (*_DROGUE, *_GAP, _PIECES)
+_LATER = (*_DROGUE, *_GAP, *segments.LEFT_OVER)
 
 
 def _only(counts: Counter, names: tuple[str, ...] = (), exclude: tuple[str, ...] = ()) -> dict[str, int]:
@@ -341,17 +340,19 @@ def _check_grids(recipe: Recipe, currents: list[Currents]) -> None:
 
 
 def _check_reach(recipe: Recipe, found: Survey, usable: np.ndarray, placement: windows.Placement) -> None:
+    """Refuses a window that too many tracks leave: to drop the fast ones biases the constant low."""
     leaves = placement.reason == windows.TRACK_LEAVES
     covered = np.isin(placement.reason, ["", windows.TRACK_LEAVES, windows.ON_LAND])
-    if leaves.sum() > 0.5 * covered.sum():
+    if leaves.sum() > recipe.window.max_leaving * covered.sum():
         usable = usable[covered]
         half = np.ptp(found.extent[usable], axis=1) / 2
         half[:, 0] *= np.cos(np.radians(found.origin[usable, 1]))
         raise ConfigError(
             f"window.half_width_deg is {recipe.window.half_width_deg:g}, smaller than the drifters' reach: "
-            f"{int(leaves.sum())} of {len(usable)} tracks leave their window in {recipe.segment.days:g} days. "
-            f"Set window.half_width_deg to {np.ceil(10 * np.quantile(half.max(axis=1), 0.99)) / 10:g} or more "
-            f"(99 % of the tracks fit then), or shorten segment.days."
+            f"{int(leaves.sum())} of {len(usable)} tracks leave their window in {recipe.segment.days:g} days, more "
+            f"than window.max_leaving ({recipe.window.max_leaving:g}); to drop the fast ones would bias the constant. Set "
+            f"window.half_width_deg to {np.ceil(10 * np.quantile(half.max(axis=1), 0.999)) / 10:g} or more (999 in "
+            f"1000 tracks fit then), or shorten segment.days."
         )
 
 

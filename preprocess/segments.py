@@ -20,6 +20,13 @@ AGROUND_HOURS = 24
 AGROUND_DEG = 1e-4
 """About 10 m, below the noise of any positioning system that drifters carry."""
 
+LEFT_OVER = (
+    "left over at the end of a track",
+    "left over beside a missing or irregular step",
+    "left over beside a step faster than max_speed",
+)
+"""Why fixes are in no segment: what ended their run, the last that applies."""
+
 
 @dataclass(frozen=True)
 class Segments:
@@ -77,8 +84,8 @@ def cut(fixes: Fixes, source: DrifterSource, segment: Segment, has_drogue: bool)
 
     lon, lat, row, time = fixes.lon[good], fixes.lat[good], fixes.row[good], fixes.time[good]
     source_row, drogue = fixes.source_row[good], fixes.drogue[good]
-    starts = _starts(row, time, lon, lat, source.max_speed, segment)
-    dropped["no whole segment"] += int(good.sum()) - _covered(starts, segment.n_obs)
+    starts, left_over = _cut_runs(row, time, np.stack([lon, lat], axis=-1), source.max_speed, segment)
+    dropped.update(left_over)
 
     take = starts[:, None] + np.arange(segment.n_obs)
     track_lon = geo.unwrap_longitude(lon[take], axis=1) if len(starts) else np.empty((0, segment.n_obs))
@@ -96,28 +103,26 @@ def cut(fixes: Fixes, source: DrifterSource, segment: Segment, has_drogue: bool)
     )
 
 
-def _starts(
-    row: np.ndarray, time: np.ndarray, lon: np.ndarray, lat: np.ndarray, max_speed: float, segment: Segment
-) -> np.ndarray:
-    """Index of the first fix of every segment, ascending."""
-    if len(row) < segment.n_obs:
-        return np.empty(0, np.int64)
-    track = np.stack([lon, lat], axis=-1)
-    with np.errstate(invalid="ignore"):
-        fast = geo.separation(track[1:], track[:-1]) > max_speed * segment.step
-    broken = (row[1:] != row[:-1]) | (np.diff(time) != segment.step) | fast
-    edges = np.concatenate([[0], np.flatnonzero(broken) + 1, [len(row)]])
-    counts = np.maximum((np.diff(edges) - segment.n_obs) // segment.stride + 1, 0)
+def _cut_runs(
+    row: np.ndarray, time: np.ndarray, lonlat: np.ndarray, max_speed: float, segment: Segment
+) -> tuple[np.ndarray, Counter]:
+    """Index of the first fix of every segment, ascending; and the fixes in none, by what broke their run."""
+    if not len(row):
+        return np.empty(0, np.int64), Counter()
+    fast = geo.separation(lonlat[1:], lonlat[:-1]) > max_speed * segment.step
+    # what lies between two neighbouring fixes, as an index in LEFT_OVER; -1: nothing, the run goes on
+    between = np.where(fast, 2, -1)
+    between[np.diff(time) != segment.step] = 1
+    between[row[1:] != row[:-1]] = 0
+    edges = np.concatenate([[0], np.flatnonzero(between >= 0) + 1, [len(row)]])
+    ends = np.concatenate([[0], between[between >= 0], [0]])
+    lengths = np.diff(edges)
+    counts = np.maximum((lengths - segment.n_obs) // segment.stride + 1, 0)
+    covered = np.where(counts > 0, segment.n_obs + (counts - 1) * min(segment.stride, segment.n_obs), 0)
+    left = np.bincount(np.maximum(ends[:-1], ends[1:]), weights=lengths - covered, minlength=len(LEFT_OVER))
     first = np.repeat(edges[:-1], counts)
     within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
-    return first + within * segment.stride
-
-
-def _covered(starts: np.ndarray, n_obs: int) -> int:
-    """How many fixes lie in at least one segment."""
-    if not len(starts):
-        return 0
-    return int(n_obs + np.minimum(np.diff(starts), n_obs).sum())
+    return first + within * segment.stride, Counter(dict(zip(LEFT_OVER, left.astype(int).tolist(), strict=True)))
 
 
 def _aground(relative: np.ndarray, segment: Segment) -> np.ndarray:

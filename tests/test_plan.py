@@ -133,7 +133,7 @@ def test_segments_without_a_window_are_counted_by_reason(tmp_path: Path) -> None
         dataclasses.replace(two_days(11, START + 3 * DAY), lon=32 + 0.055 * np.arange(49), lat=np.full(49, -37.0)),
     ]
     period = {"start": "2016-02-28", "end": "2016-03-03T12:00"}
-    path = files(tmp_path, tracks, period=period)
+    path = files(tmp_path, tracks, period=period, window=TREE["window"] | {"max_leaving": 1.0})
     store = fields.make(path, tmp_path / "store")
     found = fields.funnel(store)
     assert found["segments"] == (
@@ -176,7 +176,7 @@ def test_28_nothing_left_says_what_was_dropped_and_what_to_do(
 def test_26_only_short_tracks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = files(tmp_path, [fields.walk(1, 33.0, -37.0, n=48)])
     message = refused(capsys, 1, path, "--out", str(tmp_path / "store"))
-    assert "48 no whole segment" in message
+    assert "48 left over at the end of a track" in message
     assert "No track holds 2 whole days" in message
 
 
@@ -195,6 +195,17 @@ def test_52_a_window_narrower_than_the_reach(tmp_path: Path, capsys: pytest.Capt
     message = refused(capsys, 2, path, "--out", str(tmp_path / "store"))
     assert "window.half_width_deg is 0.3, smaller than the drifters' reach" in message
     assert "of 8 tracks leave their window in 2 days" in message
+
+
+def test_52_one_track_in_ten_that_leaves_its_window_is_refused_unless_asked_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tracks = [two_days(k, START + 3600 * k, speed=0.1) for k in range(9)] + [two_days(9, speed=2.0)]
+    path = files(tmp_path, tracks, window={"half_width_deg": 0.6})
+    message = refused(capsys, 2, path, "--out", str(tmp_path / "store"))
+    assert "1 of 10 tracks leave their window in 2 days, more than window.max_leaving (0.05)" in message
+    store = fields.make(path, tmp_path / "store", "--set", "window.max_leaving=0.1")
+    assert fields.funnel(store)["inside the record"] == (9, {windows.TRACK_LEAVES: 1})
 
 
 def test_52_the_width_that_the_message_asks_for_is_enough(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,6 +17,11 @@ from tests import sources
 START = sources.START
 
 
+def left_over(got: segments.Segments) -> int:
+    """Fixes in no segment, whatever broke their run."""
+    return sum(got.dropped[why] for why in segments.LEFT_OVER)
+
+
 def fixes(
     rows: list[list[float]],
     *,
@@ -169,7 +174,7 @@ def test_segments_are_those_of_plain_loops(drogue: str, stride: int) -> None:
             long = n_steps * step >= 86_400
             np.testing.assert_array_equal(got.aground, [s["aground"] and long for s in due])
         covered = len({i for s in due for i in s["fixes"]})
-        assert got.kept["gap-free"] - got.dropped["no whole segment"] == covered
+        assert got.kept["gap-free"] - left_over(got) == covered
     assert many > 30
 
 
@@ -191,13 +196,13 @@ def test_a_long_track_gives_neighbouring_overlapping_or_sparse_segments() -> Non
     given = fixes([hours(25)])
     starts = {stride: cut(given, stride_days=stride).source_row.tolist() for stride in (None, 0.125, 0.5)}
     assert starts == {None: [1000, 1006, 1012, 1018], 0.125: list(range(1000, 1019, 3)), 0.5: [1000, 1012]}
-    assert cut(given, stride_days=0.5).dropped["no whole segment"] == 25 - 2 * 7
+    assert left_over(cut(given, stride_days=0.5)) == 25 - 2 * 7
 
 
 def test_26_rows_shorter_than_a_segment_give_none() -> None:
     got = cut(fixes([hours(6), hours(7), hours(1)]))
     assert got.row.tolist() == [1]
-    assert got.dropped["no whole segment"] == 7
+    assert left_over(got) == 7
     none = cut(fixes([hours(3)]))
     assert (len(none), none.positions.shape, none.aground.dtype) == (0, (0, 7, 2), bool)
 
@@ -259,7 +264,9 @@ def test_22_drogue_states() -> None:
         {
             "drogue lost": 8,
             "drogue unknown": 8,
-            "no whole segment": 1,
+            segments.LEFT_OVER[0]: 1,
+            segments.LEFT_OVER[1]: 0,
+            segments.LEFT_OVER[2]: 0,
             "time missing": 3,
             "gap between satellite fixes": 0,
         }
@@ -293,3 +300,12 @@ def test_25_the_message_names_both_steps(tmp_path) -> None:
     recipe = Recipe.model_validate({"drifters": {"path": path}, "currents": {"path": "x"}})
     with pytest.raises(DataError, match=r"six\.nc: fixes are mostly 21600 s apart, but segment\.step is 3600 s"):
         survey(recipe, [open_drifters(recipe.drifters[0])], tmp_path / "tracks", progress=False)
+
+
+def test_fixes_in_no_segment_are_counted_by_what_broke_their_run() -> None:
+    """Three rows: one whole, one with a missing hour, one with a jump of half a degree; segments of 7 fixes."""
+    lon = [[12.0 + 0.01 * k for k in range(24)] for _ in range(3)]
+    lon[2] = [x + (0.5 if k >= 10 else 0.0) for k, x in enumerate(lon[2])]
+    times = [hours(24), hours(11) + [h + 3600 for h in hours(24)[11:]], hours(24)]
+    got = cut(fixes(times, lon=lon))
+    assert [got.dropped[why] for why in segments.LEFT_OVER] == [24 - 19, (11 - 7) + 0, (10 - 7) + (14 - 13)]
