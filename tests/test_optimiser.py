@@ -79,7 +79,7 @@ def test_standard_error_is_that_of_repeated_experiments():
     steps, errors, naive = [], [], []
     for _ in range(400):
         drifter, gradient = clustered_gradients(rng, 120, curvature, offset)
-        found = estimate(-1.0, gradient, gradient, np.ones_like(gradient), drifter, curvature, 0)
+        found = estimate(-1.0, gradient, gradient, np.ones_like(gradient), drifter, curvature, 0, 0)
         steps.append(found.step)
         errors.append(found.standard_error)
         naive.append(gradient.std() / math.sqrt(len(gradient)) / curvature)
@@ -91,7 +91,7 @@ def test_standard_error_is_that_of_repeated_experiments():
 
 
 def test_one_drifter_has_no_standard_error():
-    found = estimate(0.0, np.ones(3), np.array([0.1, 0.2, 0.0]), np.ones(3), np.zeros(3, int), 0.5, 0)
+    found = estimate(0.0, np.ones(3), np.array([0.1, 0.2, 0.0]), np.ones(3), np.zeros(3, int), 0.5, 0, 0)
     assert math.isinf(found.standard_error)
     assert not found.settled
     assert "single drifter" in found.explain()
@@ -99,7 +99,7 @@ def test_one_drifter_has_no_standard_error():
 
 def test_without_a_minimum_the_global_step_is_taken_and_nothing_is_claimed():
     gradient = np.array([-0.2, -0.1, -0.15])
-    found = estimate(0.0, np.ones(3), gradient, np.full(3, 0.5), np.arange(3), -0.1, 0)
+    found = estimate(0.0, np.ones(3), gradient, np.full(3, 0.5), np.arange(3), -0.1, 0, 0)
     assert 0 < found.step <= LONGEST_CORRECTION
     assert not found.settled
     assert math.isinf(found.standard_error)

@@ -205,3 +205,15 @@ def test_padding_counts_for_nothing():
     assert np.asarray(sums.good).tolist() == [True, True, False]
     assert not np.asarray(sums.poisoned).any()
     assert float(sums.loss[2]) == 0.0
+
+
+def test_a_sample_without_any_diffusivity_counts_for_nothing():
+    """No strain, no spread, no scale: it must neither dominate the mean nor poison it."""
+    settings = build(Training, {"ensemble": {"members": 4}}, "test")
+    batch = jax.tree.map(np.array, flows.cast(flows.batch(np.random.default_rng(4), 3), np.float32))
+    batch.currents[1] = 1000
+    sums = make_step(settings, flows.GRID)(jnp.float32(0.0), batch, 0)
+    assert np.asarray(sums.good).all()
+    assert float(sums.loss[1]) == 0.0
+    assert float(sums.gradient[1]) == 0.0
+    assert 0.1 < float(sums.loss[0]) < 10

@@ -132,7 +132,7 @@ def frozen(kappa, grid, n):
         ky = difference(kappa, ocean, -2) / (METRES_PER_DEGREE * grid.lat_step)
         rows = jnp.stack([zero, zero, kappa, zero, zero, zero, kx, ky], -1)
         rows = jnp.broadcast_to(rows, (n, grid.n_times - 1, *rows.shape)).reshape(-1, 8)
-        return Table(rows, grid.n_times - 1, 1 / 86_400, jnp.asarray(False))
+        return Table(rows, grid.n_times - 1, 1 / 86_400)
 
 
 def still_batch(start, grid):
@@ -289,3 +289,33 @@ def test_a_member_on_land_stays_and_never_reads_a_fill_value():
     steps = np.abs(np.diff(moved, axis=0)).max()
     assert np.isfinite(moved).all()
     assert 0 < steps < 1.0  # a fill value of -3.2768 m/s would move a member by half a cell an hour at least
+
+
+def test_members_that_end_ashore_are_counted():
+    grid = flows.GRID
+    currents = np.full((2, 2, 7, 20, 24), FILL)
+    currents[1] = 0
+    batch = Batch(**{**vars(still_batch(np.array([[3.4, 8.2], [10.5, 9.5]]), grid)), "currents": currents})
+    run = simulate(
+        Smagorinsky(jnp.log(0.1)),
+        jax.device_put(flows.cast(batch, np.float32)),
+        Plan(grid, 1800, 86_400, "heun"),
+        3,
+        lambda k: jnp.zeros((2, 3, 2)),
+    )
+    assert np.asarray(run.ashore).tolist() == [[True, False]] * 3
+    assert np.asarray(run.inside).all()
+
+
+def test_a_nan_in_the_motion_is_not_taken_for_a_member_that_left():
+    grid = flows.GRID
+    batch = jax.device_put(flows.cast(still_batch(np.array([[10.5, 9.5]]), grid), np.float32))
+    run = simulate(
+        lambda flow, share: ((flow.u + jnp.nan, flow.v), 0.0 * flow.u),
+        batch,
+        Plan(grid, 1800, 86_400, "heun"),
+        3,
+        lambda k: jnp.zeros((2, 3, 1)),
+    )
+    assert np.asarray(run.inside).all()
+    assert np.isnan(np.asarray(run.distances.observed)).all()

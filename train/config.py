@@ -72,8 +72,12 @@ class Training(Settings):
         return self
 
 
+LARGEST_TABLE = 2**31
+"""Cells of a batch's table of flows that a 32-bit index can tell apart."""
+
+
 def check_against(settings: Training, layout: Layout) -> None:
-    """Refuses settings that do not fit the store's steps."""
+    """Refuses settings that do not fit the store: its steps, and the size of its windows."""
     step, kappa = settings.integration.step, settings.integration.kappa_every
     if layout.obs_step % step:
         raise ConfigError(
@@ -84,4 +88,13 @@ def check_against(settings: Training, layout: Layout) -> None:
         raise ConfigError(
             f"integration.kappa_every is {kappa} s; the store's currents are {layout.time_step} s apart, which must "
             f"be a multiple of it. Set integration.kappa_every to {layout.time_step} s or a divisor of it."
+        )
+    intervals = (layout.n_times - 1) * (layout.time_step // kappa)
+    each = intervals * layout.n_lat * layout.n_lon
+    cells = settings.batch_size * each
+    if cells >= LARGEST_TABLE:
+        raise ConfigError(
+            f"batch_size {settings.batch_size} with integration.kappa_every {kappa} s makes a table of {cells:.3g} "
+            f"cells, more than {LARGEST_TABLE:.3g}. Lower batch_size to {(LARGEST_TABLE - 1) // each} or raise "
+            f"kappa_every."
         )

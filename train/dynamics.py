@@ -37,13 +37,17 @@ LEAST_KAPPA = 1e-12
 
 
 class Flow(NamedTuple):
-    """The flow at particles: velocities [m/s], kappa [m2/s], its gradient [m/s]; all zero inside land."""
+    """The flow at particles: velocities [m/s], kappa [m2/s], its gradient [m/s]; all zero inside land.
+
+    `ashore` says which particles are there: in a cell without any corner of ocean.
+    """
 
     u: Float[Array, "..."]
     v: Float[Array, "..."]
     kappa: Float[Array, "..."]
     kappa_x: Float[Array, "..."]
     kappa_y: Float[Array, "..."]
+    ashore: Bool[Array, "..."]
 
 
 class Table(NamedTuple):
@@ -52,7 +56,6 @@ class Table(NamedTuple):
     rows: Float[Array, "cells 8"]
     n_intervals: int
     intervals_per_second: float
-    coastal: Bool[Array, ""]
 
 
 class Smagorinsky(eqx.Module):
@@ -142,7 +145,7 @@ def tabulate(
     empty = jnp.array([0.0, 0.0, LAND, 0.0, 0.0, 0.0, 0.0, 0.0], dtype)
     rows = jnp.where(ocean[..., None], jnp.stack(channels, axis=-1), empty)
     n_intervals = (grid.n_times - 1) * fine
-    return Table(rows.reshape(-1, 8), n_intervals, 1.0 / kappa_every, ~ocean.all())
+    return Table(rows.reshape(-1, 8), n_intervals, 1.0 / kappa_every)
 
 
 def flow_at(
@@ -184,4 +187,4 @@ def flow_at(
     blend = sum(w[..., None] * corner for w, corner in zip(weights, corners, strict=True))
     blend = jnp.where((total > 0.0)[..., None], blend, 0.0)
     u, v, kappa = (blend[..., c] + share * blend[..., c + 3] for c in range(3))
-    return Flow(u, v, kappa, blend[..., 6], blend[..., 7])
+    return Flow(u, v, kappa, blend[..., 6], blend[..., 7], total <= 0.0)

@@ -22,7 +22,7 @@ from train import optimiser
 from train.config import Training, check_against
 from train.data import Grid, batches, order
 from train.dynamics import FORMULA
-from train.record import Mean, Record
+from train.record import Record
 from train.step import Step, make_step
 from train.uncertainty import Estimate, estimate
 
@@ -43,9 +43,9 @@ def run(store: ShardStore, settings: Training, out: Path, progress: bool) -> dic
         ConfigError: the settings do not fit the store, or `out` holds something.
         DataError: too many samples are poisoned, or the constant diverges.
     """
-    check_against(settings, store.layout)
     samples = store.samples_of("train")
     settings = settings.model_copy(update={"batch_size": min(settings.batch_size, len(samples))})
+    check_against(settings, store.layout)
     _claim(out)
     write_file(out / CONFIG, to_bytes(settings.model_dump(mode="json")))
     with jax.enable_x64(settings.precision == "float64"), Record(out, store, progress) as record:
@@ -102,27 +102,29 @@ def _settle(
     shuffled = order(samples, settings.seed, epoch)
     few = shuffled[: settings.optimizer.curvature_samples]
 
-    def at_constant(name: str, numbers: np.ndarray, at: float) -> dict[int, Mean]:
-        """Loss, gradient and dispersion of every good sample at `at`, by its number."""
+    def at_constant(name: str, numbers: np.ndarray, at: float) -> np.ndarray:
+        """Loss, gradient and dispersion of every sample at `at`, `(n, 3)`; NaN where a sample is not good."""
         dtype = np.dtype(settings.precision)
-        found: dict[int, Mean] = {}
         with record.phase(name, epoch, len(numbers)):
-            for part, batch in batches(store, numbers, settings.batch_size, dtype):
-                found |= record.take(part, step, jnp.asarray(at, dtype), batch).by_sample(part)
-        return found
+            return np.concatenate(
+                [
+                    record.take(part, step, jnp.asarray(at, dtype), batch).each(len(part))
+                    for part, batch in batches(store, numbers, settings.batch_size, dtype)
+                ]
+            )
 
     for number in range(settings.optimizer.final_passes):
         here = at_constant(f"final pass {number + 1}", shuffled, log_cs)
-        escaped = record.phase_escaped
-        below, above = (at_constant("curvature", few, log_cs + d) for d in (-CURVATURE_STEP, CURVATURE_STEP))
-        change = [above[k].gradient - below[k].gradient for k in sorted(above.keys() & below.keys())]
-        used = sorted(here)
+        escaped, ashore = record.phase_escaped, record.phase_ashore
+        below, above = (at_constant("curvature", few, log_cs + d)[:, 1] for d in (-CURVATURE_STEP, CURVATURE_STEP))
+        good = np.isfinite(here[:, 1])
         found = estimate(
             log_cs,
-            *np.array([here[k] for k in used]).T,
-            drifter=store.labels["drifter"][used],
-            curvature=float(np.mean(change)) / (2 * CURVATURE_STEP),
+            *here[good].T,
+            drifter=store.labels["drifter"][shuffled[good]],
+            curvature=float(np.nanmean(above - below)) / (2 * CURVATURE_STEP),
             escaped=escaped,
+            ashore=ashore,
         )
         history.append(found)
         log_cs = found.corrected
@@ -157,6 +159,7 @@ def _result(store: ShardStore, settings: Training, history: list[Estimate], reco
         "objective": settings.score.objective,
         "estimator": "fair",
         "score": last.score,
+        "score_at_cs": float(np.exp(last.log_cs)),
         "converged": last.settled,
         "convergence": last.explain(),
         "curvature": last.curvature,
@@ -167,6 +170,8 @@ def _result(store: ShardStore, settings: Training, history: list[Estimate], reco
         "scheme": settings.integration.scheme,
         "escaped_members": last.escaped,
         "escaped_share": last.escaped / (last.n_samples * settings.ensemble.members),
+        "ashore_members": last.ashore,
+        "ashore_share": last.ashore / (last.n_samples * settings.ensemble.members),
         "dropped_samples": sorted(record.poisoned),
         "gradient_samples": record.seen,
         "steps": record.step,

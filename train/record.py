@@ -49,11 +49,10 @@ class Taken(NamedTuple):
             return Mean(math.nan, math.nan, math.nan)
         return Mean(*(float(np.asarray(v, np.float64)[good].mean()) for v in values))
 
-    def by_sample(self, numbers: np.ndarray) -> dict[int, Mean]:
-        """The same of each good sample, by its number; `numbers` are the batch's, without padding."""
-        good = np.flatnonzero(np.asarray(self.sums.good)[: len(numbers)])
-        loss, gradient, dispersion = (np.asarray(v, np.float64) for v in self.sums[:3])
-        return {int(numbers[k]): Mean(float(loss[k]), float(gradient[k]), float(dispersion[k])) for k in good}
+    def each(self, n: int) -> np.ndarray:
+        """Loss, gradient and dispersion of the first `n` samples, `(n, 3)` float64; NaN where a sample is not good."""
+        good = np.asarray(self.sums.good)[:n, None]
+        return np.where(good, np.stack([np.asarray(v, np.float64)[:n] for v in self.sums[:3]], axis=1), np.nan)
 
 
 class Record:
@@ -62,18 +61,18 @@ class Record:
     Attributes:
         step: batches taken.
         seen: samples simulated with gradient.
-        phase_seen: of those, in the current phase.
         phase_escaped: members that left their window in the current phase.
+        phase_ashore: members that ended in a cell without current in the current phase.
         poisoned: numbers of the samples left out.
     """
 
     def __init__(self, out: Path, store: ShardStore, progress: bool):
-        self.step, self.seen, self.phase_seen, self.phase_escaped = 0, 0, 0, 0
+        self.step, self.seen, self.phase_escaped, self.phase_ashore = 0, 0, 0, 0
         self.poisoned: set[int] = set()
         self._distinct: set[int] = set()
         self._seconds: list[tuple[int, float]] = []
         self._out, self._store, self._progress = out, store, progress
-        self._phase, self._epoch, self._bar = "", 0, tqdm(disable=True)
+        self._phase, self._epoch, self._began, self._bar = "", 0, 0.0, tqdm(disable=True)
 
     def __enter__(self) -> Self:
         try:
@@ -88,22 +87,23 @@ class Record:
     @contextlib.contextmanager
     def phase(self, name: str, epoch: int, samples: int) -> Iterator[None]:
         """Names what the steps inside belong to, and shows their progress."""
-        self._phase, self._epoch, self.phase_seen, self.phase_escaped = name, epoch, 0, 0
+        self._phase, self._epoch, self.phase_escaped, self.phase_ashore = name, epoch, 0, 0
+        self._began = time.perf_counter()
         with tqdm(total=samples, unit="sample", desc=name, disable=not self._progress, leave=False) as self._bar:
             yield
 
     def take(self, numbers: np.ndarray, step: Step, log_cs: jax.Array, batch: Batch) -> Taken:
         """Steps one batch at `log_cs` and writes its line; `numbers` are its samples'."""
-        began = time.perf_counter()
         taken = Taken(jax.device_get(step(log_cs, batch, self._epoch)))
-        seconds = time.perf_counter() - began
+        now = time.perf_counter()
+        seconds, self._began = now - self._began, now  # from batch to batch: waiting for data counts
         self._seconds.append((len(numbers), seconds))
         bad = numbers[np.asarray(taken.sums.poisoned)[: len(numbers)]]
         escaped = int(np.sum(taken.sums.escaped))
         self.step += 1
         self.seen += len(numbers)
-        self.phase_seen += len(numbers)
         self.phase_escaped += escaped
+        self.phase_ashore += int(np.sum(taken.sums.ashore))
         self._distinct |= set(numbers.tolist())
         self.poisoned |= set(bad.tolist())
         mean = taken.mean()
@@ -128,7 +128,7 @@ class Record:
 
     @property
     def samples_per_second(self) -> float:
-        """Samples with gradient a second, without the first step, which compiles."""
+        """Samples with gradient a second, reading included, without the first step, which compiles."""
         rest = self._seconds[1:] or self._seconds
         return sum(n for n, _ in rest) / sum(s for _, s in rest)
 

@@ -28,7 +28,8 @@ from shared.geo import EARTH_RADIUS
 from train.config import Objective
 
 LEAST_SPREAD = 1.0
-"""Least weight w_t [m]: an ensemble that does not spread at all has no scale of its own."""
+"""Where the reference ensemble's members are less than this apart [m] there is no diffusivity, hence nothing to learn
+about C_s and no scale to divide by: such fixes (and so whole samples in calm without any strain) count 0."""
 
 LEAST_PATH = 1.0
 """Length [m] that a cumulated observed path must have for an index normalised by it to count."""
@@ -137,7 +138,7 @@ def objective(
     """
     if name == "energy":
         assert spread is not None
-        weight = 1.0 / jnp.maximum(spread, LEAST_SPREAD)
+        weight = jnp.where(spread > LEAST_SPREAD, 1.0 / jnp.maximum(spread, LEAST_SPREAD), 0.0)
         return ((found.observed - found.between) * weight).mean(axis=0), (found.between * weight).mean(axis=0)
     if name == "energy-plain":
         return (found.observed - found.between).mean(axis=0), found.between.mean(axis=0)

@@ -57,12 +57,14 @@ class Simulation(NamedTuple):
     Attributes:
         distances: between members, and from them to the observed track, at every fix but the first.
         inside: whether each member was inside its window to the end.
+        ashore: whether it ended in a cell without any current.
         positions: all members at every fix but the first, (column, row) [cells] relative to the starting cell; None
             unless asked for.
     """
 
     distances: Distances
     inside: Bool[Array, "S B"]
+    ashore: Bool[Array, "S B"]
     positions: Float[Array, "obs 2 S B"] | None
 
 
@@ -119,12 +121,15 @@ def simulate(
     least = -batch.cell.astype(dtype)
     most = jnp.array([grid.n_lon - 1, grid.n_lat - 1], dtype) + least
 
-    def motion(x: Array, y: Array, step: Array) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
-        """Drift [cells/s] and amplitude [cells s^-1/2], east and north, at positions x, y at the start of `step`."""
+    def flow(x: Array, y: Array, step: Array) -> Flow:
+        """The flow at positions x, y at the start of `step`."""
         levels = (batch.phase + step.astype(dtype) * dt) * dtype.type(table.intervals_per_second)
         interval = jnp.clip(jnp.floor(levels).astype(jnp.int32), 0, table.n_intervals - 1)
-        flow = flow_at(table, grid, x, y, batch.cell, interval, levels - interval)
-        (east, north), amplitude = dynamics(flow, share)
+        return flow_at(table, grid, x, y, batch.cell, interval, levels - interval)
+
+    def motion(x: Array, y: Array, step: Array) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
+        """Drift [cells/s] and amplitude [cells s^-1/2], east and north, at positions x, y at the start of `step`."""
+        (east, north), amplitude = dynamics(flow(x, y, step), share)
         per_x = 1.0 / (metres_x * jnp.cos(jnp.radians(start_latitude + y * grid.lat_step)))
         per_y = 1.0 / metres_y
         return (east * per_x, north * per_y), (amplitude * per_x, amplitude * per_y)
@@ -147,7 +152,8 @@ def simulate(
         zero = jnp.zeros_like(x)
         moved = jax.lax.fori_loop(0, n_stages, stage, (x, y, zero, zero, zero, zero))
         new_x, new_y = x + moved[2] / n_stages, y + moved[3] / n_stages
-        inside &= (new_x >= least[:, 0]) & (new_x <= most[:, 0]) & (new_y >= least[:, 1]) & (new_y <= most[:, 1])
+        # written so that a NaN counts as inside: it must poison the sample, not pass for one that left
+        inside &= ~((new_x < least[:, 0]) | (new_x > most[:, 0]) | (new_y < least[:, 1]) | (new_y > most[:, 1]))
         return jnp.where(inside, new_x, x), jnp.where(inside, new_y, y), inside
 
     def to_next_fix(carry: tuple, fix: Array) -> tuple[tuple, tuple]:
@@ -163,5 +169,6 @@ def simulate(
     shape = members, batch.start.shape[0]
     x0, y0 = (jnp.broadcast_to(batch.start[:, c], shape) for c in (0, 1))
     carry = x0, y0, jnp.ones(shape, bool)
-    (_, _, inside), (found, positions) = jax.lax.scan(to_next_fix, carry, jnp.arange(grid.n_obs - 1))
-    return Simulation(found, inside, positions)
+    (x, y, inside), (found, positions) = jax.lax.scan(to_next_fix, carry, jnp.arange(grid.n_obs - 1))
+    ashore = flow(x, y, jnp.asarray((grid.n_obs - 1) * plan.n_sub)).ashore
+    return Simulation(found, inside, ashore, positions)

@@ -33,6 +33,7 @@ class Sums(NamedTuple):
         good: whether the sample is real and its loss and gradient are finite.
         poisoned: whether it is real and they are not.
         escaped: how many members left their window.
+        ashore: how many ended in a cell without any current.
     """
 
     loss: Float[Array, " B"]
@@ -41,6 +42,7 @@ class Sums(NamedTuple):
     good: Bool[Array, " B"]
     poisoned: Bool[Array, " B"]
     escaped: Int[Array, " B"]
+    ashore: Int[Array, " B"]
 
 
 def plan_of(settings: Training, grid: Grid) -> Plan:
@@ -51,8 +53,8 @@ def plan_of(settings: Training, grid: Grid) -> Plan:
 
 def sample_losses(
     log_cs: Array, batch: Batch, plan: Plan, settings: Training, noise: Noise, weights_noise: Noise
-) -> tuple[Array, tuple[Array, Array]]:
-    """Every sample's objective at `log_cs`; with it dispersion and escaped members."""
+) -> tuple[Array, tuple[Array, Array, Array]]:
+    """Every sample's objective at `log_cs`; with it the dispersion and how many members escaped and ran ashore."""
     steps_deg = plan.grid.lon_step, plan.grid.lat_step
     table = tabulate(batch.currents, batch.latitude, plan.grid, plan.kappa_every, plan.step)
     name = settings.score.objective
@@ -73,21 +75,22 @@ def sample_losses(
     latitude = batch.latitude + batch.cell[:, 1] * plan.grid.lat_step
     path = score.path_steps(batch.track, latitude, steps_deg)
     loss, dispersion = score.objective(name, moved.distances, path, spread)
-    return loss, (dispersion, (~moved.inside).sum(axis=0))
+    return loss, (dispersion, (~moved.inside).sum(axis=0), moved.ashore.sum(axis=0))
 
 
 def gradient(log_cs: Array, batch: Batch, plan: Plan, settings: Training, noise: Noise, weights_noise: Noise) -> Sums:
     """Loss and gradient of every sample at `log_cs`."""
 
-    def losses(parameter: Array) -> tuple[Array, tuple[Array, Array]]:
+    def losses(parameter: Array) -> tuple[Array, tuple[Array, Array, Array]]:
         return sample_losses(parameter, batch, plan, settings, noise, weights_noise)
 
-    loss, tangent, (dispersion, escaped) = jax.jvp(losses, (log_cs,), (jnp.ones_like(log_cs),), has_aux=True)
+    loss, tangent, (dispersion, *counts) = jax.jvp(losses, (log_cs,), (jnp.ones_like(log_cs),), has_aux=True)
     real = batch.weight > 0
     finite = jnp.isfinite(loss) & jnp.isfinite(tangent) & jnp.isfinite(dispersion)
     good = real & finite
     kept = [jnp.where(good, value, 0.0) for value in (loss, tangent, dispersion)]
-    return Sums(kept[0], kept[1], kept[2], good, real & ~finite, jnp.where(real, escaped, 0))
+    escaped, ashore = (jnp.where(real, count, 0) for count in counts)
+    return Sums(kept[0], kept[1], kept[2], good, real & ~finite, escaped, ashore)
 
 
 Step = Callable[[Array, Batch, int], Sums]

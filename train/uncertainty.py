@@ -36,6 +36,7 @@ class Estimate:
         n_samples: samples used.
         n_drifters: drifters used.
         escaped: members that left their window at `log_cs`.
+        ashore: members that ended in a cell without current.
     """
 
     log_cs: float
@@ -46,6 +47,7 @@ class Estimate:
     n_samples: int
     n_drifters: int
     escaped: int
+    ashore: int
 
     @property
     def corrected(self) -> float:
@@ -78,6 +80,7 @@ def estimate(
     drifter: np.ndarray,
     curvature: float,
     escaped: int,
+    ashore: int,
 ) -> Estimate:
     """From per-sample losses and gradients at `log_cs` to a correction and its error.
 
@@ -90,6 +93,7 @@ def estimate(
         curvature: mean second derivative. Where it is positive the correction is Newton's; else, far from the
             minimum, the optimiser's global step.
         escaped: members that left their window.
+        ashore: members that ended in a cell without current.
     """
     clusters, which = np.unique(drifter, return_inverse=True)
     n, n_clusters = len(gradient), len(clusters)
@@ -103,4 +107,4 @@ def estimate(
     far = float(global_step(jnp.asarray(mean), jnp.asarray(float(dispersion.mean()))))
     step = -mean / curvature if curvature > 0 else far
     step = float(np.clip(step, -LONGEST_CORRECTION, LONGEST_CORRECTION))
-    return Estimate(log_cs, step, error, curvature, float(loss.mean()), n, n_clusters, escaped)
+    return Estimate(log_cs, step, error, curvature, float(loss.mean()), n, n_clusters, escaped, ashore)
