@@ -3,8 +3,8 @@
 import argparse
 import contextlib
 import glob
-import os
 import re
+import secrets
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ from preprocess import twin, write
 from preprocess.currents import open_currents
 from preprocess.drifters import open_drifters
 from preprocess.recipe import Recipe, Synthetic
-from shared import command, manifest, settings, show
+from shared import command, facts, manifest, settings, show
 from shared.errors import ConfigError
 
 SCHEDULERS = ("threads", "processes", "synchronous")
@@ -37,7 +37,7 @@ def _parser() -> argparse.ArgumentParser:
     to.add_argument("--dry-run", action="store_true", help="plan, print the funnel and what it will take, and stop")
     to.add_argument("--parts", default="1/1", metavar="k/N", help="write only every N-th shard, from the k-th (1..N)")
     to.add_argument("--scheduler", default="threads", help="dask: threads, processes, synchronous or tcp://host:port")
-    to.add_argument("--workers", type=int, default=None, help="dask workers (default: one per core)")
+    to.add_argument("--workers", type=int, default=None, help="dask workers here (default: one per core)")
     to.add_argument("--overwrite", action="store_true", help="replace the store in STORE, once the plan is made")
     command.add_common(to)
     return to
@@ -54,6 +54,11 @@ def _run(options: argparse.Namespace) -> int:
         raise ConfigError(f"--scheduler {options.scheduler!r}: expected one of {', '.join(SCHEDULERS)} or tcp://...")
     if options.workers is not None and options.workers < 1:
         raise ConfigError(f"--workers {options.workers}: expected at least 1.")
+    if options.workers is not None and options.scheduler.startswith(write.CLUSTERS):
+        raise ConfigError(
+            f"--workers {options.workers} and --scheduler {options.scheduler}: a cluster has the workers that it was "
+            f"started with. Leave out --workers, or start the cluster with more of them."
+        )
     tree = settings.override(settings.read_yaml(options.manifest), options.set)
     recipe = settings.build(Recipe, tree, options.manifest)
     store = Path(options.out)
@@ -75,9 +80,9 @@ def _run(options: argparse.Namespace) -> int:
             build.clear()
         finished = build.write(share, options.scheduler, options.workers, progress)
     if options.json:
-        command.emit(show.facts(store).as_json())
+        command.emit(facts.facts(store).as_json())
     elif finished:
-        print(show.render(show.facts(store)))
+        print(show.render(facts.facts(store)))
     else:
         command.say(f"part {options.parts} is done; the store is finished when all parts are.")
     return 0
@@ -162,7 +167,8 @@ def _scratch(store: Path, dry_run: bool) -> Iterator[Path]:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(f"cannot make {folder}: {error.strerror}. Choose another --out.") from error
-    scratch = folder / f"tracks-{os.getpid()}.f32"
+    # not the process id: hosts that share the store may have the same one
+    scratch = folder / f"tracks-{secrets.token_hex(8)}.f32"
     try:
         yield scratch
     finally:
@@ -175,16 +181,24 @@ def _plan(recipe: Recipe, store: Path, scratch: Path, progress: bool) -> write.B
     drifters = [open_drifters(source) for source in recipe.drifters]
     currents = [open_currents(source) for source in recipe.currents]
     found = planning.survey(recipe, drifters, scratch, progress)
+    try:
+        planned = planning.plan(recipe, found, scratch, currents)
+    except FileNotFoundError as error:
+        raise write.tracks_gone(scratch, error) from error
     return write.Build(
         store=store,
         recipe=recipe,
-        plan=planning.plan(recipe, found, scratch, currents),
+        plan=planned,
         found=found,
         currents=currents,
         scratch=scratch,
         sources={
             "drifters": [source.fingerprint for source in drifters],
             "currents": [source.fingerprint for source in currents],
+        },
+        states={
+            "drifters": [source.state for source in drifters],
+            "currents": [source.state for source in currents],
         },
         # after the survey, which may have found something to repair
         notes=tuple(note for source in (*drifters, *currents) for note in source.notes),

@@ -28,7 +28,13 @@ BLOCK_BYTES = 64 * 2**20
 """Raw data decoded at once [bytes] when a chunk is smaller; bounds the memory that reading takes besides its result."""
 
 LAND_LEVELS = 24
-"""Levels looked at to tell land: spread over the record, so that sea ice and gaps do not count as land."""
+"""Levels looked at to tell land: spread over the record and the seasons, so that neither sea ice nor a gap is land."""
+
+GOLDEN = 0.6180339887498949
+"""Multiples of it, modulo 1, fill the circle evenly however many there are."""
+
+YEAR = 365.2425 * DAY
+"""[s]"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,10 +85,11 @@ class Currents:
     def land(self) -> np.ndarray:
         """Where there is never a current, bool `(lat, lon)`.
 
-        True where both components are missing or exactly 0 on every one of up to 24 levels spread over the record.
+        True where both components are missing or exactly 0 on every one of up to 24 levels spread over the record and
+        over the seasons.
         """
         if "land" not in self._memo:
-            wanted = np.unique(np.linspace(0, self.time.size - 1, LAND_LEVELS).round().astype(int))
+            wanted = land_levels(self.time)
             land = np.ones((self.lat.size, self.lon.size), bool)
             chunk = self._file[wanted] * (2**40) + self._level[wanted] // self.chunk_levels
             for one in np.unique(chunk):
@@ -91,6 +98,28 @@ class Currents:
             land.flags.writeable = False
             self._memo["land"] = land
         return self._memo["land"]
+
+    def part(self, start: int, stop: int) -> "Currents":
+        """The levels [start, stop) as a record of their own, with only their files: little to send to a worker.
+
+        What is known of the whole record (`land`, `fingerprint`, `state`, `notes`) is not known of its part.
+        """
+        used, file = np.unique(self._file[start:stop], return_inverse=True)
+        return replace(
+            self,
+            time=self.time[start:stop],
+            notes=(),
+            fingerprint={},
+            state={},
+            _paths=tuple(self._paths[k] for k in used),
+            _file=file,
+            _level=self._level[start:stop],
+            _memo={},
+        )
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What is pickled: not the land, which is as large as a level and can be found again."""
+        return {**self.__dict__, "_memo": {}}
 
     def _load(self, wanted: np.ndarray) -> np.ndarray:
         """The levels `wanted` (indices into `time`, ascending), as `read`."""
@@ -109,6 +138,27 @@ class Currents:
                         chosen = packed if whole else packed[levels - first]
                         out[places[block], component] = chosen[:, self._lat_order][:, :, self._lon_order]
         return out
+
+
+def land_levels(time: np.ndarray) -> np.ndarray:
+    """Indices of the `LAND_LEVELS` levels that tell land, ascending; both ends of the record among them.
+
+    Evenly spaced levels may all fall into one season: of 23 years, one a year and every one in winter. So, in a record
+    of more than a year, each moves by up to half a year to a season of its own. Those are multiples of the golden
+    ratio, as any few of them are spread evenly. (Multiples of it over the whole record would alias too, in one of 21
+    or 34 years: its convergents are 13/21 and 21/34.)
+
+    Args:
+        time: `(nt,)` levels [s], ascending.
+    """
+    since = np.linspace(0.0, float(time[-1] - time[0]), LAND_LEVELS)
+    length = since[-1] / YEAR
+    if length > 1.0:
+        years = since[1:-1] / YEAR
+        years += (np.arange(1, LAND_LEVELS - 1) * GOLDEN - years + 0.5) % 1.0 - 0.5
+        since[1:-1] = (years + (years < 0) - (years > length)) * YEAR
+    # rounding must not take the first level to the second
+    return np.unique(np.clip(np.searchsorted(time - time[0], since.round()), 0, len(time) - 1))
 
 
 def open_currents(source: CurrentSource) -> Currents:

@@ -4,11 +4,10 @@ A shard is built whole in memory, each of its files is written aside, synced and
 and digests says that it is done. Running again skips what is marked. The manifest comes last.
 """
 
-import json
 import shutil
 from collections import Counter
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -19,15 +18,13 @@ from dask.callbacks import Callback
 from dask.delayed import delayed
 from tqdm import tqdm
 
-from preprocess import windows
+from preprocess import files, windows
 from preprocess.currents import Currents
 from preprocess.plan import Plan, Survey, read_tracks, take
 from preprocess.recipe import DAY, Recipe
 from shared import chunks, manifest, schema, shards
 from shared.errors import ConfigError, DriftcalError, Interrupted, StoreError
-from shared.manifest import FileEntry, Manifest, Stage
-
-PLAN = "plan.json"
+from shared.manifest import Begun, FileEntry, Manifest, Mark, Stage
 
 CLUSTERS = ("tcp://", "tls://")
 """How the address of a dask cluster's scheduler begins."""
@@ -35,15 +32,21 @@ CLUSTERS = ("tcp://", "tls://")
 
 @dataclass(frozen=True)
 class ShardTask:
-    """Everything that one task needs; small, and picklable for dask's processes and clusters."""
+    """Everything that one task needs; small, and picklable for dask's processes and clusters.
+
+    `currents` has the sources of this shard's samples by number, cut down to the levels of their windows, and
+    `placement` counts from those. `land` are the windows' cells without any current in the whole record, which such a
+    part cannot tell: bits of `(n, lat, lon)`, packed window by window.
+    """
 
     store: Path
     number: int
     layout: schema.Layout
     shape: windows.Shape
-    currents: tuple[Currents, ...]
+    currents: dict[int, Currents]
     current: np.ndarray
     placement: windows.Placement
+    land: np.ndarray
     scratch: Path
     candidate: np.ndarray
     labels: dict[str, np.ndarray]
@@ -51,7 +54,7 @@ class ShardTask:
     @property
     def mark(self) -> Path:
         """The file that says that this shard is done."""
-        return mark_of(self.store, self.number)
+        return manifest.mark_of(self.store, self.number)
 
     @property
     def days(self) -> float:
@@ -59,48 +62,48 @@ class ShardTask:
         return float(np.ptp(self.placement.time) + self.layout.time_step) / DAY
 
 
-def mark_of(store: Path, shard: int) -> Path:
-    """The file that says that `shard` is done."""
-    return store / manifest.STAGING / f"done-{shard:06d}.json"
-
-
 def write_shard(task: ShardTask) -> int:
     """Cuts and writes one shard and marks it done; returns its number."""
     values = dict(task.labels)
-    cut = np.empty(
-        (len(task.candidate), 2, task.shape.n_times, task.shape.n_lat, task.shape.n_lon),
-        np.int16,
-    )
+    shape = task.shape
+    cut = np.empty((len(task.candidate), 2, shape.n_times, shape.n_lat, shape.n_lon), np.int16)
+    land = np.unpackbits(task.land, axis=1, count=shape.n_lat * shape.n_lon).astype(bool)
+    land = land.reshape(-1, shape.n_lat, shape.n_lon)
     status = np.zeros(len(cut), np.int8)
     for number in np.unique(task.current):
         of_source = np.flatnonzero(task.current == number)
-        placement = take(task.placement, of_source)
-        block = windows.cut(placement, task.shape, task.currents[number])
-        land = windows.masked_always(placement, task.shape, task.currents[number])
-        status[of_source] = windows.judge(block, land)
+        block = windows.cut(take(task.placement, of_source), shape, task.currents[int(number)])
+        status[of_source] = windows.judge(block, land[of_source])
         cut[of_source] = block
     cut[cut == schema.OVER] = schema.FILL  # the sample is not usable; no reader need know a second fill value
     values["currents"] = cut
-    values["positions"] = read_tracks(task.scratch, task.layout.n_obs)[task.candidate]
+    values["positions"] = _tracks(task)
     values["status"] = status
     values["split"] = np.where(status == 0, task.labels["split"], -1)
     held = task.layout.samples_of(task.number)
-    files = {}
+    listed = {}
     for spec in schema.arrays(task.layout):
         name = spec.file_of(task.number)
         content = chunks.encode(spec, values[spec.name], task.layout.samples_per_shard, task.layout.compression)
-        entry = manifest.write_file(task.store / name, content)
-        files[name] = {"size": entry.size, "sha256": entry.sha256, "samples": [held.start, held.stop]}
-    mark = {
-        "files": files,
-        "status": np.bincount(status, minlength=len(schema.STATUS)).tolist(),
-        "drifters": {
-            name: np.unique(values["drifter"][values["split"] == k]).tolist() for k, name in enumerate(schema.SPLITS)
-        },
-        "samples": {name: int(np.sum(values["split"] == k)) for k, name in enumerate(schema.SPLITS)},
-    }
-    manifest.write_file(task.mark, manifest.to_bytes(mark))
+        listed[name] = replace(manifest.write_file(task.store / name, content), samples=(held.start, held.stop))
+    manifest.write_file(task.mark, manifest.to_bytes(Mark.of(listed, values).as_json()))
     return task.number
+
+
+def _tracks(task: ShardTask) -> np.ndarray:
+    """The tracks of the samples of `task`, float32 `(n, obs, 2)` [degrees] relative to their origins."""
+    try:
+        return read_tracks(task.scratch, task.layout.n_obs)[task.candidate]
+    except (OSError, ValueError, IndexError) as error:
+        raise tracks_gone(task.scratch, error) from error
+
+
+def tracks_gone(scratch: Path, error: Exception) -> StoreError:
+    """What to say when the scratch file of a run cannot be read."""
+    return StoreError(
+        f"cannot read {scratch}, the tracks that this run plans with ({files.brief(error)}). Another run may have "
+        f"finished or replaced the store: look with `drift-inspect show`, and run the same command again."
+    )
 
 
 @dataclass(frozen=True)
@@ -114,7 +117,8 @@ class Build:
         found: The segments that the plan chose from.
         currents: The opened sources of currents.
         scratch: File with the tracks of `found`.
-        sources: Fingerprints of the sources.
+        sources: Fingerprints of the sources, by kind.
+        states: Their sizes and times of change, likewise.
         notes: What was resolved, assumed and repaired on the way.
     """
 
@@ -125,11 +129,12 @@ class Build:
     currents: list[Currents]
     scratch: Path
     sources: dict[str, Any]
+    states: dict[str, Any]
     notes: tuple[str, ...]
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What must be the same for two runs to make the same store."""
+        """What the store is made from and its shape, as JSON."""
         return {
             "recipe": self.recipe.model_dump(mode="json"),
             "sources": self.sources,
@@ -151,13 +156,18 @@ class Build:
     def clear(self) -> None:
         """Deletes what the store holds, its manifest first, but not the scratch file."""
         (self.store / manifest.NAME).unlink(missing_ok=True)
-        inside = (*self.store.iterdir(), *(self.store / manifest.STAGING).iterdir())
-        for path in inside:
-            if path.is_dir() and not path.is_symlink():
-                if path.name != manifest.STAGING:
-                    shutil.rmtree(path)
-            elif path != self.scratch:
-                path.unlink()
+        try:
+            inside = (*self.store.iterdir(), *(self.store / manifest.STAGING).iterdir())
+            for path in inside:
+                if path.is_dir() and not path.is_symlink():
+                    if path.name != manifest.STAGING:
+                        shutil.rmtree(path)
+                elif path != self.scratch:
+                    path.unlink()
+        except OSError as error:
+            raise StoreError(
+                f"cannot clear {self.store}: {error.filename}: {error.strerror}. If another run writes there, stop it."
+            ) from error
 
     def write(self, share: tuple[int, int], scheduler: str, workers: int | None, progress: bool) -> bool:
         """Writes the k-th of N shares of the shards, and the manifest once every shard is there: then True.
@@ -170,12 +180,22 @@ class Build:
             self._check_same()
             shutil.rmtree(self.store / manifest.STAGING, ignore_errors=True)
             return True
+        try:
+            return self._write(share, scheduler, workers, progress)
+        except StoreError:
+            if (self.store / manifest.NAME).exists():
+                return True  # another process finished it meanwhile, and took away what this one needed
+            raise
+
+    def _write(self, share: tuple[int, int], scheduler: str, workers: int | None, progress: bool) -> bool:
+        """`write`, of a store that is not finished."""
         self._open()
-        every = self._tasks()
+        every = range(self.plan.layout.n_shards)
         k, n = share
-        run([task for task in every[k - 1 :: n] if not task.mark.exists()], scheduler, workers, progress)
-        if not all(task.mark.exists() for task in every):
-            return (self.store / manifest.NAME).exists()  # another process finished it meanwhile
+        pending = [shard for shard in every[k - 1 :: n] if not manifest.mark_of(self.store, shard).exists()]
+        run([self._task(shard) for shard in pending], scheduler, workers, progress)
+        if not all(manifest.mark_of(self.store, shard).exists() for shard in every):
+            return (self.store / manifest.NAME).exists()
         self._finish()
         return True
 
@@ -189,26 +209,54 @@ class Build:
             )
 
     def _open(self) -> None:
-        """Starts or continues the store: `facts` must be those that it was started with."""
-        path = self.store / manifest.STAGING / PLAN
-        content = manifest.to_bytes(self.facts)
-        if path.exists() and path.read_bytes() != content:
+        """Starts or continues the store: what it was begun from must still be the same."""
+        path = manifest.plan_of(self.store)
+        now = Begun(
+            recipe=self.facts["recipe"],
+            sources=self.sources,
+            states=self.states,
+            layout=self.plan.layout,
+            driftcal_version=version("driftcal"),
+        )
+        if not path.exists():
+            manifest.write_file(path, manifest.to_bytes(now.as_json()))
+            return
+        held = manifest.read_begun(self.store)
+        if manifest.to_bytes(held.as_json()) != manifest.to_bytes(now.as_json()):
             raise ConfigError(
                 f"{self.store} was begun from another manifest or other sources (see {path}), so its shards cannot be "
-                f"continued. Choose another --out, or start afresh with --overwrite."
+                f"continued: {_difference(held, now)}. Choose another --out, or start afresh with --overwrite."
             )
-        if not path.exists():
-            manifest.write_file(path, content)
 
-    def _tasks(self) -> list[ShardTask]:
-        """One task per shard of the plan."""
-        plan, found, made = self.plan, self.found, []
-        for shard in range(plan.layout.n_shards):
-            held = plan.layout.samples_of(shard)
-            part = slice(held.start, held.stop)
-            candidate = plan.candidate[part]
-            placement = take(plan.placement, np.arange(held.start, held.stop))
-            labels = {
+    def _task(self, shard: int) -> ShardTask:
+        """The task that writes `shard`."""
+        plan, found = self.plan, self.found
+        held = plan.layout.samples_of(shard)
+        part = slice(held.start, held.stop)
+        candidate, current = plan.candidate[part], plan.current[part]
+        placement = take(plan.placement, np.arange(held.start, held.stop))
+        level = placement.level.copy()
+        land = np.empty((len(candidate), -(-plan.shape.n_lat * plan.shape.n_lon // 8)), np.uint8)
+        currents = {}
+        for number in np.unique(current).tolist():
+            of_source, source = np.flatnonzero(current == number), self.currents[number]
+            dry = windows.masked_always(take(placement, of_source), plan.shape, source)
+            land[of_source] = np.packbits(dry.reshape(len(of_source), -1), axis=1)
+            first = int(level[of_source].min())
+            currents[number] = source.part(first, int(level[of_source].max()) + plan.shape.n_times)
+            level[of_source] -= first
+        return ShardTask(
+            store=self.store,
+            number=shard,
+            layout=plan.layout,
+            shape=plan.shape,
+            currents=currents,
+            current=current,
+            placement=replace(placement, level=level),
+            land=land,
+            scratch=self.scratch,
+            candidate=candidate,
+            labels={
                 "origin": found.origin[candidate],
                 "start_time": found.start_time[candidate],
                 "window_time": placement.time,
@@ -218,37 +266,23 @@ class Build:
                 "split": plan.split[part],
                 "source": found.source[candidate],
                 "source_row": found.source_row[candidate],
-            }
-            made.append(
-                ShardTask(
-                    store=self.store,
-                    number=shard,
-                    layout=plan.layout,
-                    shape=plan.shape,
-                    currents=tuple(self.currents),
-                    current=plan.current[part],
-                    placement=placement,
-                    scratch=self.scratch,
-                    candidate=candidate,
-                    labels=labels,
-                )
-            )
-        return made
+            },
+        )
 
     def _finish(self) -> None:
         """Writes the metadata and, last, the manifest; then removes the scratch folder."""
         store, layout = self.store, self.plan.layout
-        files: dict[str, FileEntry] = {}
+        listed: dict[str, FileEntry] = {}
         status: Counter = Counter()
         drifters: dict[str, set[int]] = {name: set() for name in schema.SPLITS if getattr(self.recipe.split, name)}
         samples: Counter = Counter()
         for shard in range(layout.n_shards):
-            mark = json.loads(mark_of(store, shard).read_text(encoding="utf-8"))
-            files |= {p: FileEntry(e["size"], e["sha256"], tuple(e["samples"])) for p, e in mark["files"].items()}
-            status.update(dict(enumerate(mark["status"])))
-            samples.update(mark["samples"])
+            mark = manifest.read_mark(store, shard)
+            listed |= mark.files
+            status.update(dict(enumerate(mark.status)))
+            samples.update(mark.samples)
             for name, held in drifters.items():
-                held.update(mark["drifters"][name])
+                held.update(mark.drifters[name])
         dropped = {schema.STATUS[k]: n for k, n in sorted(status.items()) if k and n}
         if not status[0]:
             raise StoreError(f"no usable sample: {dropped}. Look at the currents around the drifters.")
@@ -260,11 +294,11 @@ class Build:
         }
         trees["zarr.json"] = _group(self.recipe)
         trees[shards.DRIFTERS] = {"drifters": self.found.drifters}
-        files |= {name: manifest.write_file(store / name, manifest.to_bytes(tree)) for name, tree in trees.items()}
+        listed |= {name: manifest.write_file(store / name, manifest.to_bytes(tree)) for name, tree in trees.items()}
         held = Manifest(
             name=self.recipe.name,
             layout=layout,
-            files=files,
+            files=listed,
             recipe=self.facts["recipe"],
             sources=self.sources,
             funnel=(*self.plan.funnel, Stage("samples", "samples", status[0], dropped)),
@@ -276,6 +310,27 @@ class Build:
             left.unlink(missing_ok=True)
         manifest.write_file(store / manifest.NAME, manifest.to_bytes(held.as_json()))
         shutil.rmtree(store / manifest.STAGING, ignore_errors=True)
+
+
+def _difference(held: Begun, now: Begun) -> str:
+    """What differs, in a few words: the manifest's sections first, as other sources follow from those."""
+    if (held.driftcal_version, held.schema_version) != (now.driftcal_version, now.schema_version):
+        return (
+            f"it was begun by driftcal {held.driftcal_version} (schema {held.schema_version}), this is "
+            f"{now.driftcal_version} (schema {now.schema_version})"
+        )
+    sections = [key for key in {**held.recipe, **now.recipe} if held.recipe.get(key) != now.recipe.get(key)]
+    if sections:
+        return f"in the manifest {' and '.join(sections)} changed"
+    changed = []
+    for kind, sources in now.sources.items():
+        before = list(zip(held.sources.get(kind, []), held.states.get(kind, []), strict=False))
+        for k, (source, state) in enumerate(zip(sources, now.states[kind], strict=True)):
+            if k >= len(before) or before[k] != (source, state):
+                changed.append(f"{kind} {source['path']}")
+    if changed:
+        return f"{' and '.join(changed)} changed since, in content, size or time of change"
+    return "the samples have another layout"
 
 
 def run(pending: list[ShardTask], scheduler: str, workers: int | None, progress: bool) -> None:

@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from shared import album, command, figures, show
+from shared import album, command, facts, figures, show, verify
 from shared.errors import ConfigError
 from shared.shards import ShardStore
 
@@ -46,11 +46,11 @@ def main(arguments: list[str] | None = None) -> int:
     """Entry point; returns the exit code."""
     options = _parser().parse_args(arguments)
     work = {"show": _show, "verify": _verify, "sample": _sample, "plot": _plot}[options.action]
-    return command.run(work, options)
+    return command.run(work, options, interrupted="interrupted. Nothing in the store was changed.")
 
 
 def _show(options: argparse.Namespace) -> int:
-    found = show.facts(options.store)
+    found = facts.facts(options.store)
     if options.json:
         command.emit(found.as_json())
     else:
@@ -59,7 +59,7 @@ def _show(options: argparse.Namespace) -> int:
 
 
 def _verify(options: argparse.Namespace) -> int:
-    verdict = show.verify(options.store, command.progress() and not options.json)
+    verdict = verify.verify(options.store, command.progress() and not options.json)
     if options.json:
         command.emit(verdict.as_json())
     else:
@@ -69,7 +69,7 @@ def _verify(options: argparse.Namespace) -> int:
 
 def _sample(options: argparse.Namespace) -> int:
     opened = ShardStore(options.store)
-    found = show.sample(opened, options.index)
+    found = facts.sample(opened, options.index)
     if options.plot:
         _refuse_inside(options.plot, opened.root)
         figures.save(album.one(opened, options.index), options.plot)

@@ -13,7 +13,6 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from shared import facts, figures, geo, schema
 from shared.errors import StoreError
 from shared.shards import ShardStore
-from shared.show import latitude
 
 READ = 400
 """Samples read at most for a figure of the whole store; more would change no curve visibly."""
@@ -140,7 +139,7 @@ def _when(opened: ShardStore, chosen: np.ndarray, groups: dict[str, np.ndarray])
     band = next(size for size in (0.5, 1.0, 2.0, 5.0, 10.0) if np.ptp(lat) / size <= 24 or size == 10.0)
     edges = np.arange(np.floor(lat.min() / band), np.ceil(lat.max() / band) + 1.5) * band
     _stack(right, lat, edges, groups, "horizontal")
-    right.yaxis.set_major_formatter(FuncFormatter(lambda degrees, _: latitude(degrees)))
+    right.yaxis.set_major_formatter(FuncFormatter(lambda degrees, _: geo.latitude_text(degrees)))
     right.set_ylabel("latitude of the first fix", fontsize=9)
     right.set_xlabel(f"samples in {band:g}° of latitude", fontsize=9)
     figure.legend(*left.get_legend_handles_labels(), fontsize=8, loc="outside upper center", ncols=3)

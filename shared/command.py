@@ -27,12 +27,22 @@ def add_common(to: argparse.ArgumentParser) -> None:
     to.add_argument("--debug", action="store_true", help="show the traceback of an error")
 
 
-def run(work: Callable[[argparse.Namespace], int], options: argparse.Namespace) -> int:
-    """Runs `work`; an error of ours becomes one message on stderr and its exit code."""
+RESUMABLE = "interrupted. Run the same command again: finished work is kept."
+"""What Ctrl-C says of a command that continues where it stopped."""
+
+
+def run(work: Callable[[argparse.Namespace], int], options: argparse.Namespace, interrupted: str = RESUMABLE) -> int:
+    """Runs `work`; an error of ours becomes one message on stderr and its exit code.
+
+    Args:
+        work: What the command does.
+        options: Its options; `debug` shows the traceback of an error.
+        interrupted: The message on Ctrl-C.
+    """
     try:
         return work(options)
     except KeyboardInterrupt:
-        error: DriftcalError = Interrupted("interrupted. Run the same command again: finished work is kept.")
+        error: DriftcalError = Interrupted(interrupted)
     except DriftcalError as caught:
         error = caught
     except BrokenPipeError:

@@ -4,7 +4,6 @@ Works on a half-built store too: what is known then comes from the plan and the 
 shards that are done.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ from shared.errors import StoreError
 from shared.manifest import Stage
 from shared.schema import Layout
 from shared.shards import ShardStore
-from shared.verify import checked_words
+from shared.verify import check_sources, checked_words
 
 
 @dataclass(frozen=True)
@@ -86,9 +85,8 @@ def facts(store: str | Path) -> Facts:
         StoreError: there is no store, or what it says about itself is damaged.
     """
     root = Path(store)
-    building = root / manifest.STAGING
-    if not (root / manifest.NAME).exists() and (building / "plan.json").exists():
-        return _half_built(root, building)
+    if not (root / manifest.NAME).exists() and manifest.plan_of(root).exists():
+        return _half_built(root)
     opened = ShardStore(root)
     held = checked_words(opened.manifest)
     usable = opened.labels["status"] == 0
@@ -114,29 +112,21 @@ def facts(store: str | Path) -> Facts:
     )
 
 
-def _half_built(root: Path, building: Path) -> Facts:
+def _half_built(root: Path) -> Facts:
     """Facts of a store whose manifest is not written yet."""
-    path = building / "plan.json"
-    try:
-        plan = json.loads(path.read_text(encoding="utf-8"))
-        layout, name, sources = Layout(**plan["layout"]), str(plan["recipe"]["name"]), dict(plan["sources"])
-        shard, marks = -1, {}
-        for path in sorted(building.glob("done-*.json")):
-            shard = int(path.stem.removeprefix("done-"))
-            if shard < layout.n_shards:
-                marks[shard] = json.loads(path.read_text(encoding="utf-8"))
-        size = sum(int(entry["size"]) for mark in marks.values() for entry in mark["files"].values())
-        drifters = {k: {int(d) for m in marks.values() for d in m["drifters"][k]} for k in schema.SPLITS}
-        counts = {k: sum(int(m["samples"][k]) for m in marks.values()) for k in schema.SPLITS}
-    except (ValueError, KeyError, TypeError, AttributeError, OSError, RecursionError) as error:
-        raise StoreError(
-            f"{path}: not readable ({type(error).__name__}: {error}). Make the store afresh with "
-            f"`drift-preprocess ... --out {root} --overwrite`."
-        ) from error
+    begun = manifest.read_begun(root)
+    layout = begun.layout
+    if not isinstance(begun.recipe.get("name"), str):
+        raise StoreError(f"{manifest.plan_of(root)}: its recipe has no name: damaged. {_AFRESH}")
+    check_sources(begun.sources, manifest.plan_of(root))
+    marks = {shard: manifest.read_mark(root, shard) for shard in manifest.marked(root) if shard < layout.n_shards}
+    size = sum(entry.size for mark in marks.values() for entry in mark.files.values())
+    drifters = {k: {d for mark in marks.values() for d in mark.drifters[k]} for k in schema.SPLITS}
+    counts = {k: sum(mark.samples[k] for mark in marks.values()) for k in schema.SPLITS}
     done = sum(len(layout.samples_of(shard)) for shard in marks)
     labels = {name: _labels(root, layout, name, list(marks)) for name in ("origin", "start_time", "drogue", "status")}
     return Facts(
-        name=name,
+        name=begun.recipe["name"],
         path=str(root),
         finished=False,
         digest=None,
@@ -151,7 +141,7 @@ def _half_built(root: Path, building: Path) -> Facts:
         splits={k: {"samples": counts[k], "drifters": len(drifters[k])} for k in schema.SPLITS if counts[k]},
         funnel=(),
         notes=(),
-        sources=sources,
+        sources=begun.sources,
         **_extent(labels),
     )
 

@@ -19,7 +19,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from shared import facts, geo
 from shared.errors import ConfigError
-from shared.show import latitude, longitude
+from shared.geo import latitude_text, longitude_text
 
 COLOURS = {"train": "#0072B2", "validation": "#E69F00", "test": "#009E73", "none": "#999999"}
 """Colour of every split."""
@@ -58,7 +58,7 @@ def save(figure: Figure, path: str | Path) -> Path:
 def geographic(ax: Axes, lat: float, ticks: int = 5) -> None:
     """Makes `ax`, its limits set, a map: degrees of the same length at `lat`, labelled with E, W, N, S."""
     ax.set_aspect(1.0 / max(np.cos(np.radians(lat)), 0.1))
-    for axis, name in ((ax.xaxis, longitude), (ax.yaxis, latitude)):
+    for axis, name in ((ax.xaxis, longitude_text), (ax.yaxis, latitude_text)):
         low, high = sorted(axis.get_view_interval())
         axis.set_major_locator(MaxNLocator(ticks, steps=[1, 3, 6, 10] if high - low > 60 else [1, 2, 5, 10]))
         axis.set_major_formatter(FuncFormatter(lambda degrees, _, name=name: name(degrees)))

@@ -36,3 +36,15 @@ def separation(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     lat_a, lat_b = np.radians(a[..., 1]), np.radians(b[..., 1])
     chord = np.sin(half[..., 1]) ** 2 + np.cos(lat_a) * np.cos(lat_b) * np.sin(half[..., 0]) ** 2
     return 2.0 * EARTH_RADIUS * np.arcsin(np.sqrt(np.clip(chord, 0.0, 1.0)))
+
+
+def longitude_text(lon: float, digits: int = 2) -> str:
+    """`lon` [degrees], on whatever turn, as text such as 160°E."""
+    lon = float(np.round(wrap_longitude(lon), digits))
+    return f"{abs(lon):g}°{'' if lon in (0.0, -180.0, 180.0) else 'E' if lon > 0 else 'W'}"
+
+
+def latitude_text(lat: float, digits: int = 2) -> str:
+    """`lat` [degrees] as text such as 36.5°S."""
+    lat = float(np.round(lat, digits))
+    return f"{abs(lat):g}°{'N' if lat > 0 else 'S' if lat < 0 else ''}"

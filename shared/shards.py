@@ -3,8 +3,13 @@
 `ShardStore` is what training and the inspector open. It trusts nothing but the manifest: shapes come from there, a
 file's size is checked before it is mapped, a chunk's checksum before it is decoded. Files are mapped read-only, so a
 store on a read-only file system works, and pages are shared between processes.
+
+Labels, and uncompressed shards when a sample of theirs is first read, must match their sha256 in the manifest. An lz4
+shard is not hashed whole, which would read it all for one sample: damage is found by its chunks' checksums, but a
+whole shard of another store of the same layout only by `drift-inspect verify`.
 """
 
+import hashlib
 import json
 import mmap
 import os
@@ -33,7 +38,10 @@ class ShardedArray:
     def _shard(self, shard: int) -> tuple[memoryview, np.ndarray]:
         if shard not in self._shards:
             layout = self._held.layout
-            data = _map(self._root, self.spec.file_of(shard), self._held)
+            name = self.spec.file_of(shard)
+            data = mapped(self._root, name, self._held)
+            if layout.compression == "none":  # its chunks have no checksums
+                _refuse_other_content(self._root, name, data, self._held)
             where = f"{self.spec.name} shard {shard} of {self._root}"
             index = chunks.read_index(data, len(layout.samples_of(shard)), layout.samples_per_shard, where)
             self._shards[shard] = data, index
@@ -100,7 +108,9 @@ class ShardStore:
     def _label(self, spec: ArraySpec) -> np.ndarray:
         parts = []
         for shard in range(self.layout.n_shards):
-            raw = _map(self.root, spec.file_of(shard), self.manifest)
+            name = spec.file_of(shard)
+            raw = mapped(self.root, name, self.manifest)
+            _refuse_other_content(self.root, name, raw, self.manifest)
             where = f"{spec.name} shard {shard} of {self.root}"
             if len(raw) != self.layout.samples_per_shard * spec.sample_bytes + 4:
                 raise StoreError(f"{where}: {len(raw)} bytes, not what its layout says. {chunks.REMEDY}")
@@ -111,7 +121,8 @@ class ShardStore:
         return np.concatenate(parts) if parts else np.empty((0, *spec.inner_shape), spec.dtype)
 
     def _drifters(self) -> list[str]:
-        raw = bytes(_map(self.root, DRIFTERS, self.manifest))
+        raw = bytes(mapped(self.root, DRIFTERS, self.manifest))
+        _refuse_other_content(self.root, DRIFTERS, raw, self.manifest)
         try:
             names = json.loads(raw)["drifters"]
         except (ValueError, KeyError, TypeError) as error:
@@ -122,7 +133,7 @@ class ShardStore:
         return names
 
 
-def _map(root: Path, name: str, held: manifest.Manifest) -> memoryview:
+def mapped(root: Path, name: str, held: manifest.Manifest) -> memoryview:
     """The file `name` of the store, memory-mapped read-only, its size checked against the manifest."""
     path = root / name
     entry = held.files.get(name)
@@ -138,3 +149,11 @@ def _map(root: Path, name: str, held: manifest.Manifest) -> memoryview:
             return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
     except OSError as error:
         raise StoreError(f"cannot read {path}: {error.strerror}. {chunks.REMEDY}") from error
+
+
+def _refuse_other_content(root: Path, name: str, data: memoryview | bytes, held: manifest.Manifest) -> None:
+    if hashlib.sha256(data).hexdigest() != held.files[name].sha256:
+        raise StoreError(
+            f"{root / name}: its content does not match its sha256 in the manifest: damaged, or of another shard or "
+            f"store. {chunks.REMEDY}"
+        )

@@ -1,55 +1,24 @@
-"""A store's facts as text for a terminal of 100 columns, and the door to the rest of the inspector.
-
-Names that come from a store are never printed raw. `facts` collects, `render` prints, `verify` judges.
-"""
+"""A store's facts as text for a terminal of 100 columns. Names that come from a store are never printed raw."""
 
 import textwrap
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import numpy as np
-
-from shared import geo
-from shared.facts import Facts, Region, SampleFacts, facts, sample
+from shared.facts import Facts, Region, SampleFacts, facts
+from shared.geo import latitude_text, longitude_text
 from shared.manifest import Stage
-from shared.verify import Verdict, verify
+from shared.verify import Verdict
 
-__all__ = [
-    "Facts",
-    "Region",
-    "SampleFacts",
-    "Verdict",
-    "facts",
-    "latitude",
-    "longitude",
-    "render",
-    "render_funnel",
-    "render_sample",
-    "render_verdict",
-    "sample",
-    "verify",
-]
+__all__ = ["facts", "render", "render_funnel", "render_sample", "render_verdict"]
 
 WIDTH = 100
 """Columns of a page."""
 
 
-def longitude(lon: float, digits: int = 2) -> str:
-    """`lon` [degrees], on whatever turn, as text such as 160°E."""
-    lon = float(np.round(geo.wrap_longitude(lon), digits))
-    return f"{abs(lon):g}°{'' if lon in (0.0, -180.0, 180.0) else 'E' if lon > 0 else 'W'}"
-
-
-def latitude(lat: float, digits: int = 2) -> str:
-    """`lat` [degrees] as text such as 36.5°S."""
-    lat = float(np.round(lat, digits))
-    return f"{abs(lat):g}°{'N' if lat > 0 else 'S' if lat < 0 else ''}"
-
-
 def _box(region: Region) -> str:
     west, east, south, north = region.west, region.east, region.south, region.north
-    lon = "all longitudes" if east - west > 350 else f"{longitude(west)} to {longitude(east)}"
-    return f"{lon}, {latitude(south)} to {latitude(north)}"
+    lon = "all longitudes" if east - west > 350 else f"{longitude_text(west)} to {longitude_text(east)}"
+    return f"{lon}, {latitude_text(south)} to {latitude_text(north)}"
 
 
 def render(of: Facts) -> str:
@@ -104,7 +73,7 @@ def render_sample(of: SampleFacts) -> str:
         ("split", of.split or "none"),
         ("status", of.status),
         ("start", f"{of.start} (to {of.end})"),
-        ("origin", f"{longitude(of.origin[0], 4)}, {latitude(of.origin[1], 4)}"),
+        ("origin", f"{longitude_text(of.origin[0], 4)}, {latitude_text(of.origin[1], 4)}"),
         ("window", f"{_box(of.window)} (cell centres)"),
         ("", f"{of.window_period[0]} to {of.window_period[1]}"),
         ("track", f"{of.track_km:.1f} km long, {of.net_km:.1f} km from start to end"),

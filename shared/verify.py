@@ -6,7 +6,6 @@ damage ends the check, with the file, shard or sample in the message.
 
 import hashlib
 import json
-import mmap
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -96,7 +95,8 @@ def checked_words(held: Manifest) -> Manifest:
 
     refuse(isinstance(held.name, str) and isinstance(held.driftcal_version, str), "name or driftcal_version")
     refuse(all(isinstance(note, str) for note in held.notes), "notes")
-    refuse(isinstance(held.sources, dict) and isinstance(held.recipe, dict), "sources or recipe")
+    refuse(isinstance(held.recipe, dict), "recipe")
+    check_sources(held.sources, manifest.NAME)
     for entry in held.files.values():
         refuse(isinstance(entry.size, int) and isinstance(entry.sha256, str), "files")
     for stage in held.funnel:
@@ -106,6 +106,23 @@ def checked_words(held: Manifest) -> Manifest:
     for split in held.splits.values():
         refuse(counts(split) and set(split) == {"samples", "drifters"}, "splits")
     return held
+
+
+def check_sources(sources: Any, where: str | Path) -> None:
+    """Refuses `sources`, read from the file `where`, that are not lists of fingerprints by kind.
+
+    Raises:
+        StoreError: they are not.
+    """
+
+    def right(source: Any) -> bool:
+        if not isinstance(source, dict) or not isinstance(source.get("path"), str):
+            return False
+        return all(isinstance(source.get(k), int) and source[k] >= 0 for k in ("files", "bytes"))
+
+    lists = list(sources.values()) if isinstance(sources, dict) else [None]
+    if not all(isinstance(listed, list) and all(right(source) for source in listed) for listed in lists):
+        raise StoreError(f"{where}: sources is not what this schema has there: damaged. {REMEDY}")
 
 
 def _check_listing(root: Path, held: Manifest, specs: tuple[ArraySpec, ...]) -> tuple[str, ...]:
@@ -265,8 +282,7 @@ def _check_shard(opened: ShardStore, shard: int) -> int:
     layout, held = opened.layout, opened.layout.samples_of(shard)
     for array in (opened.currents, opened.positions):
         spec, name = array.spec, array.spec.file_of(shard)
-        with (opened.root / name).open("rb") as file:
-            data = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+        data = shards.mapped(opened.root, name, opened.manifest)
         where = f"{spec.name} shard {shard} of {opened.root}"
         index = chunks.read_index(data, len(held), layout.samples_per_shard, where)
         out = np.empty(spec.inner_shape, spec.dtype)

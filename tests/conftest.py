@@ -1,9 +1,13 @@
 """Set-up of all tests."""
 
 import os
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+from tests import stores
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
@@ -15,3 +19,34 @@ def real_data():
     if not folder.is_dir():
         pytest.skip(f"no real data at {folder}; set DRIFT_REAL_DATA")
     return folder
+
+
+@pytest.fixture(scope="session")
+def pristine(tmp_path_factory: pytest.TempPathFactory) -> dict[str, stores.Built]:
+    """The same store in both compressions, not to be changed."""
+    root = tmp_path_factory.mktemp("pristine")
+    return {kind: stores.build(root / kind, compression=kind) for kind in ("lz4", "none")}
+
+
+@pytest.fixture
+def copy(pristine: dict[str, stores.Built], tmp_path: Path) -> Callable[[str], stores.Built]:
+    """A copy of a store, to be damaged."""
+
+    def make(compression: str) -> stores.Built:
+        built = pristine[compression]
+        shutil.copytree(built.path, tmp_path / "store")
+        return stores.Built(tmp_path / "store", built.layout, built.values, built.drifters, built.held)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def built(tmp_path_factory: pytest.TempPathFactory) -> stores.Built:
+    """A store of 23 samples in three shards, not to be changed."""
+    return stores.build(tmp_path_factory.mktemp("stores") / "small", 23, samples_per_shard=8)
+
+
+@pytest.fixture(scope="session")
+def seam(tmp_path_factory: pytest.TempPathFactory) -> stores.Built:
+    """A store on both sides of the antimeridian, not to be changed."""
+    return stores.build(tmp_path_factory.mktemp("stores") / "seam", 12, centre=(179.6, -20.0))

@@ -131,12 +131,13 @@ def build(
     if done is None:
         manifest.write_file(path / manifest.NAME, manifest.to_bytes(held.as_json()))
     else:
-        building = path / manifest.STAGING
-        plan = {"recipe": recipe, "sources": sources, "layout": shape.as_json()}
-        manifest.write_file(building / "plan.json", manifest.to_bytes(plan))
+        states = {kind: [{"sha256": "0" * 64}] for kind in sources}
+        begun = manifest.Begun(recipe, sources, states, shape, held.driftcal_version)
+        manifest.write_file(manifest.plan_of(path), manifest.to_bytes(begun.as_json()))
         for shard, written in enumerate(marks):
             part = {name: array[list(shape.samples_of(shard))] for name, array in values.items()}
-            manifest.write_file(building / f"done-{shard:06d}.json", manifest.to_bytes(mark(written, part)))
+            mark = manifest.Mark.of(written, part)
+            manifest.write_file(manifest.mark_of(path, shard), manifest.to_bytes(mark.as_json()))
     return Built(path, shape, values, drifters, held)
 
 
@@ -258,16 +259,12 @@ def funnel(values: dict[str, np.ndarray]) -> tuple[Stage, ...]:
     )
 
 
-def mark(files: dict[str, FileEntry], part: dict[str, np.ndarray]) -> dict[str, Any]:
-    """What the writer leaves in `.building` for a shard that is done."""
-    return {
-        "files": {p: {"size": e.size, "sha256": e.sha256, "samples": list(e.samples)} for p, e in files.items()},
-        "status": np.bincount(part["status"], minlength=len(schema.STATUS)).tolist(),
-        "drifters": {
-            name: np.unique(part["drifter"][part["split"] == k]).tolist() for k, name in enumerate(schema.SPLITS)
-        },
-        "samples": {name: int(np.sum(part["split"] == k)) for k, name in enumerate(schema.SPLITS)},
-    }
+def read_all(path: Path) -> None:
+    """Reads everything that a store holds, as training does."""
+    store = shards.ShardStore(path)
+    every = np.arange(len(store))
+    store.currents.read(every)
+    store.positions.read(every)
 
 
 def rewrite(path: Path, change: Callable[[dict[str, Any]], Any], seal: bool = True) -> None:

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from preprocess.axes import latitude, level_times, longitude
-from preprocess.currents import Currents, open_currents
+from preprocess.currents import LAND_LEVELS, Currents, land_levels, open_currents
 from preprocess.recipe import CurrentSource
 from shared.errors import DataError
 from shared.schema import FILL, OVER
@@ -380,6 +380,38 @@ def test_40_41_42_land_is_what_is_never_there(tmp_path):
     expected[:2, 3] = expected[0, 0] = True
     currents = opened(netcdf(tmp_path, dataset(ticks, "int32")))
     np.testing.assert_array_equal(currents.land(), expected)
+    assert currents.land() is currents.land()
+
+
+@pytest.mark.parametrize("years", [2, 3, 5, 8, 13, 14, 21, 21.03, 23, 24, 29, 33.2, 34, 40])
+def test_land_is_looked_for_in_every_season(years):
+    time = np.arange(np.datetime64("1993-01-01"), np.datetime64("1993-01-01") + round(years * 365.2425))
+    chosen = land_levels(time.astype("datetime64[s]").astype(np.int64))
+    months = time[chosen].astype("datetime64[M]").astype(int) % 12
+    assert set(months.tolist()) == set(range(12))
+    assert (chosen[0], chosen[-1]) == (0, len(time) - 1)
+    assert (np.diff(chosen) > 0).all()
+    assert LAND_LEVELS - 3 <= len(chosen) <= LAND_LEVELS
+    # the whole record too: no stretch of it is left out
+    assert np.diff(chosen).max() < max(2.5 * len(time) / LAND_LEVELS, 800)
+
+
+@pytest.mark.parametrize(
+    ("days", "expected"), [([0], [0]), ([0, 1], [0, 1]), (range(20), range(20)), ([0, 900, 901], [0, 1, 2])]
+)
+def test_land_levels_of_short_and_broken_records(days, expected):
+    assert land_levels(1_000_000 + 86_400 * np.array(days)).tolist() == list(expected)
+
+
+def test_a_part_is_small_and_reads_the_same(tmp_path):
+    for day in range(9):
+        netcdf(tmp_path, dataset(truth(nt=9), "int32").isel(time=[day]), f"{day}.nc")
+    currents = opened(str(tmp_path / "*.nc"))
+    assert currents.land().any()
+    part = pickle.loads(pickle.dumps(currents.part(3, 7)))
+    np.testing.assert_array_equal(everything(part), truth(nt=9)[3:7])
+    assert len(part._paths) == 4
+    assert pickle.loads(pickle.dumps(currents))._memo == {}
     assert currents.land() is currents.land()
 
 

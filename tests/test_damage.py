@@ -17,32 +17,6 @@ from tests import stores
 BOTH = pytest.mark.parametrize("compression", ["lz4", "none"])
 
 
-@pytest.fixture(scope="module")
-def pristine(tmp_path_factory: pytest.TempPathFactory) -> dict[str, stores.Built]:
-    root = tmp_path_factory.mktemp("pristine")
-    return {kind: stores.build(root / kind, compression=kind) for kind in ("lz4", "none")}
-
-
-@pytest.fixture
-def copy(pristine: dict[str, stores.Built], tmp_path: Path) -> Callable[[str], stores.Built]:
-    """A copy of a store, to be damaged."""
-
-    def make(compression: str) -> stores.Built:
-        built = pristine[compression]
-        shutil.copytree(built.path, tmp_path / "store")
-        return stores.Built(tmp_path / "store", built.layout, built.values, built.drifters, built.held)
-
-    return make
-
-
-def read_all(path: Path) -> None:
-    """Reads everything that a store holds, as training does."""
-    store = ShardStore(path)
-    every = np.arange(len(store))
-    store.currents.read(every)
-    store.positions.read(every)
-
-
 # Damage
 
 
@@ -76,9 +50,10 @@ def _names(problem: str, name: str) -> bool:
     return name in problem or (parts[0] in problem and shard in problem) or name == "manifest.json"
 
 
-@pytest.mark.parametrize("name", [kind for kind in KINDS if "/c/" in kind])
-def test_flipped_bits_are_never_read(copy: Callable, name: str) -> None:
-    built = copy("lz4")
+@BOTH
+@pytest.mark.parametrize("name", [kind for kind in KINDS if "/c/" in kind or kind == "drifters.json"])
+def test_flipped_bits_are_never_read(copy: Callable, compression: str, name: str) -> None:
+    built = copy(compression)
     path = built.path / name
     whole = path.read_bytes()
     for bit in np.random.default_rng(3).integers(0, 8 * len(whole), 100).tolist():
@@ -86,7 +61,59 @@ def test_flipped_bits_are_never_read(copy: Callable, name: str) -> None:
         flipped[bit // 8] ^= 1 << bit % 8
         path.write_bytes(flipped)
         with pytest.raises(StoreError, match=name.partition("/")[0]):
-            read_all(built.path)
+            stores.read_all(built.path)
+
+
+@BOTH
+@pytest.mark.parametrize("names", [("window_corner/c/0/0", "window_corner/c/1/0"), ("drifter/c/0", "drifter/c/1")])
+def test_swapped_labels_are_never_read(copy: Callable, compression: str, names: tuple[str, str]) -> None:
+    """Each is whole, and of the right size: only the manifest tells that they have changed places."""
+    built = copy(compression)
+    one, other = (built.path / name for name in names)
+    _damage(one, other, "swapped")
+    with pytest.raises(StoreError, match=f"{names[0]}: its content does not match its sha256"):
+        ShardStore(built.path)
+
+
+@BOTH
+@pytest.mark.parametrize("name", ["source_row/c/1", "drifters.json"])
+def test_labels_of_another_store_are_never_read(
+    copy: Callable, tmp_path: Path, compression: schema.Compression, name: str
+) -> None:
+    built = copy(compression)
+
+    def number(values: dict[str, np.ndarray]) -> None:
+        values["source_row"][:] += 1
+
+    foreign = stores.build(tmp_path / "foreign", compression=compression, change=number)
+    (foreign.path / "drifters.json").write_bytes(
+        (foreign.path / "drifters.json").read_bytes().replace(b"300234060", b"300234999")
+    )
+    shutil.copyfile(foreign.path / name, built.path / name)
+    with pytest.raises(StoreError, match=f"{name}: its content does not match its sha256"):
+        ShardStore(built.path)
+
+
+def test_raw_shards_of_another_store_are_never_read(copy: Callable, tmp_path: Path) -> None:
+    built = copy("none")
+    foreign = stores.build(tmp_path / "foreign", compression="none", seed=5)
+    shutil.copyfile(foreign.path / "currents/c/1/0/0/0/0", built.path / "currents/c/1/0/0/0/0")
+    opened = ShardStore(built.path)
+    assert opened.currents.read([0, 9]).shape[0] == 2
+    with pytest.raises(StoreError, match="currents/c/1/0/0/0/0: its content does not match its sha256"):
+        opened.currents.read([4])
+
+
+@pytest.mark.parametrize("name", ["currents/c/0/0/0/0/0", "positions/c/2/0/0", "origin/c/0/0", "drifters.json"])
+def test_an_empty_file_under_a_seal_that_matches_is_found(copy: Callable, name: str) -> None:
+    built = copy("lz4")
+    entry = manifest.write_file(built.path / name, b"")
+    stores.rewrite(built.path, lambda tree: tree["files"][name].update(size=entry.size, sha256=entry.sha256))
+    verdict = verify(built.path)
+    assert not verdict.ok
+    assert name.partition("/")[0] in str(verdict.problem)
+    with pytest.raises(StoreError, match=name.partition("/")[0]):
+        stores.read_all(built.path)
 
 
 def _damage(path: Path, other: Path, how: str) -> None:
@@ -118,7 +145,7 @@ def test_damaged_shards_are_found(copy: Callable, compression: str, how: str, na
     if how in ("truncated", "empty", "extended", "missing"):
         assert name.format(0) in str(verdict.problem)
         with pytest.raises(StoreError, match=name.partition("/")[0]):
-            read_all(built.path)
+            stores.read_all(built.path)
 
 
 @BOTH
@@ -194,7 +221,7 @@ def test_an_absurd_layout_is_refused(copy: Callable, change: dict, message: str)
     stores.rewrite(built.path, lambda tree: tree["layout"].update(change))
     assert message in str(verify(built.path).problem)
     with pytest.raises(StoreError):
-        read_all(built.path)
+        stores.read_all(built.path)
 
 
 @pytest.mark.parametrize(
@@ -207,6 +234,10 @@ def test_an_absurd_layout_is_refused(copy: Callable, change: dict, message: str)
         lambda tree: tree.update(name=["a"]),
         lambda tree: tree.update(notes=[1]),
         lambda tree: tree.update(sources=[]),
+        lambda tree: tree.update(sources={"drifters": ["x.nc"]}),
+        lambda tree: tree.update(sources={"drifters": "x.nc"}),
+        lambda tree: tree["sources"]["currents"][0].update(bytes="many"),
+        lambda tree: tree["sources"]["currents"][0].pop("path"),
         lambda tree: tree["files"]["zarr.json"].update(size="big"),
         lambda tree: tree["files"]["origin/c/0/0"].update(samples=[4, 8]),
         lambda tree: tree["files"].pop("origin/c/0/0"),

@@ -14,17 +14,6 @@ from shared.shards import ShardStore
 from tests import stores
 
 
-@pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> stores.Built:
-    return stores.build(tmp_path_factory.mktemp("stores") / "small", 23, samples_per_shard=8)
-
-
-@pytest.fixture(scope="module")
-def seam(tmp_path_factory: pytest.TempPathFactory) -> stores.Built:
-    """A store on both sides of the antimeridian."""
-    return stores.build(tmp_path_factory.mktemp("stores") / "seam", 12, centre=(179.6, -20.0))
-
-
 def _drawn(path: Path) -> None:
     """The figure has a page's size and more than one colour."""
     pixels = imread(path)

@@ -1,5 +1,6 @@
 """The inspector: facts, pages, verdicts, figures and the command."""
 
+import argparse
 import json
 import re
 from pathlib import Path
@@ -10,29 +11,18 @@ import pytest
 from matplotlib.image import imread
 
 from shared import __main__ as inspector
-from shared import facts, geo, manifest, schema, show
+from shared import command, facts, geo, manifest, schema, show
 from shared.errors import StoreError
 from shared.manifest import Stage
 from shared.shards import ShardStore
+from shared.verify import verify
 from tests import stores
-
-
-@pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> stores.Built:
-    return stores.build(tmp_path_factory.mktemp("stores") / "small", 23, samples_per_shard=8)
-
-
-@pytest.fixture(scope="module")
-def seam(tmp_path_factory: pytest.TempPathFactory) -> stores.Built:
-    """A store on both sides of the antimeridian."""
-    return stores.build(tmp_path_factory.mktemp("stores") / "seam", 12, centre=(179.6, -20.0))
-
 
 # Facts
 
 
 def test_facts_of_a_finished_store(built: stores.Built) -> None:
-    found = show.facts(built.path)
+    found = facts.facts(built.path)
     assert (found.name, found.finished, found.digest) == ("small", True, built.held.digest)
     assert found.layout == built.layout
     assert (found.shards_done, found.layout.n_shards, found.samples_done) == (3, 3, 23)
@@ -55,7 +45,7 @@ def test_facts_of_a_finished_store(built: stores.Built) -> None:
 
 def test_facts_of_a_half_built_store(tmp_path: Path) -> None:
     half = stores.build(tmp_path / "half", 11, done=2)
-    found = show.facts(half.path)
+    found = facts.facts(half.path)
     assert (found.finished, found.digest, found.funnel) == (False, None, ())
     assert (found.shards_done, found.layout.n_shards, found.samples_done) == (2, 3, 8)
     usable = half.values["status"][:8] == 0
@@ -66,13 +56,13 @@ def test_facts_of_a_half_built_store(tmp_path: Path) -> None:
     assert found.period == ("2016-02-28", str(np.datetime64(int(half.values["start_time"][7]), "s"))[:10])
     assert "half-built: 2 of 3 shards done" in show.render(found)
     assert "samples       8 of 11" in show.render(found)
-    verdict = show.verify(half.path)
+    verdict = verify(half.path)
     assert not verdict.ok
     assert "unfinished" in str(verdict.problem)
 
 
 def test_facts_of_a_store_that_has_only_begun(tmp_path: Path) -> None:
-    found = show.facts(stores.build(tmp_path / "begun", done=0).path)
+    found = facts.facts(stores.build(tmp_path / "begun", done=0).path)
     assert (found.shards_done, found.period, found.region, found.ratio) == (0, None, None, None)
     assert "0 of 3 shards done" in show.render(found)
     assert "no sample" in show.render(found)
@@ -83,17 +73,54 @@ def test_a_damaged_plan_is_named(tmp_path: Path, content: bytes) -> None:
     half = stores.build(tmp_path / "half", done=1)
     (half.path / manifest.STAGING / "plan.json").write_bytes(content)
     with pytest.raises(StoreError, match=r"plan\.json: not readable .*--overwrite"):
-        show.facts(half.path)
+        facts.facts(half.path)
+
+
+@pytest.mark.parametrize("sources", [{"drifters": ["x.nc"]}, {"currents": None}, [], {"drifters": [{"path": 5}]}])
+def test_odd_sources_are_named(tmp_path: Path, capsys: pytest.CaptureFixture, sources: Any) -> None:
+    built, half = stores.build(tmp_path / "whole"), stores.build(tmp_path / "half", done=1)
+    stores.rewrite(built.path, lambda tree: tree.update(sources=sources))
+    plan = manifest.plan_of(half.path)
+    plan.write_bytes(manifest.to_bytes({**json.loads(plan.read_text()), "sources": sources}))
+    for store in (built.path, half.path):
+        code, out, err = _run(capsys, "show", store)
+        assert (code, out) == (1, "")
+        assert re.search(r"(manifest|plan)\.json: .*sources is not", err)
+    assert "sources is not what this schema has there: damaged" in str(verify(built.path).problem)
+
+
+def test_a_damaged_mark_is_named(tmp_path: Path) -> None:
+    half = stores.build(tmp_path / "half", done=2)
+    path = manifest.mark_of(half.path, 1)
+    tree = json.loads(path.read_text())
+    tree["files"]["origin/c/1/0"]["size"] = "x"
+    path.write_bytes(manifest.to_bytes(tree))
+    with pytest.raises(StoreError, match=r"done-000001\.json: not readable .*whole number"):
+        facts.facts(half.path)
+    path.write_bytes(b'{"files": {}}')
+    with pytest.raises(StoreError, match=r"done-000001\.json: not readable .*--overwrite"):
+        facts.facts(half.path)
+
+
+def test_ctrl_c_says_what_is_left(capsys: pytest.CaptureFixture) -> None:
+    def stopped(_: Any) -> int:
+        raise KeyboardInterrupt
+
+    options = argparse.Namespace(debug=False)
+    assert command.run(stopped, options) == 3
+    assert capsys.readouterr().err == "error: interrupted. Run the same command again: finished work is kept.\n"
+    assert command.run(stopped, options, interrupted="interrupted, all is lost.") == 3
+    assert capsys.readouterr().err == "error: interrupted, all is lost.\n"
 
 
 def test_a_damaged_shard_of_a_half_built_store_is_named(tmp_path: Path) -> None:
     half = stores.build(tmp_path / "half", done=2)
     (half.path / "origin" / "c" / "1" / "0").write_bytes(b"\0" * 68)
     with pytest.raises(StoreError, match="origin/c/1/0: marked as done, but truncated or damaged"):
-        show.facts(half.path)
+        facts.facts(half.path)
     (half.path / "origin" / "c" / "1" / "0").unlink()
     with pytest.raises(StoreError, match="origin/c/1/0, marked as done: No such file"):
-        show.facts(half.path)
+        facts.facts(half.path)
 
 
 @pytest.mark.parametrize(
@@ -115,7 +142,7 @@ def test_regions_take_the_short_way_round(lon: list[float], west: float, east: f
 
 def test_facts_of_a_sample(seam: stores.Built) -> None:
     opened = ShardStore(seam.path)
-    found = show.sample(opened, 6)
+    found = facts.sample(opened, 6)
     values = {name: array[6] for name, array in seam.values.items()}
     track = values["origin"] + values["positions"].astype(float)
     assert found.drifter == seam.drifters[1]
@@ -136,7 +163,7 @@ def test_facts_of_a_sample(seam: stores.Built) -> None:
 
 
 def test_an_unusable_sample_says_why(built: stores.Built) -> None:
-    found = show.sample(ShardStore(built.path), 1)
+    found = facts.sample(ShardStore(built.path), 1)
     assert (found.split, found.status) == (None, "currents missing at times in the window")
     assert "split     none" in show.render_sample(found)
 
@@ -144,14 +171,14 @@ def test_an_unusable_sample_says_why(built: stores.Built) -> None:
 @pytest.mark.parametrize("index", [23, -1, 10**12])
 def test_samples_that_are_not_there(built: stores.Built, index: int) -> None:
     with pytest.raises(StoreError, match=rf"no sample {index}; its samples are 0 to 22"):
-        show.sample(ShardStore(built.path), index)
+        facts.sample(ShardStore(built.path), index)
 
 
 # Pages
 
 
 def test_the_page_fits_and_says_it(built: stores.Built) -> None:
-    page = show.render(show.facts(built.path))
+    page = show.render(facts.facts(built.path))
     assert max(len(line) for line in page.splitlines()) <= show.WIDTH
     for text in (built.held.digest, "23", "7 levels", "12 x 16 cells", "30.", "°E", "°S", "train", "drifters.nc"):
         assert text in page
@@ -175,7 +202,7 @@ def test_the_funnel_is_aligned() -> None:
 def test_no_name_steers_the_terminal(tmp_path: Path) -> None:
     built = stores.build(tmp_path / "store")
     stores.rewrite(built.path, lambda tree: tree.update(name="\x1b[2Jgone", notes=["a\x07b\nc" + "x" * 300]))
-    page = show.render(show.facts(built.path))
+    page = show.render(facts.facts(built.path))
     assert "\x1b" not in page
     assert "\x07" not in page
     assert max(len(line) for line in page.splitlines()) <= show.WIDTH
@@ -184,14 +211,14 @@ def test_no_name_steers_the_terminal(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        (show.longitude(190.0), "170°W"),
-        (show.longitude(-200.0), "160°E"),
-        (show.longitude(180.0), "180°"),
-        (show.longitude(0.0), "0°"),
-        (show.longitude(359.999), "0°"),
-        (show.latitude(-36.25), "36.25°S"),
-        (show.latitude(0.0), "0°"),
-        (show.latitude(-0.001), "0°"),
+        (geo.longitude_text(190.0), "170°W"),
+        (geo.longitude_text(-200.0), "160°E"),
+        (geo.longitude_text(180.0), "180°"),
+        (geo.longitude_text(0.0), "0°"),
+        (geo.longitude_text(359.999), "0°"),
+        (geo.latitude_text(-36.25), "36.25°S"),
+        (geo.latitude_text(0.0), "0°"),
+        (geo.latitude_text(-0.001), "0°"),
     ],
 )
 def test_degrees(text: str, expected: str) -> None:
@@ -215,7 +242,7 @@ def _run(capsys: pytest.CaptureFixture, *arguments: Any) -> tuple[int, str, str]
 
 def test_the_command_shows(built: stores.Built, capsys: pytest.CaptureFixture) -> None:
     code, out, _ = _run(capsys, "show", built.path)
-    assert (code, out) == (0, show.render(show.facts(built.path)) + "\n")
+    assert (code, out) == (0, show.render(facts.facts(built.path)) + "\n")
     code, out, _ = _run(capsys, "show", built.path, "--json")
     assert (code, json.loads(out)["digest"]) == (0, built.held.digest)
 
@@ -271,7 +298,7 @@ def test_errors_are_one_message(
     assert err.startswith("error: ")
     assert message in err
     assert len(err.splitlines()) == 1
-    assert show.verify(built.path).ok
+    assert verify(built.path).ok
 
 
 @pytest.mark.parametrize("arguments", [[], ["show"], ["sample", "x", "one"], ["plot", "x"], ["dance"]])

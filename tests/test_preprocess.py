@@ -1,18 +1,22 @@
 """drift-preprocess from end to end: real files, the same bytes however it is run, and one message for every error."""
 
+import pickle
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import netCDF4
 import numpy as np
 import pytest
 import xarray as xr
 import yaml
 
-from preprocess import windows, write
-from preprocess.__main__ import main
-from preprocess.plan import POLEWARD
+from preprocess import files, segments, windows, write
+from preprocess import plan as planning
+from preprocess.__main__ import _scratch, main
+from preprocess.plan import POLEWARD, Survey, survey
 from shared import geo
 from shared.errors import StoreError
 from shared.shards import ShardStore
@@ -109,7 +113,7 @@ def test_real_segments_against_a_global_day(
     whole = 334 - counts.get("broken", 0)
     assert found["in whole segments"] == (
         whole * 121,
-        {"no whole segment": (334 - whole) * 121} if whole < 334 else {},
+        {segments.LEFT_OVER[2]: (334 - whole) * 121} if whole < 334 else {},
     )
     assert found["segments"][0] == whole - counts.get("aground", 0) - counts.get("duplicate", 0)
     assert found["inside the record"] == (
@@ -219,6 +223,110 @@ def test_29_a_changed_source_is_refused(tmp_path: Path, manifest: str, capsys: C
     sources.save(sources.ragged(rows), tmp_path / "input" / "drifters.nc")
     message = refused(capsys, 2, manifest, "--out", str(tmp_path / "store"), "--parts", "2/3")
     assert "was begun from another manifest or other sources" in message
+
+
+@pytest.mark.parametrize("name", ["drifters.nc", "currents.nc"])
+def test_29_a_large_source_that_changes_is_refused_by_name(
+    tmp_path: Path, manifest: str, capsys: Capture, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Too large to be fingerprinted by its content; what it is replaced by has the same size."""
+    monkeypatch.setattr(files, "WHOLE", 100)
+    out, path = tmp_path / "store", tmp_path / "input" / name
+    assert main([manifest, "--out", str(out), "--parts", "1/3"]) == 0
+    assert main([manifest, "--out", str(out), "--parts", "2/3"]) == 0
+    size = path.stat().st_size
+    variable = {"drifters.nc": "lat", "currents.nc": "ugos"}[name]
+    with netCDF4.Dataset(path, "a") as dataset:
+        dataset.set_auto_maskandscale(False)
+        values = dataset[variable]
+        values[:] = values[:][::-1]
+    assert path.stat().st_size == size
+    message = refused(capsys, 2, manifest, "--out", str(out), "--parts", "3/3")
+    assert "was begun from another manifest or other sources" in message
+    assert f"{name.partition('.')[0]} {path} changed since" in message
+    assert str(path.parent / ({"drifters.nc", "currents.nc"} - {name}).pop()) not in message
+    fields.make(manifest, out, "--overwrite")
+    assert "state" not in (out / "manifest.json").read_text()
+
+
+def test_another_version_does_not_continue_a_store(
+    tmp_path: Path, manifest: str, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "store"
+    assert main([manifest, "--out", str(out), "--parts", "1/3"]) == 0
+    assert "in the manifest store changed" in refused(
+        capsys, 2, manifest, "--out", str(out), "--set", "store.samples_per_shard=3"
+    )
+    monkeypatch.setattr(write, "version", lambda _: "99.0")
+    assert "this is 99.0 (schema" in refused(capsys, 2, manifest, "--out", str(out))
+
+
+def test_a_scratch_file_that_is_gone_is_one_message(
+    tmp_path: Path, manifest: str, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As another run that finishes the store, or replaces it, takes it away."""
+    out, true = tmp_path / "store", write.Build.write
+
+    def late(build: write.Build, *arguments: Any) -> bool:
+        shutil.rmtree(out / ".building")
+        return true(build, *arguments)
+
+    monkeypatch.setattr(write.Build, "write", late)
+    message = refused(capsys, 1, manifest, "--out", str(out))
+    assert "the tracks that this run plans with (FileNotFoundError" in message
+    monkeypatch.setattr(write.Build, "write", true)
+
+    def gone(*arguments: Any) -> Survey:
+        found = survey(*arguments)
+        shutil.rmtree(out / ".building")
+        return found
+
+    monkeypatch.setattr(planning, "survey", gone)
+    message = refused(capsys, 1, manifest, "--out", str(out))
+    assert "the tracks that this run plans with (FileNotFoundError" in message
+
+
+def test_a_run_that_comes_late_finds_the_store_finished(
+    tmp_path: Path, manifest: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, true = tmp_path / "store", write.run
+    other = tmp_path / "other"
+    fields.make(manifest, other)
+
+    def beaten(pending: list[write.ShardTask], *arguments: Any) -> None:
+        shutil.rmtree(out)
+        shutil.copytree(other, out)
+        true(pending, *arguments)
+
+    monkeypatch.setattr(write, "run", beaten)
+    fields.make(manifest, out)
+    assert fields.digests(out) == fields.digests(other)
+
+
+def test_two_runs_never_share_a_scratch_file(tmp_path: Path) -> None:
+    with _scratch(tmp_path, False) as one, _scratch(tmp_path, False) as other:
+        assert one != other
+
+
+def test_a_task_is_small_however_long_the_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = {}
+
+    def weigh(pending: list[write.ShardTask], *_: Any) -> None:
+        sizes[levels] = max(len(pickle.dumps(task)) for task in pending)
+        assert sorted({path for task in pending for c in task.currents.values() for path in c._paths})
+
+    monkeypatch.setattr(write, "run", weigh)
+    for levels in (8, 80):
+        path = fields.small(tmp_path / str(levels), store={"samples_per_shard": 2})
+        lon, lat = 30 + 0.25 * np.arange(29), -40 + 0.25 * np.arange(25)
+        whole = fields.field(lon, lat, levels)
+        (tmp_path / str(levels) / "currents.nc").unlink()
+        for day in range(levels):
+            fields.save(whole.isel(time=[day]), tmp_path / str(levels) / f"c{day:03d}.nc")
+        currents = f"currents={{path: '{tmp_path}/{levels}/c*.nc'}}"
+        assert main([path, "--out", str(tmp_path / f"s{levels}"), "--set", currents]) == 0
+    assert abs(sizes[80] - sizes[8]) < 100
+    assert sizes[80] < 20_000
 
 
 @pytest.mark.parametrize("broken", [0, 1, 2])
@@ -340,6 +448,7 @@ def test_55_output_that_is_not_empty(tmp_path: Path, manifest: str, capsys: Capt
         (("--parts", "²/3"), "expected k/N"),
         (("--parts", "1"), "expected k/N"),
         (("--workers", "0"), "--workers 0: expected at least 1"),
+        (("--workers", "2", "--scheduler", "tcp://127.0.0.1:1"), "a cluster has the workers that it was started with"),
         (("--scheduler", "slurm"), "--scheduler 'slurm': expected one of threads"),
         (("--set", "window"), "--set 'window': expected key=value"),
     ],

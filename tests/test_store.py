@@ -1,6 +1,5 @@
 """The shard store: what is written comes back, zarr reads it too, and no other store is taken for one."""
 
-import shutil
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -18,32 +17,6 @@ from shared.verify import verify
 from tests import stores
 
 BOTH = pytest.mark.parametrize("compression", ["lz4", "none"])
-
-
-@pytest.fixture(scope="module")
-def pristine(tmp_path_factory: pytest.TempPathFactory) -> dict[str, stores.Built]:
-    root = tmp_path_factory.mktemp("pristine")
-    return {kind: stores.build(root / kind, compression=kind) for kind in ("lz4", "none")}
-
-
-@pytest.fixture
-def copy(pristine: dict[str, stores.Built], tmp_path: Path) -> Callable[[str], stores.Built]:
-    """A copy of a store, to be damaged."""
-
-    def make(compression: str) -> stores.Built:
-        built = pristine[compression]
-        shutil.copytree(built.path, tmp_path / "store")
-        return stores.Built(tmp_path / "store", built.layout, built.values, built.drifters, built.held)
-
-    return make
-
-
-def read_all(path: Path) -> None:
-    """Reads everything that a store holds, as training does."""
-    store = ShardStore(path)
-    every = np.arange(len(store))
-    store.currents.read(every)
-    store.positions.read(every)
 
 
 # Round trips

@@ -7,16 +7,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from shared import album, chunks, schema, show
+from shared import album, chunks, facts, schema, show
 from shared.errors import StoreError
 from shared.shards import ShardStore
+from shared.verify import Verdict, verify
 from tests import stores
 
 
 @pytest.mark.parametrize("compression", ["lz4", "none"])
 def test_a_whole_store_is_whole(tmp_path: Path, compression: schema.Compression) -> None:
     built = stores.build(tmp_path / "store", compression=compression)
-    assert show.verify(built.path) == show.Verdict(True, None, len(built.held.files), 11)
+    assert verify(built.path) == Verdict(True, None, len(built.held.files), 11)
 
 
 def _set(name: str, sample: int, value: Any) -> Callable[[dict[str, np.ndarray]], None]:
@@ -82,7 +83,7 @@ def test_labels_out_of_range_are_found(tmp_path: Path, change: Callable, message
         files |= stores.write_shard(built.path, built.layout, shard, wrong)
     listed = {p: {"size": e.size, "sha256": e.sha256, "samples": list(e.samples)} for p, e in files.items()}
     stores.rewrite(built.path, lambda tree: tree["files"].update(listed))
-    verdict = show.verify(built.path)
+    verdict = verify(built.path)
     assert not verdict.ok
     assert message in str(verdict.problem)
     assert chunks.REMEDY not in str(verdict.problem)
@@ -90,9 +91,9 @@ def test_labels_out_of_range_are_found(tmp_path: Path, change: Callable, message
 
 def test_an_empty_store_is_told(tmp_path: Path) -> None:
     built = stores.build(tmp_path / "store", 0)
-    assert "holds no sample" in str(show.verify(built.path).problem)
-    assert "no sample" in show.render(show.facts(built.path))
+    assert "holds no sample" in str(verify(built.path).problem)
+    assert "no sample" in show.render(facts.facts(built.path))
     with pytest.raises(StoreError, match="no sample 0; it holds no sample"):
-        show.sample(ShardStore(built.path), 0)
+        facts.sample(ShardStore(built.path), 0)
     with pytest.raises(StoreError, match="no usable sample to draw"):
         album.plot(ShardStore(built.path), tmp_path / "figures")
