@@ -2,6 +2,9 @@
 
 import json
 import re
+import subprocess
+import sys
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +17,7 @@ from shared.geo import METRES_PER_DEGREE
 from shared.schema import FILL, SCALE
 from shared.shards import ShardStore
 from tests import stores
-from train import evaluate, figures, loop, record, report
+from train import evaluate, figures, folder, loop, record, report
 
 CS, ERROR = 0.3217, 0.0123
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -77,8 +80,12 @@ def evaluation(store: ShardStore, error: float | None = 1.25, split: str = "test
         "split": split,
         "store": store.manifest.digest,
         "cs": CS,
+        "fit": split == "train",
+        "n_split": 29,
         "n_samples": 29,
         "n_drifters": 6,
+        "dropped_samples": [],
+        "trained_drifters_left_out": {"n_samples": 0, "drifters": []},
         "scores": scores,
         "lead_hours": (leads * 3.0).tolist(),
         "spread_and_error": {"calibrated": lines, "initial constant": lines},
@@ -108,11 +115,12 @@ def examples(store: ShardStore, n: int) -> dict[str, np.ndarray]:
 def make(out: Path, store: ShardStore, n: int = 4, steps: int = 9, error: float | None = 1.25, **change: Any) -> Path:
     """A finished run in the new folder `out`."""
     out.mkdir()
-    (out / loop.RESULT).write_text(json.dumps(result(store, **change)))
-    (out / loop.CONFIG).write_text(json.dumps({"seed": 7, "ensemble": {"members": 20}}))
-    (out / record.METRICS).write_text("".join(json.dumps(line) + "\n" for line in metrics(steps)))
-    (out / evaluate.FILE).write_text(json.dumps(evaluation(store, error)))
+    (out / folder.RESULT).write_text(json.dumps(result(store, **change)))
+    (out / folder.CONFIG).write_text(json.dumps({"seed": 7, "ensemble": {"members": 20}}))
+    (out / folder.METRICS).write_text("".join(json.dumps(line) + "\n" for line in metrics(steps)))
+    (out / folder.EVALUATION).write_text(json.dumps(evaluation(store, error)))
     evaluate.save_examples(out, examples(store, n))
+    folder.keep_training_data(out, store)
     return out
 
 
@@ -144,12 +152,16 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def text(out: Path) -> str:
-    return (out / report.PAGE).read_text(encoding="utf-8")
+    return (out / folder.PAGE).read_text(encoding="utf-8")
 
 
 def test_names_of_files_are_those_that_the_run_writes() -> None:
-    written = (loop.RESULT, loop.CONFIG, record.METRICS, evaluate.FILE, evaluate.EXAMPLES)
-    assert written == (report.RESULT, report.CONFIG, report.METRICS, report.EVALUATION, report.EXAMPLES)
+    assert (loop.RESULT, loop.CONFIG, record.METRICS) == (folder.RESULT, folder.CONFIG, folder.METRICS)
+
+
+def test_a_page_needs_no_jax() -> None:
+    code = "import sys, train.report; sys.exit('jax' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_page_stands_alone(run: Path) -> None:
@@ -186,7 +198,7 @@ def test_page_says_the_numbers(run: Path, store: ShardStore) -> None:
 
 
 def test_figures_are_kept_for_papers(run: Path) -> None:
-    kept = {file.name: file.read_bytes() for file in (run / report.FIGURES).iterdir()}
+    kept = {file.name: file.read_bytes() for file in (run / folder.FIGURES).iterdir()}
     assert set(kept) == {f"{name}.{ending}" for name in PIECES for ending in ("png", "pdf")}
     assert all(content.startswith(PNG if name.endswith("png") else b"%PDF") for name, content in kept.items())
 
@@ -194,14 +206,14 @@ def test_figures_are_kept_for_papers(run: Path) -> None:
 def test_same_input_same_bytes(run: Path, store: ShardStore, tmp_path: Path) -> None:
     again = make(tmp_path / "elsewhere", store)
     report.write(again, store)
-    for file in [report.PAGE, *(f"{report.FIGURES}/{n}.{e}" for n in PIECES for e in ("png", "pdf"))]:
+    for file in [folder.PAGE, *(f"{folder.FIGURES}/{n}.{e}" for n in PIECES for e in ("png", "pdf"))]:
         assert (again / file).read_bytes() == (run / file).read_bytes(), file
 
 
 @pytest.mark.usefixtures("quick")
 def test_missing_pieces_say_what_to_run(store: ShardStore, tmp_path: Path) -> None:
     out = make(tmp_path / "bare", store)
-    for name in (loop.CONFIG, record.METRICS, evaluate.FILE, evaluate.EXAMPLES):
+    for name in (folder.METRICS, folder.EVALUATION, folder.EXAMPLES):
         (out / name).unlink()
     report.write(out, store)
     page = text(out)
@@ -216,9 +228,49 @@ def test_no_run_and_damaged_files_are_refused(store: ShardStore, tmp_path: Path)
     with pytest.raises(ConfigError, match=r"is not a finished run: it has no result\.json"):
         report.summary(tmp_path)
     out = make(tmp_path / "damaged", store)
-    (out / record.METRICS).write_text('{"step": 1')
-    with pytest.raises(ConfigError, match=r"metrics.jsonl cannot be read \(.*Remove it, or train again"):
+    content = (out / folder.EXAMPLES).read_bytes()
+    (out / folder.EXAMPLES).write_bytes(content[: len(content) // 2])
+    with pytest.raises(ConfigError, match=r"examples\.npz cannot be read \(.*Remove it, and run drift-train evaluate"):
         report.summary(out)
+    (out / folder.METRICS).write_text('{"step": 1')
+    with pytest.raises(ConfigError, match=r"metrics\.jsonl cannot be read \(.*Remove it, or train again"):
+        report.summary(out)
+    (out / folder.CONFIG).unlink()
+    with pytest.raises(ConfigError, match=r"is not a finished run: it has no config\.json"):
+        report.summary(out)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        (folder.RESULT, "{}", r"result\.json lacks cs, cs_standard_error, .*, version\. Train again"),
+        (folder.RESULT, "[1]", r"result\.json: expected keys and values, found list"),
+        (folder.CONFIG, '{"sed": 1}', r"config\.json: unknown key 'sed'"),
+        (folder.METRICS, '{"step": 1, "phase": "epoch", "cs": 1}', r"metrics\.jsonl, line 1 lacks loss\. Remove"),
+        (folder.EVALUATION, "{}", r"evaluation\.json lacks split, store, "),
+        (folder.DATA, '{"recipe": {}, "funnel": []}', r"training_data\.json lacks trained_drifters\. Remove"),
+    ],
+)
+def test_a_missing_key_is_named(store: ShardStore, tmp_path: Path, name: str, content: str, said: str) -> None:
+    out = make(tmp_path / "run", store)
+    (out / name).write_text(content)
+    with pytest.raises(ConfigError, match=said):
+        folder.read(out)
+
+
+def test_every_key_of_a_result_is_needed(store: ShardStore, tmp_path: Path) -> None:
+    out = make(tmp_path / "run", store)
+    for key in result(store):
+        (out / folder.RESULT).write_text(json.dumps({k: v for k, v in result(store).items() if k != key}))
+        with pytest.raises(ConfigError, match=rf"result\.json lacks {key}\."):
+            folder.read(out)
+
+
+@pytest.mark.parametrize("cs", [0, -0.1, float("nan"), "0.3", None, True])
+def test_a_constant_that_is_none_is_refused(store: ShardStore, tmp_path: Path, cs: Any) -> None:
+    out = make(tmp_path / "run", store, cs=cs)
+    with pytest.raises(ConfigError, match=r"result\.json: cs is .*, expected a number above 0"):
+        folder.read(out)
 
 
 def test_one_sample_of_one_drifter(tmp_path: Path) -> None:
@@ -254,7 +306,7 @@ def test_a_warning_exactly_when_due(store: ShardStore, said: str) -> None:
 def test_warnings_stand_on_page_and_in_summary(store: ShardStore, tmp_path: Path) -> None:
     change = {key: value for part in DUE.values() for key, value in part.items()}
     out = make(tmp_path / "bad", store, **change)
-    for name in (evaluate.FILE, evaluate.EXAMPLES, record.METRICS):
+    for name in (folder.EVALUATION, folder.EXAMPLES, folder.METRICS):
         (out / name).unlink()
     report.write(out, store)
     assert text(out).count("<b>Warning:</b>") == 4
@@ -277,7 +329,7 @@ def test_summary_is_short_and_names_units(run: Path) -> None:
 @pytest.mark.usefixtures("quick")
 def test_the_true_constant_of_a_twin_experiment(twin: ShardStore, tmp_path: Path) -> None:
     out = make(tmp_path / "run", twin)
-    (out / evaluate.EXAMPLES).unlink()
+    (out / folder.EXAMPLES).unlink()
     report.write(out, twin)
     said = "true C_s of this twin experiment: 0.3; found minus true: +7.2 %, +1.8 standard errors"
     assert said in report.summary(out)
@@ -296,32 +348,54 @@ def test_the_truth_is_a_line(store: ShardStore) -> None:
 @pytest.mark.usefixtures("quick")
 def test_written_with_another_store_the_training_data_stay(twin: ShardStore, store: ShardStore, tmp_path: Path) -> None:
     out = make(tmp_path / "run", twin)
-    for name in (evaluate.EXAMPLES, record.METRICS):
+    for name in (folder.EXAMPLES, folder.METRICS):
         (out / name).unlink()
     report.write(out, twin)
     drawn = (out / "figures" / "drifters.png").read_bytes() + b"first"
     (out / "figures" / "drifters.png").write_bytes(drawn)
-    (out / evaluate.FILE).write_text(json.dumps(evaluation(store)))
+    (out / folder.EVALUATION).write_text(json.dumps(evaluation(store)))
     report.write(out, store)
     assert "true C_s of this twin experiment" in report.summary(out)
     assert (out / "figures" / "drifters.png").read_bytes() == drawn
     assert text(out).count("<img") == 3
-    assert "split test, of another store" in text(out)
+    assert "split test, not trained on, of another store" in text(out)
 
 
 @pytest.mark.usefixtures("quick")
 def test_scores_on_the_training_split_are_called_fit(store: ShardStore, tmp_path: Path) -> None:
     out = make(tmp_path / "run", store)
-    for name in (evaluate.EXAMPLES, record.METRICS):
+    for name in (folder.EXAMPLES, folder.METRICS):
         (out / name).unlink()
-    (out / evaluate.FILE).write_text(json.dumps(evaluation(store, split="train")))
+    (out / folder.EVALUATION).write_text(json.dumps(evaluation(store, split="train")))
     report.write(out, store)
     assert "fit, not skill" in text(out)
 
 
+@pytest.mark.usefixtures("quick")
+def test_what_was_not_scored_is_said(store: ShardStore, tmp_path: Path) -> None:
+    out = make(tmp_path / "run", store)
+    left_out = {"n_samples": 1300, "drifters": ["<b>", *map(str, range(11))]}
+    change = {"n_split": 5000, "dropped_samples": [4, 9], "trained_drifters_left_out": left_out}
+    found = evaluation(store) | change
+    (out / folder.EVALUATION).write_text(json.dumps(found))
+    report.write(out, store)
+    first = "29 sample(s) (of 5,000, spread evenly) of 6 drifter(s), split test, not trained on"
+    warned = (
+        "1,300 sample(s) of 12 drifter(s) that the run was trained on were left out: <b>, 0, 1, 2, 3, 4, 5, 6, 7, 8, "
+        "...",
+        "2 sample(s) gave no finite score and were left out: 4, 9.",
+    )
+    assert report.scores_table(found).startswith(first)
+    for said in (first, *warned):
+        assert escape(said) in text(out)
+    assert [said in report.scores_table(found) for said in warned] == [True, True]
+    assert "spread evenly)" not in report.scores_table(found | {"n_split": 1331})
+    assert "WARNING" not in report.scores_table(evaluation(store))
+
+
 def test_names_from_a_store_cannot_write_the_page(tmp_path: Path, store: ShardStore) -> None:
     out = make(tmp_path / "run", store, store_name="<script>alert(1)</script>")
-    for name in (evaluate.FILE, record.METRICS):
+    for name in (folder.EVALUATION, folder.METRICS):
         (out / name).unlink()
     found = examples(store, 2)
     evaluate.save_examples(out, found | {"drifter": np.array(["$\\frac{1", "漂流ブイ"])})

@@ -186,3 +186,29 @@ def test_62_evaluation_of_what_is_not_there(
     stores.build(tmp_path / "store", n_drifters=1, change=lambda v: v["split"].__setitem__(v["split"] == 2, 0))
     assert "no sample of split 'test'" in refused(capsys, 1, "evaluate", finished[0], tmp_path / "store")
     assert "is not a finished run" in refused(capsys, 2, "evaluate", tmp_path, small)
+
+
+def test_the_run_folder_names_the_drifters_trained_on(
+    tmp_path: Path, finished: tuple[Path, str], capsys: Capture
+) -> None:
+    drifters = [f"{300_234_060 + 17 * k}" for k in range(5)]
+    data = json.loads((finished[0] / "training_data.json").read_text())
+    assert data["trained_drifters"] == drifters[:3]
+    scores = json.loads((finished[0] / "evaluation.json").read_text())
+    assert (scores["split"], scores["fit"]) == ("validation", False)
+    # the same drifters, split by another seed: training and test have changed places
+    stores.build(tmp_path / "store", change=lambda v: v.update(split=np.array([2, 1, 0, -1], np.int8)[v["split"]]))
+    message = refused(capsys, 1, "evaluate", finished[0], tmp_path / "store")
+    assert "the run was trained on every drifter (by name) of split 'test'" in message
+    shutil.copytree(finished[0], tmp_path / "run")
+    (tmp_path / "run" / "training_data.json").unlink()
+    message = refused(capsys, 2, "evaluate", tmp_path / "run", tmp_path / "store")
+    assert "does not say which drifters it was trained on" in message
+
+
+def test_a_result_without_its_keys_is_refused(
+    tmp_path: Path, finished: tuple[Path, str], small: Path, capsys: Capture
+) -> None:
+    shutil.copytree(finished[0], tmp_path / "run")
+    (tmp_path / "run" / "result.json").write_text("{}")
+    assert "result.json lacks cs, " in refused(capsys, 2, "evaluate", tmp_path / "run", small)

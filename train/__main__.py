@@ -1,7 +1,6 @@
 """`drift-train`: from a shard store to a calibrated constant, and its evaluation."""
 
 import argparse
-import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,8 +11,11 @@ from shared import command, settings
 from shared.errors import ConfigError
 from shared.manifest import to_bytes, write_file
 from shared.shards import ShardStore
-from train import evaluate, loop, report
+from train import evaluate, folder, loop, report
 from train.config import Training
+
+MOST_OF_TRAINING = 2048
+"""Samples on which a run without a validation split is evaluated: all of a large one take as long as training."""
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -62,10 +64,10 @@ def _run(options: argparse.Namespace) -> int:
     store, out = ShardStore(options.store), Path(options.out)
     progress = command.progress() and not options.json
     result = loop.run(store, training, out, progress)
-    for split in ("validation", "train"):
-        if store.manifest.splits.get(split, {}).get("samples"):
-            _judge(out, store, split, progress)
-            break
+    if store.manifest.splits.get("validation", {}).get("samples"):
+        _judge(out, store, "validation", progress)
+    else:
+        _judge(out, store, "train", progress, MOST_OF_TRAINING)
     page = report.write(out, store)
     if options.json:
         command.emit(result)
@@ -83,32 +85,30 @@ def _evaluate(options: argparse.Namespace) -> int:
     if options.json:
         command.emit(scores)
     else:
-        print(evaluate.render(scores))
+        print(report.scores_table(scores))
         print(report.headline(out))
         print(f"report: {page}")
     return 0
 
 
-def _judge(out: Path, store: ShardStore, split: str, progress: bool) -> dict[str, Any]:
+def _judge(out: Path, store: ShardStore, split: str, progress: bool, most: int | None = None) -> dict[str, Any]:
     """Evaluates the run in `out` on `split`, and writes what it found there."""
-    result, training = read_run(out)
-    scores, examples = evaluate.evaluate(store, split, training, result["cs"], progress)
-    scores["run_store"] = result["store"]
-    write_file(out / evaluate.FILE, to_bytes(scores))
+    run = folder.read(out)
+    cs, digest = float(run.result["cs"]), run.result["store"]
+    if store.manifest.digest == digest:
+        folder.keep_training_data(out, store)
+        run = folder.read(out)
+    if run.data is None:
+        raise ConfigError(
+            f"{out} does not say which drifters it was trained on: it has no {folder.DATA}. Run drift-train evaluate "
+            f"on its training store ({run.result['store_name']}) first."
+        )
+    trained = run.data["trained_drifters"]
+    scores, examples = evaluate.evaluate(store, split, run.settings, cs, trained, progress, most)
+    scores["run_store"] = digest
+    write_file(out / folder.EVALUATION, to_bytes(scores))
     evaluate.save_examples(out, examples)
     return scores
-
-
-def read_run(out: Path) -> tuple[dict[str, Any], Training]:
-    """Result and settings of the finished run in `out`."""
-    try:
-        result = json.loads((out / loop.RESULT).read_text(encoding="utf-8"))
-        tree = json.loads((out / loop.CONFIG).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ConfigError(
-            f"{out} is not a finished run: no readable {loop.RESULT} and {loop.CONFIG}. Make one with drift-train run."
-        ) from error
-    return result, settings.build(Training, tree, str(out / loop.CONFIG))
 
 
 if __name__ == "__main__":

@@ -15,6 +15,8 @@ ensemble (Fortin et al. 2014).
 """
 
 import io
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -34,10 +36,9 @@ from train import score
 from train.config import Training, check_against
 from train.data import Batch, Grid, batches, load
 from train.dynamics import Smagorinsky
+from train.folder import EXAMPLES
 from train.simulate import Plan, Simulation, noise_for, simulate
 from train.step import plan_of
-
-FILE, EXAMPLES = "evaluation.json", "examples.npz"
 
 STREAM = 2
 """Stream of noise of evaluations: independent of training's."""
@@ -48,89 +49,157 @@ STILL = 1e-30
 N_EXAMPLES = 6
 ABOVE = "energy_score_above_calibrated_km"
 SCORES = ("energy_score_km", "separation_km", "final_separation_km", "liu_skill")
+SPREAD, MOMENTS = ("calibrated", "initial constant"), ("error", "spread")
+"""The systems whose spread means something, and what is told of it by lead time."""
 
 
 def evaluate(
-    store: ShardStore, split: str, settings: Training, cs: float, progress: bool
+    store: ShardStore,
+    split: str,
+    settings: Training,
+    cs: float,
+    trained: Collection[str],
+    progress: bool,
+    most: int | None = None,
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Scores of the constant `cs` on `split`, and a few ensembles to look at.
+
+    Args:
+        store: The store to evaluate on.
+        split: One of its splits. Drifters that were trained on are left out, unless it is `train`: such scores tell
+            how well the constant fits, not its skill.
+        settings: Those of the run.
+        cs: The run's constant.
+        trained: Names of the drifters that were trained on.
+        progress: Whether to show a bar.
+        most: Score at most so many samples, spread evenly over the split.
 
     Raises:
         StoreError: the store is damaged or has no sample of `split`.
         ConfigError: the run's settings do not fit this store.
+        DataError: nothing is left to score.
     """
     check_against(settings, store.layout)
-    samples = store.samples_of(split)
+    everything = store.samples_of(split)
+    # by name: the same drifter may have another number, and be in another split, in another store
+    of_run = set(trained)
+    known = np.array([name in of_run for name in store.drifters])[store.labels["drifter"][everything]]
+    seen, samples = (everything[known], everything[~known]) if split != "train" else (everything[:0], everything)
+    if not len(samples):
+        raise DataError(
+            f"the run was trained on every drifter (by name) of split {split!r} of {store.root}, which says nothing of "
+            f"its skill. Evaluate on another split or store; --split train says how well the constant fits."
+        )
+    if most is not None and len(samples) > most:
+        samples = samples[np.linspace(0, len(samples) - 1, most).astype(int)]
     grid, dtype = Grid.of(store.layout), np.dtype(settings.precision)
     plan = plan_of(settings, grid)
-    systems = {
-        "calibrated": (cs, settings.ensemble.members),
-        "initial constant": (settings.initial_cs, settings.ensemble.members),
-        "currents alone": (STILL, 2),
-        "no motion": (None, 2),
-    }
-    size = min(settings.batch_size, len(samples))
-    drifter = store.labels["drifter"][samples]
-    found: dict[str, dict[str, np.ndarray]] = {}
     with jax.enable_x64(settings.precision == "float64"):
-        for name, (constant, members) in systems.items():
-            measure = _measure(plan, settings.seed, members, constant is None)
-            log_cs = jnp.asarray(np.log(constant or STILL), dtype)
-            parts = []
-            with tqdm(total=len(samples), unit="sample", desc=name, disable=not progress, leave=False) as bar:
-                for numbers, batch in batches(store, samples, size, dtype):
-                    host = jax.device_get(measure(log_cs, batch))
-                    parts.append({k: np.asarray(v, np.float64)[..., : len(numbers)] for k, v in host.items()})
-                    bar.update(len(numbers))
-            found[name] = {k: np.concatenate([p[k] for p in parts], axis=-1) for k in parts[0]}
+        tally = _over(store, samples, plan, settings, cs, progress)
         examples = _examples(store, samples, plan, settings, cs, dtype)
-    good = np.all([np.isfinite(v).reshape(-1, len(samples)).all(axis=0) for f in found.values() for v in f.values()], 0)
+    good = np.concatenate(tally.good)
     if not good.any():
         raise DataError(f"no sample of split {split!r} of {store.root} gives finite scores. Run drift-inspect verify.")
+    found = {name: {k: np.concatenate(v) for k, v in parts.items()} for name, parts in tally.scores.items()}
+    drifter = store.labels["drifter"][samples[good]]
     return {
         "split": split,
+        "fit": bool(split == "train" and known.any()),
         "store": store.manifest.digest,
         "cs": cs,
         "initial_cs": settings.initial_cs,
         "members": settings.ensemble.members,
+        "n_split": len(everything),
         "n_samples": int(good.sum()),
-        "n_drifters": len(np.unique(drifter[good])),
+        "n_drifters": len(np.unique(drifter)),
         "dropped_samples": samples[~good].tolist(),
-        "scores": {name: _summary(f, found["calibrated"], good, drifter) for name, f in found.items()},
+        "trained_drifters_left_out": {
+            "n_samples": len(seen),
+            "drifters": sorted(store.drifters[k] for k in np.unique(store.labels["drifter"][seen])),
+        },
+        "scores": {
+            name: {
+                **{key: _clustered(values, drifter) for key, values in scores.items()},
+                # paired sample by sample, and so far surer than the scores themselves
+                ABOVE: _clustered(scores["energy_score_km"] - found["calibrated"]["energy_score_km"], drifter),
+                "escaped_members": tally.escaped[name],
+            }
+            for name, scores in found.items()
+        },
         "lead_hours": (np.arange(1, grid.n_obs) * grid.obs_step / 3600).tolist(),
         "spread_and_error": {
-            name: {
-                "error_km": (np.sqrt(found[name]["error2"][:, good].mean(axis=1)) / 1e3).tolist(),
-                "spread_km": (np.sqrt(found[name]["spread2"][:, good].mean(axis=1)) / 1e3).tolist(),
-            }
-            for name in ("calibrated", "initial constant")
+            name: {f"{what}_km": (np.sqrt(moments[f"{what}2"] / good.sum()) / 1e3).tolist() for what in MOMENTS}
+            for name, moments in tally.moments.items()
         },
     }, examples
 
 
-def _summary(
-    found: dict[str, np.ndarray], calibrated: dict[str, np.ndarray], good: np.ndarray, drifter: np.ndarray
-) -> dict[str, Any]:
-    """One system's scores; the difference to the calibrated one is paired, sample by sample, and so far surer."""
-    above = found["energy_score_km"] - calibrated["energy_score_km"]
-    return {
-        **{name: _clustered(found[name][good], drifter[good]) for name in SCORES},
-        ABOVE: _clustered(above[good], drifter[good]),
-        "escaped_members": int(found["escaped"][good].sum()),
+@dataclass
+class Tally:
+    """What is kept of every batch: a few numbers a sample, and sums over samples of what has lead times.
+
+    Only samples that are finite for all systems count, so that all of them face the same drifters.
+
+    Attributes:
+        good: whether each sample counts, one array a batch.
+        scores: of each system and name, the good samples' scores, one array a batch.
+        moments: of the ensembles of `SPREAD`, sums of squared error and spread [m2], `(obs,)`.
+        escaped: members of good samples that left their window.
+    """
+
+    good: list[np.ndarray] = field(default_factory=list)
+    scores: dict[str, dict[str, list[np.ndarray]]] = field(default_factory=dict)
+    moments: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
+    escaped: dict[str, int] = field(default_factory=dict)
+
+    def add(self, taken: Mapping[str, Mapping[str, np.ndarray]]) -> None:
+        """Adds a batch: of each system, arrays whose last axis are samples."""
+        good = np.all(
+            [np.isfinite(v).reshape(-1, v.shape[-1]).all(axis=0) for f in taken.values() for v in f.values()], 0
+        )
+        self.good.append(good)
+        for name, found in taken.items():
+            held = self.scores.setdefault(name, {key: [] for key in SCORES})
+            for key in SCORES:
+                held[key].append(found[key][good])
+            self.escaped[name] = self.escaped.get(name, 0) + int(found["escaped"][good].sum())
+            if name in SPREAD:
+                sums = self.moments.setdefault(name, {})
+                for key in (f"{what}2" for what in MOMENTS):
+                    sums[key] = sums.get(key, 0.0) + found[key][:, good].sum(axis=1)
+
+
+def _over(store: ShardStore, samples: np.ndarray, plan: Plan, settings: Training, cs: float, progress: bool) -> Tally:
+    """All systems in one pass over `samples`."""
+    dtype = np.dtype(settings.precision)
+    members = settings.ensemble.members
+    systems = {
+        "calibrated": (cs, members),
+        "initial constant": (settings.initial_cs, members),
+        "currents alone": (STILL, 2),
+        "no motion": (None, 2),
     }
+    tally = Tally()
+    size = min(settings.batch_size, len(samples))
+    with tqdm(total=len(samples), unit="sample", desc="evaluation", disable=not progress, leave=False) as bar:
+        for numbers, batch in batches(store, samples, size, dtype):
+            taken = {}
+            for name, (constant, n) in systems.items():
+                log_cs = jnp.asarray(np.log(constant or STILL), dtype)
+                host = jax.device_get(_measure(plan, settings.seed, n, constant is None, log_cs, batch))
+                taken[name] = {k: np.asarray(v, np.float64)[..., : len(numbers)] for k, v in host.items()}
+            tally.add(taken)
+            bar.update(len(numbers))
+    return tally
 
 
-def _measure(plan: Plan, seed: int, members: int, still: bool) -> Any:
-    """The compiled per-sample scores of one system; `still` members never leave the start."""
-
-    @eqx.filter_jit
-    def measure(log_cs: Array, batch: Batch) -> dict[str, Array]:
-        noise = noise_for(seed, 0, batch.sample, members, STREAM, batch.latitude.dtype)
-        dynamics = (lambda flow, share: ((0.0 * flow.u, 0.0 * flow.v), 0.0 * flow.u)) if still else Smagorinsky(log_cs)
-        run = simulate(dynamics, batch, plan, members, noise, keep_positions=True)
-        return {**_scores(run, batch, plan), **_moments(run, batch, plan), "escaped": (~run.inside).sum(axis=0)}
-
-    return measure
+@eqx.filter_jit
+def _measure(plan: Plan, seed: int, members: int, still: bool, log_cs: Array, batch: Batch) -> dict[str, Array]:
+    """One system's scores of every sample; `still` members never leave the start."""
+    noise = noise_for(seed, 0, batch.sample, members, STREAM, batch.latitude.dtype)
+    dynamics = (lambda flow, share: ((0.0 * flow.u, 0.0 * flow.v), 0.0 * flow.u)) if still else Smagorinsky(log_cs)
+    run = simulate(dynamics, batch, plan, members, noise, keep_positions=True)
+    return {**_scores(run, batch, plan), **_moments(run, batch, plan), "escaped": (~run.inside).sum(axis=0)}
 
 
 def _scores(run: Simulation, batch: Batch, plan: Plan) -> dict[str, Array]:
@@ -191,10 +260,8 @@ def _examples(
     corner = store.labels["window_corner"][chosen]
     step = np.array([grid.lon_step, grid.lat_step])
     cell = batch["cell"]
-    # (n, member, obs, 2)
-    positions = np.asarray(tracks(Batch(**jax.device_put(batch))), np.float64).transpose(
-        3, 2, 0, 1
-    )  # (n, member, obs, 2)
+    positions = np.asarray(tracks(Batch(**jax.device_put(batch))), np.float64)
+    positions = positions.transpose(3, 2, 0, 1)  # (n, member, obs, 2)
     first = np.broadcast_to(batch["start"][:, None, None], (*positions.shape[:2], 1, 2))
     ensemble = np.concatenate([first, positions], axis=2)
     currents = batch["currents"].astype(np.float64)
@@ -216,19 +283,3 @@ def save_examples(out: Path, examples: dict[str, np.ndarray]) -> None:
     buffer = io.BytesIO()
     np.savez_compressed(buffer, allow_pickle=False, **examples)
     write_file(out / EXAMPLES, buffer.getvalue())
-
-
-def render(scores: dict[str, Any]) -> str:
-    """The scores as a table for the terminal, means with 90 % intervals over drifters."""
-    columns = (*SCORES, ABOVE)
-    head = f"{'':18s}" + "".join(
-        f"{name.replace('_', ' ').replace('energy score above', 'above'):>24s}" for name in columns
-    )
-    lines = [f"split {scores['split']}: {scores['n_samples']} samples of {scores['n_drifters']} drifters", head]
-    for system, found in scores["scores"].items():
-        cells = []
-        for name in columns:
-            mean, error = found[name]["mean"], found[name]["standard_error"]
-            cells.append(f"{mean:.3f}" + (f" ± {1.645 * error:.3f}" if error is not None else ""))
-        lines.append(f"{system:18s}" + "".join(f"{cell:>24s}" for cell in cells))
-    return "\n".join(lines)

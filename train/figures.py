@@ -19,9 +19,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocato
 from shared import facts, geo
 from shared.figures import INK, WIDTH, mean_current, origins, sheet, window
 from shared.shards import ShardStore
-
-Z90 = 1.645
-"""Half width of a normal 90 % interval in standard errors."""
+from train.folder import Z_90
 
 STYLE = {"font.size": 9, "axes.labelsize": 9, "axes.titlesize": 9, "xtick.labelsize": 8, "ytick.labelsize": 8}
 STYLE |= {"legend.fontsize": 8, "legend.frameon": False, "pdf.fonttype": 42}  # fonts that a journal can edit
@@ -256,7 +254,7 @@ def whiskers(evaluation: Mapping[str, Any]) -> Figure:
     for k, (system, found) in enumerate(scores.items()):
         mean, error = found["energy_score_km"]["mean"], found["energy_score_km"]["standard_error"]
         colour = BLUE if system == "calibrated" else GREY
-        ax.errorbar([mean], [k], xerr=[Z90 * (error or 0.0)], fmt="o", color=colour, ms=5, elinewidth=1.6)
+        ax.errorbar([mean], [k], xerr=[Z_90 * (error or 0.0)], fmt="o", color=colour, ms=5, elinewidth=1.6)
     ax.set_yticks(range(len(scores)), list(scores))
     ax.set_ylim(len(scores) - 0.4, -0.6)
     ax.set_xlim(0, 1.05 * ax.get_xlim()[1])

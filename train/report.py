@@ -2,87 +2,27 @@
 
 A pure function of what lies in the run folder and of the store's manifest and labels, so the same run gives the same
 bytes. A page may be written with another store than the one trained on (an evaluation elsewhere); what it says of the
-training data is therefore kept in the run folder when the page is first written, as `training_data.json`.
+training data comes from `training_data.json` in the run folder.
 """
 
 import base64
-import io
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import yaml
 
-from shared.errors import ConfigError
 from shared.figures import DPI, WIDTH
-from shared.manifest import stage_from_json, to_bytes, write_file
+from shared.manifest import stage_from_json, write_file
 from shared.shards import ShardStore
 from shared.show import render_funnel
 from train import figures
-from train.figures import Z90
-
-# As in `train.loop`, `train.record` and `train.evaluate`, which load jax; a page needs none.
-RESULT, CONFIG, METRICS = "result.json", "config.json", "metrics.jsonl"
-EVALUATION, EXAMPLES = "evaluation.json", "examples.npz"
-PAGE, FIGURES, DATA = "report.html", "figures", "training_data.json"
+from train.folder import FIGURES, PAGE, Z_90, Run, read
 
 MOST_ESCAPED = 0.01
 """Share of members that may leave their window without a warning."""
-
-
-class Run(NamedTuple):
-    """What lies in a run folder, None where a file is missing; `data` is the training store's manifest."""
-
-    result: dict[str, Any]
-    config: dict[str, Any] | None
-    steps: list[dict[str, Any]] | None
-    evaluation: dict[str, Any] | None
-    examples: dict[str, np.ndarray] | None
-    data: dict[str, Any] | None
-
-    @property
-    def truth(self) -> float | None:
-        """The constant that made the drifters, in a twin experiment."""
-        made = (self.data or {}).get("recipe", {}).get("synthetic")
-        return float(made["cs"]) if made else None
-
-    @property
-    def constant(self) -> str:
-        """The constant with its error."""
-        return measured(self.result["cs"], self.result["cs_standard_error"])
-
-    @property
-    def unit(self) -> str:
-        """Unit of the objective."""
-        return "m" if self.result["objective"] == "energy-plain" else "dimensionless"
-
-
-def read(out: Path) -> Run:
-    """The run in `out`.
-
-    Raises:
-        ConfigError: there is no finished run, or a file of it is damaged.
-    """
-
-    def held(name: str) -> Any:
-        path = out / name
-        if not path.exists():
-            return None
-        try:
-            if name == EXAMPLES:
-                return dict(np.load(io.BytesIO(path.read_bytes())))
-            content = path.read_text(encoding="utf-8")
-            return [json.loads(line) for line in content.splitlines()] if name == METRICS else json.loads(content)
-        except (OSError, ValueError, EOFError) as error:
-            raise ConfigError(f"{path} cannot be read ({error}). Remove it, or train again.") from error
-
-    result = held(RESULT)
-    if result is None:
-        raise ConfigError(f"{out} is not a finished run: it has no {RESULT}. Make one with drift-train run.")
-    return Run(result, held(CONFIG), held(METRICS), held(EVALUATION), held(EXAMPLES), held(DATA))
 
 
 def write(out: Path, store: ShardStore) -> Path:
@@ -96,10 +36,8 @@ def write(out: Path, store: ShardStore) -> Path:
         ConfigError: `out` holds no finished run, or a file of it is damaged.
     """
     run = read(out)
-    result, _, steps, scores, shown, _ = run
-    if same := store.manifest.digest == result["store"]:
-        run = run._replace(data={k: v for k, v in store.manifest.as_json().items() if k not in ("files", "sources")})
-        write_file(out / DATA, to_bytes(run.data))
+    result, steps, scores, shown = run.result, run.steps, run.evaluation, run.examples
+    same = store.manifest.digest == result["store"]
     wanted = {
         "convergence": steps and (lambda: figures.convergence(steps, result, run.truth, run.unit)),
         "examples": shown and (lambda: figures.examples(shown)),
@@ -124,7 +62,7 @@ def write(out: Path, store: ShardStore) -> Path:
 def summary(out: Path) -> str:
     """The result of the run in `out` in a few lines for a terminal."""
     run = read(out)
-    lines = [f"C_s = {run.constant} in {run.result['formula']} [m2/s]"]
+    lines = [f"C_s = {constant(run.result)} in {run.result['formula']} [m2/s]"]
     lines += [f"{name}: {text}" for name, text in _facts(run)]
     return "\n".join([*lines, *(f"WARNING: {warning}" for warning in warnings(run.result))])
 
@@ -132,7 +70,7 @@ def summary(out: Path) -> str:
 def headline(out: Path) -> str:
     """The constant of the run in `out` with its standard error, and the true one where the drifters were simulated."""
     run = read(out)
-    lines = [f"recovered C_s = {run.constant}" if run.truth is not None else f"C_s = {run.constant}"]
+    lines = [f"recovered C_s = {constant(run.result)}" if run.truth is not None else f"C_s = {constant(run.result)}"]
     if run.truth is not None:
         lines.insert(0, f"true C_s = {run.truth:g}")
     return "\n".join(lines)
@@ -150,10 +88,59 @@ def warnings(result: Mapping[str, Any]) -> list[str]:
         ),
         f"{100 * share:.2g} % of the members left their window and were held at its edge, which biases C_s. Preprocess "
         "with a larger window.half_width_deg.": share > MOST_ESCAPED,
-        f"{len(dropped)} sample(s) gave no finite loss and gradient and were left out: "
-        f"{', '.join(map(str, dropped[:10]))}{', ...' if len(dropped) > 10 else ''}.": bool(dropped),
+        f"{len(dropped)} sample(s) gave no finite loss and gradient and were left out: {_first(dropped)}.": bool(
+            dropped
+        ),
     }
     return [text for text, holds in due.items() if holds]
+
+
+def scores_warnings(scores: Mapping[str, Any]) -> list[str]:
+    """What to know before the scores of an evaluation are used for anything."""
+    dropped, left_out = scores["dropped_samples"], scores["trained_drifters_left_out"]
+    names = left_out["drifters"]
+    due = {
+        f"{left_out['n_samples']:,} sample(s) of {len(names):,} drifter(s) that the run was trained on were left out: "
+        f"{_first(names)}.": bool(names),
+        f"{len(dropped):,} sample(s) gave no finite score and were left out: {_first(dropped)}.": bool(dropped),
+    }
+    return [text for text, holds in due.items() if holds]
+
+
+def scores_table(scores: Mapping[str, Any]) -> str:
+    """The scores of an evaluation for a terminal, means with 90 % intervals over drifters."""
+    names = _names(scores)
+    title = (name.replace("_", " ").replace("energy score above", "above") for name in names)
+    lines = [_scored(scores), f"{'':18s}" + "".join(f"{text:>24s}" for text in title)]
+    for system, found in scores["scores"].items():
+        cells = []
+        for mean, error in ((found[name]["mean"], found[name]["standard_error"]) for name in names):
+            cells.append(f"{mean:.3f}" + (f" ± {Z_90 * error:.3f}" if error is not None else ""))
+        lines.append(f"{system:18s}" + "".join(f"{cell:>24s}" for cell in cells))
+    return "\n".join([*lines, *(f"WARNING: {warning}" for warning in scores_warnings(scores))])
+
+
+def _scored(scores: Mapping[str, Any]) -> str:
+    """What was scored: how much of which split, and whether the constant has seen it."""
+    n, n_split, n_drifters = scores["n_samples"], scores["n_split"], scores["n_drifters"]
+    rest = scores["trained_drifters_left_out"]["n_samples"] + len(scores["dropped_samples"])
+    part = f" (of {n_split:,}, spread evenly)" if n + rest < n_split else ""
+    known = "which the constant was fitted to: fit, not skill" if scores["fit"] else "not trained on"
+    return f"{n:,} sample(s){part} of {n_drifters:,} drifter(s), split {scores['split']}, {known}"
+
+
+def _names(scores: Mapping[str, Any]) -> list[str]:
+    """Names of the scores that have a mean and an error."""
+    return [name for name, score in scores["scores"]["calibrated"].items() if isinstance(score, dict)]
+
+
+def _first(items: Sequence[Any]) -> str:
+    return f"{', '.join(map(str, items[:10]))}{', ...' if len(items) > 10 else ''}"
+
+
+def constant(result: Mapping[str, Any]) -> str:
+    """The constant with its error."""
+    return measured(result["cs"], result["cs_standard_error"])
 
 
 def measured(value: float, error: float | None) -> str:
@@ -247,7 +234,7 @@ def _headline(run: Run) -> list[str]:
     scale = figures.kappa(run.examples) if run.examples else None
     found = [
         f"<h1>Smagorinsky constant of drift: {escape(r['store_name'])}</h1>",
-        f'<p class="value">C<sub>s</sub> = {run.constant}</p>',
+        f'<p class="value">C<sub>s</sub> = {constant(run.result)}</p>',
         f"<p>In the diffusivity <code>{escape(r['formula'])}</code> [m²/s], with dx, dy the spacing of the currents "
         "[m] and u_x, u_y, v_x, v_y their derivatives on that grid [1/s]. Other formulas have other constants.</p>",
     ]
@@ -267,19 +254,17 @@ def _skill(run: Run, drawn: Mapping[str, bytes]) -> list[str]:
     parts += ["<h2>Observed and simulated tracks</h2>", _figure(drawn, "examples"), "<h2>Skill</h2>"]
     if (found := run.evaluation) is None:
         return [*parts, _figure(drawn, "scores")]
-    known = "of another store"
-    if found["store"] == run.result["store"]:
-        known = "which the constant was fitted to: fit, not skill" if found["split"] == "train" else "not trained on"
-    names = [name for name, score in found["scores"]["calibrated"].items() if isinstance(score, dict)]
+    other = "" if found["store"] == run.result["store"] else ", of another store"
+    names = _names(found)
     head = ["", *(f"{name.removesuffix('_km').replace('_', ' ')} [{'km' if 'km' in name else '-'}]" for name in names)]
     rows = []
     for system, scores in found["scores"].items():
         pairs = ((scores[name]["mean"], scores[name]["standard_error"]) for name in names)
-        rows.append([system, *(measured(mean, error and Z90 * error) for mean, error in pairs)])
+        rows.append([system, *(measured(mean, error and Z_90 * error) for mean, error in pairs)])
     return [
         *parts,
-        f"<p>C<sub>s</sub> = {found['cs']:.4g} on {found['n_samples']:,} sample(s) of {found['n_drifters']:,} "
-        f"drifter(s), split {found['split']}, {known}.</p>",
+        f"<p>C<sub>s</sub> = {found['cs']:.4g} on {escape(_scored(found))}{other}.</p>",
+        *(f"<p><b>Warning:</b> {escape(warning)}</p>" for warning in scores_warnings(found)),
         _table(rows, head),
         '<p class="small">Means over samples and lead times; ± half of the 90 % interval, clustered by drifter. Small '
         "is good, except for Liu and Weisberg's skill, where 1 is perfect. Any spread adds to separation and worsens "
@@ -295,10 +280,13 @@ def _origin(run: Run, drawn: Mapping[str, bytes]) -> list[str]:
         funnel = render_funnel([stage_from_json(stage) for stage in data["funnel"]])
         parts.append(f"<p>From fixes to samples, and what was dropped:</p><pre>{escape(funnel)}</pre>")
     parts.append("<h2>Configuration and origin</h2>")
-    for title, tree in (("Training settings", run.config), ("Data manifest", data and data["recipe"])):
+    for title, tree in (
+        ("Training settings", run.settings.model_dump(mode="json")),
+        ("Data manifest", data and data["recipe"]),
+    ):
         held = yaml.safe_dump(tree, sort_keys=False) if tree else "not in the run folder"
         parts.append(f"<details><summary>{title}</summary><pre>{escape(held)}</pre></details>")
     rows = [("driftcal", r["version"]), ("store", r["store_name"]), ("its sha256", r["store"])]
     cited = f"driftcal {r['version']}, store {r['store_name']} (sha256 {r['store'][:12]}), seed {r['seed']}: C_s = "
-    cited += f"{run.constant}, {r['formula']}"
+    cited += f"{constant(run.result)}, {r['formula']}"
     return [*parts, _table([*rows, ("seed", str(r["seed"]))]), f"<p>To cite: {escape(cited)}.</p>"]

@@ -1,0 +1,123 @@
+"""What lies in the folder of a run: the names of its files, and the one reader that says what a finished run is.
+
+Loads no jax, so a page is written without it.
+"""
+
+import io
+import json
+import zipfile
+from collections.abc import Collection
+from math import isfinite
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from shared import settings
+from shared.errors import ConfigError
+from shared.manifest import to_bytes, write_file
+from shared.shards import ShardStore
+from train.config import Training
+
+RESULT, CONFIG, METRICS = "result.json", "config.json", "metrics.jsonl"
+EVALUATION, EXAMPLES = "evaluation.json", "examples.npz"
+PAGE, FIGURES, DATA = "report.html", "figures", "training_data.json"
+
+Z_90 = 1.645
+"""Half width of a normal 90 % interval in standard errors."""
+
+NEEDED = {
+    RESULT: "cs cs_standard_error cs_interval_90 formula objective estimator score converged convergence initial_cs "
+    "n_samples n_drifters members scheme escaped_members escaped_share dropped_samples samples_per_second seed "
+    "precision device store store_name version",
+    CONFIG: "",
+    METRICS: "step phase loss cs",
+    EVALUATION: "split store cs fit n_split n_samples n_drifters dropped_samples trained_drifters_left_out scores "
+    "lead_hours spread_and_error",
+    EXAMPLES: "sample drifter start_time corner step currents track ensemble",
+    DATA: "recipe funnel trained_drifters",
+}
+"""Keys of every file (of every line, of every array) that evaluation and page rest on."""
+
+
+class Run(NamedTuple):
+    """A finished run; None where a file that only the page needs is missing.
+
+    Attributes:
+        result: what it found.
+        settings: what it was told.
+        steps: lines of `metrics.jsonl`.
+        evaluation: scores on other drifters.
+        examples: a few ensembles to look at.
+        data: the training store's manifest without its lists of files, and `trained_drifters`.
+    """
+
+    result: dict[str, Any]
+    settings: Training
+    steps: list[dict[str, Any]] | None
+    evaluation: dict[str, Any] | None
+    examples: dict[str, np.ndarray] | None
+    data: dict[str, Any] | None
+
+    @property
+    def truth(self) -> float | None:
+        """The constant that made the drifters, in a twin experiment."""
+        made = (self.data or {}).get("recipe", {}).get("synthetic")
+        return float(made["cs"]) if made else None
+
+    @property
+    def unit(self) -> str:
+        """Unit of the objective."""
+        return "m" if self.result["objective"] == "energy-plain" else "dimensionless"
+
+
+def read(out: Path) -> Run:
+    """The finished run in `out`: one with a result and its settings.
+
+    Raises:
+        ConfigError: there is no finished run, or a file of it is damaged or lacks a key.
+    """
+    for name in (RESULT, CONFIG):
+        if not (out / name).is_file():
+            raise ConfigError(f"{out} is not a finished run: it has no {name}. Make one with drift-train run.")
+    result = _held(out / RESULT)
+    cs = result["cs"]
+    if isinstance(cs, bool) or not isinstance(cs, int | float) or not (isfinite(cs) and cs > 0):
+        raise ConfigError(f"{out / RESULT}: cs is {cs!r}, expected a number above 0. Train again.")
+    told = settings.build(Training, _held(out / CONFIG), str(out / CONFIG))
+    return Run(result, told, *(_held(out / name) for name in (METRICS, EVALUATION, EXAMPLES, DATA)))
+
+
+def keep_training_data(out: Path, store: ShardStore) -> None:
+    """Notes in `out` what the run was trained on: a later evaluation and its page may only see another store."""
+    held = {key: value for key, value in store.manifest.as_json().items() if key not in ("files", "sources")}
+    indices = np.unique(store.labels["drifter"][store.samples_of("train")])
+    write_file(out / DATA, to_bytes(held | {"trained_drifters": sorted(store.drifters[k] for k in indices)}))
+
+
+def _held(path: Path) -> Any:
+    """Content of a file of a run, checked; None where it is missing."""
+    if not path.exists():
+        return None
+    again = {RESULT: "Train again.", CONFIG: "Train again.", METRICS: "Remove it, or train again."}
+    remedy = again.get(path.name, "Remove it, and run drift-train evaluate on the training store.")
+    try:
+        if path.name == EXAMPLES:
+            content = dict(np.load(io.BytesIO(path.read_bytes())))
+        elif path.name == METRICS:
+            content = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        else:
+            content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise ConfigError(f"{path} cannot be read ({error}). {remedy}") from error
+    for number, part in enumerate(content if path.name == METRICS else [content], 1):
+        where = f"{path}, line {number}" if path.name == METRICS else str(path)
+        if not isinstance(part, dict):
+            raise ConfigError(f"{where}: expected keys and values, found {type(part).__name__}. {remedy}")
+        if missing := _missing(part, path.name):
+            raise ConfigError(f"{where} lacks {', '.join(missing)}. {remedy}")
+    return content
+
+
+def _missing(keys: Collection[str], name: str) -> list[str]:
+    return [key for key in NEEDED[name].split() if key not in keys]
