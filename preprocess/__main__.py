@@ -43,6 +43,10 @@ def _parser() -> argparse.ArgumentParser:
     return to
 
 
+FEW_DRIFTERS = 5
+"""A split of fewer drifters is warned of."""
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Entry point; returns the exit code."""
     return command.run(_run, _parser().parse_args(arguments))
@@ -213,9 +217,12 @@ def _report(build: write.Build) -> None:
     command.say(
         f"window: {layout.n_times} levels of {layout.n_lat} x {layout.n_lon} cells; "
         f"{layout.n_samples} samples in {layout.n_shards} shards; "
-        f"at most {estimate['disk_bytes_at_most'] / 1e9:.3g} GB on disk, "
-        f"{estimate['memory_bytes_per_worker'] / 1e9:.2g} GB of memory a worker"
+        f"at most {show.size_text(estimate['disk_bytes_at_most'])} on disk, "
+        f"{show.size_text(estimate['memory_bytes_per_worker'])} of memory a worker"
     )
+    for name, (samples, drifters) in build.plan.split_counts.items():
+        few = " WARNING: so few say little about other drifters." if drifters < FEW_DRIFTERS else ""
+        command.say(f"{name}: {samples} samples of {drifters} drifters.{few}")
 
 
 if __name__ == "__main__":

@@ -117,6 +117,7 @@ class Plan:
         current: Index of the source of currents that covers it, int8.
         placement: The windows, on that source's grid.
         split: Index in `schema.SPLITS`, int8.
+        split_counts: Samples and drifters of every split.
         funnel: The stages up to here; the last one is completed when the windows have been cut.
     """
 
@@ -126,6 +127,7 @@ class Plan:
     current: np.ndarray
     placement: windows.Placement
     split: np.ndarray
+    split_counts: dict[str, tuple[int, int]]
     funnel: tuple[Stage, ...]
 
 
@@ -188,7 +190,12 @@ def plan(recipe: Recipe, found: Survey, scratch: Path, currents: list[Currents])
     )
     split = splits(recipe, found.drifters)[found.drifter[usable[chosen]]]
     _check_splits(recipe, split, found.drifter[usable[chosen]])
-    return Plan(layout, shape, usable[chosen], current[chosen], take(placement, chosen), split, funnel)
+    counts = {
+        name: (int((split == k).sum()), len(np.unique(found.drifter[usable[chosen[split == k]]])))
+        for k, name in enumerate(SPLITS)
+        if getattr(recipe.split, name)
+    }
+    return Plan(layout, shape, usable[chosen], current[chosen], take(placement, chosen), split, counts, funnel)
 
 
 _DROGUE = ("drogue lost", "drogue on", "drogue unknown")
@@ -350,10 +357,14 @@ def _check_reach(recipe: Recipe, found: Survey, usable: np.ndarray, placement: w
         raise ConfigError(
             f"window.half_width_deg is {recipe.window.half_width_deg:g}, smaller than the drifters' reach: "
             f"{int(leaves.sum())} of {len(usable)} tracks leave their window in {recipe.segment.days:g} days, more "
-            f"than window.max_leaving ({recipe.window.max_leaving:g}); to drop the fast ones would bias the constant. Set "
-            f"window.half_width_deg to {np.ceil(10 * np.quantile(half.max(axis=1), 0.999)) / 10:g} or more (999 in "
+            f"than window.max_leaving ({recipe.window.max_leaving:g}); to drop the fast ones would bias the constant. "
+            f"Set window.half_width_deg to {np.ceil(10 * np.quantile(half.max(axis=1), 0.999)) / 10:g} or more (999 in "
             f"1000 tracks fit then), or shorten segment.days."
         )
+
+
+def _box(lon: np.ndarray, lat: np.ndarray) -> str:
+    return f"lon {lon.min():.2f} to {lon.max():.2f}, lat {lat.min():.2f} to {lat.max():.2f}"
 
 
 def _hint(recipe: Recipe, found: Survey, currents: list[Currents], shape: windows.Shape) -> str:
@@ -363,8 +374,10 @@ def _hint(recipe: Recipe, found: Survey, currents: list[Currents], shape: window
     start, stop = (np.datetime64(int(t), "s") for t in (found.start_time.min(), found.start_time.max()))
     first, last = (np.datetime64(int(t), "s") for t in (grid.time[0], grid.time[-1]))
     return (
-        f"Segments start from {start} to {stop}; the currents' levels run from {first} to {last} and a window takes "
-        f"{shape.n_times} of them. The grid covers {grid.lat.size} x {grid.lon.size} cells and a window takes "
-        f"{shape.n_lat} x {shape.n_lon} of {grid.lat.step:g} x {grid.lon.step:g} degrees: lower "
-        f"window.half_width_deg or segment.days, or give currents that cover the drifters."
+        f"Segments start from {start} to {stop}, in {_box(found.origin[:, 0], found.origin[:, 1])}; the currents' "
+        f"levels run from {first} to {last} and a window takes {shape.n_times} of them; their grid covers "
+        f"{_box(grid.lon.values, grid.lat.values)} and a window takes {shape.n_lat * grid.lat.step:g} x "
+        f"{shape.n_lon * grid.lon.step:g} degrees (lat x lon). Give currents that cover the drifters with that margin; "
+        f"only if they nearly do, lower window.half_width_deg or segment.days. If the places look wrong, check "
+        f"drifters.variables: lat and lon may be swapped."
     )

@@ -22,7 +22,7 @@ from preprocess import files, windows
 from preprocess.currents import Currents
 from preprocess.plan import Plan, Survey, read_tracks, take
 from preprocess.recipe import DAY, Recipe
-from shared import chunks, manifest, schema, shards
+from shared import chunks, command, manifest, schema, shards
 from shared.errors import ConfigError, DriftcalError, Interrupted, StoreError
 from shared.manifest import Begun, FileEntry, Manifest, Mark, Stage
 
@@ -178,6 +178,7 @@ class Build:
         """
         if (self.store / manifest.NAME).exists():
             self._check_same()
+            command.say(f"{self.store} is finished already: nothing to do.")
             shutil.rmtree(self.store / manifest.STAGING, ignore_errors=True)
             return True
         try:
@@ -192,7 +193,10 @@ class Build:
         self._open()
         every = range(self.plan.layout.n_shards)
         k, n = share
-        pending = [shard for shard in every[k - 1 :: n] if not manifest.mark_of(self.store, shard).exists()]
+        mine = every[k - 1 :: n]
+        pending = [shard for shard in mine if not manifest.mark_of(self.store, shard).exists()]
+        if len(pending) < len(mine):
+            command.say(f"continuing: {len(mine) - len(pending)} of {len(mine)} shards are done.")
         run([self._task(shard) for shard in pending], scheduler, workers, progress)
         if not all(manifest.mark_of(self.store, shard).exists() for shard in every):
             return (self.store / manifest.NAME).exists()
@@ -207,6 +211,16 @@ class Build:
                 f"{self.store} is a finished store made from another manifest or other sources. Choose another --out, "
                 f"or replace it with --overwrite."
             )
+        self._check_whole(held)
+
+    def _check_whole(self, held: Manifest) -> None:
+        for name, entry in held.files.items():
+            path = self.store / name
+            if not path.is_file() or path.stat().st_size != entry.size:
+                raise StoreError(
+                    f"{self.store} is a finished store and damaged: {name} is missing or has another size. Make it "
+                    f"again with --overwrite."
+                )
 
     def _open(self) -> None:
         """Starts or continues the store: what it was begun from must still be the same."""

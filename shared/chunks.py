@@ -3,7 +3,7 @@
 A sharded file is the samples' chunks one after the other, then an index of (offset, size) pairs as little-endian
 uint64 and the index's crc32c (zarr v3 sharding specification, index at the end). With lz4 a chunk is one blosc buffer
 (bitshuffle) followed by its crc32c; uncompressed it is the raw array, guarded by the manifest's digest alone, so that
-its address stays a multiple of 64 bytes. zarr-python reads a sample in about 800 us, this in 20 to 30 (docs/store.md).
+its address stays a multiple of 64 bytes. This skips the machinery that zarr-python runs for every chunk it reads.
 """
 
 import struct
@@ -139,5 +139,5 @@ def decode_into(chunk: memoryview, out: np.ndarray, compression: Compression, wh
         out.reshape(-1).view(np.uint8)[:] = np.frombuffer(chunk, np.uint8)
 
 
-REMEDY = "Run `drift-inspect verify` on the store and make it again with drift-preprocess."
+REMEDY = "Run `drift-inspect verify` on the store, and make it again with drift-preprocess --overwrite."
 """What to do about a damaged shard."""

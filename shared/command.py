@@ -2,10 +2,11 @@
 
 import argparse
 import json
+import os
 import sys
 import traceback
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 from shared.errors import DriftcalError, Interrupted
 
@@ -26,6 +27,9 @@ def add_common(to: argparse.ArgumentParser) -> None:
     to.add_argument("--json", action="store_true", help="print the result as JSON, and nothing else on stdout")
     to.add_argument("--debug", action="store_true", help="show the traceback of an error")
 
+
+KEPT_NOTHING = "interrupted, and nothing of the run is kept: remove its folder and run the command again."
+"""What Ctrl-C says of a command that starts afresh."""
 
 RESUMABLE = "interrupted. Run the same command again: finished work is kept."
 """What Ctrl-C says of a command that continues where it stopped."""
@@ -51,6 +55,18 @@ def run(work: Callable[[argparse.Namespace], int], options: argparse.Namespace, 
         traceback.print_exception(error)
     print(f"error: {error}", file=sys.stderr)
     return error.exit_code
+
+
+def leave(code: int) -> NoReturn:
+    """Ends the process with `code`; at once where it was interrupted.
+
+    Threads of an interrupted XLA computation may still run, and the interpreter's own shutdown under them can crash.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if code == Interrupted.exit_code:
+        os._exit(code)
+    sys.exit(code)
 
 
 def progress() -> bool:

@@ -52,7 +52,7 @@ def render(of: Facts) -> str:
         ("period", "no sample" if of.period is None else f"starts from {of.period[0]} to {of.period[1]}"),
         ("region", "no sample" if of.region is None else f"starts in {_box(of.region)}"),
         ("shards", f"{layout.n_shards:,} of {layout.samples_per_shard:,} samples, compression {layout.compression}"),
-        ("size", f"{_size(of.bytes_on_disk)} on disk, {_size(of.bytes_decoded)} decoded{ratio}"),
+        ("size", f"{size_text(of.bytes_on_disk)} on disk, {size_text(of.bytes_decoded)} decoded{ratio}"),
     ]
     lines = [_clean(of.name), "=" * min(len(of.name), WIDTH), *_table(rows)]
     if of.funnel:
@@ -113,7 +113,7 @@ def _sources(sources: dict[str, Any]) -> Iterator[tuple[str, str]]:
     for kind, listed in sources.items():
         for source in listed:
             n, size = source.get("files", 0), source.get("bytes", 0)
-            yield kind, f"{source.get('path')} ({n:,} file{'s' if n != 1 else ''}, {_size(size)})"
+            yield kind, f"{source.get('path')} ({n:,} file{'s' if n != 1 else ''}, {size_text(size)})"
 
 
 def _table(rows: Sequence[tuple[str, str]]) -> list[str]:
@@ -136,7 +136,8 @@ def _count(n: int | str) -> str:
     return f"{n:,}" if isinstance(n, int) else str(n)
 
 
-def _size(n: float) -> str:
+def size_text(n: float) -> str:
+    """`n` bytes with a unit that people read."""
     for unit in ("B", "kB", "MB", "GB"):
         if n < 1000:
             return f"{n:.3g} {unit}"

@@ -501,7 +501,7 @@ def test_json_is_all_there_is_on_stdout(tmp_path: Path, manifest: str, capsys: C
     assert main([*plan]) == 0
     out, err = capsys.readouterr()
     whole = fields.only_json(out)
-    assert (whole["finished"], whole["shards_done"], err) == (True, 3, "")
+    assert (whole["finished"], whole["shards_done"], err) == (True, 3, "continuing: 1 of 3 shards are done.\n")
     assert whole["digest"] == ShardStore(tmp_path / "store").manifest.digest
 
 
@@ -559,3 +559,16 @@ def test_a_twin_is_made_once_and_its_store_is_continued(tmp_path: Path, capsys: 
     assert fields.digests(tmp_path) == before
     # other settings, another twin: its store is another too
     assert "finished store made from another" in refused(capsys, 2, path, "--out", out, "--set", "synthetic.cs=0.2")
+
+
+def test_a_finished_store_that_lost_a_file_is_not_called_done(tmp_path: Path, manifest: str, capsys: Capture) -> None:
+    store = tmp_path / "store"
+    assert main([manifest, "--out", str(store)]) == 0
+    assert main([manifest, "--out", str(store)]) == 0
+    assert "is finished already: nothing to do" in capsys.readouterr().err
+    (store / "currents/c/0/0/0/0/0").unlink()
+    assert main([manifest, "--out", str(store)]) == 1
+    assert "damaged: currents/c/0/0/0/0/0 is missing or has another size. Make it again with --overwrite" in (
+        capsys.readouterr().err
+    )
+    assert main([manifest, "--out", str(store), "--overwrite"]) == 0

@@ -17,7 +17,7 @@ from shared.geo import METRES_PER_DEGREE
 from shared.schema import FILL, SCALE
 from shared.shards import ShardStore
 from tests import stores
-from train import evaluate, figures, folder, loop, record, report
+from train import evaluate, figures, folder, report
 
 CS, ERROR = 0.3217, 0.0123
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -73,12 +73,14 @@ def evaluation(store: ShardStore, error: float | None = 1.25, split: str = "test
             name: {"mean": mean * factor, "standard_error": error and error * factor}
             for name, factor in zip(evaluate.SCORES, (1.0, 1.5, 2.5, 0.01), strict=True)
         }
+        | {evaluate.ABOVE: {"mean": mean - 15.27, "standard_error": error and 0.3}}
         for system, mean in (("calibrated", 15.27), ("initial constant", 16), ("currents alone", 21), ("no motion", 51))
     }
     lines = {"error_km": np.sqrt(leads).tolist(), "spread_km": (0.9 * np.sqrt(leads)).tolist()}
     return {
         "split": split,
         "store": store.manifest.digest,
+        "run_store": store.manifest.digest,
         "cs": CS,
         "fit": split == "train",
         "n_split": 29,
@@ -153,10 +155,6 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def text(out: Path) -> str:
     return (out / folder.PAGE).read_text(encoding="utf-8")
-
-
-def test_names_of_files_are_those_that_the_run_writes() -> None:
-    assert (loop.RESULT, loop.CONFIG, record.METRICS) == (folder.RESULT, folder.CONFIG, folder.METRICS)
 
 
 def test_a_page_needs_no_jax() -> None:
@@ -286,9 +284,26 @@ def test_one_sample_of_one_drifter(tmp_path: Path) -> None:
     assert "standard error: none" in report.summary(out)
 
 
+def test_scores_that_should_not_be_trusted_are_warned_of(store: ShardStore) -> None:
+    sound = evaluation(store)
+    assert report.scores_warnings(sound) == []
+    few = report.scores_warnings(sound | {"n_drifters": 1})
+    assert len(few) == 1
+    assert few[0].startswith("1 drifter(s) are too few")
+    elsewhere = report.scores_warnings(sound | {"run_store": "0" * 64})
+    assert "not the one that the constant was fitted to (000000000000)" in elsewhere[0]
+    beaten = evaluation(store)
+    beaten["scores"]["initial constant"][evaluate.ABOVE] = {"mean": -1.7, "standard_error": 0.26}
+    assert "initial constant scored better than the calibrated constant" in report.scores_warnings(beaten)[0]
+    beaten["scores"]["initial constant"][evaluate.ABOVE] = {"mean": -0.3, "standard_error": 0.26}
+    assert report.scores_warnings(beaten) == []
+
+
 DUE = {
     "not converged": {"converged": False},
     "no standard error": {"cs_standard_error": None, "cs_interval_90": None},
+    "the objective liu is not proper": {"objective": "liu"},
+    "the standard error is more than half of C_s": {"cs_standard_error": 0.6 * CS},
     "1.2 % of the members left": {"escaped_share": 0.012},
     "2 sample(s) gave no finite loss and gradient and were left out: 4, 9.": {"dropped_samples": [4, 9]},
 }
@@ -304,15 +319,16 @@ def test_a_warning_exactly_when_due(store: ShardStore, said: str) -> None:
 
 @pytest.mark.usefixtures("quick")
 def test_warnings_stand_on_page_and_in_summary(store: ShardStore, tmp_path: Path) -> None:
-    change = {key: value for part in DUE.values() for key, value in part.items()}
-    out = make(tmp_path / "bad", store, **change)
+    unsure = "the standard error is more than half of C_s"  # contradicts having none
+    due = {warning: change for warning, change in DUE.items() if warning != unsure}
+    out = make(tmp_path / "bad", store, **{k: v for change in due.values() for k, v in change.items()})
     for name in (folder.EVALUATION, folder.EXAMPLES, folder.METRICS):
         (out / name).unlink()
     report.write(out, store)
-    assert text(out).count("<b>Warning:</b>") == 4
+    assert text(out).count("<b>Warning:</b>") == len(due)
     lines = report.summary(out).splitlines()
-    assert len(lines) <= 15
-    assert [line.startswith("WARNING: ") for line in lines] == [False] * (len(lines) - 4) + [True] * 4
+    assert len(lines) <= 16
+    assert [line.startswith("WARNING: ") for line in lines] == [False] * (len(lines) - len(due)) + [True] * len(due)
 
 
 def test_summary_is_short_and_names_units(run: Path) -> None:

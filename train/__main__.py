@@ -1,9 +1,8 @@
 """`drift-train`: from a shard store to a calibrated constant, and its evaluation."""
 
 import argparse
-import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import jax
 
@@ -51,7 +50,12 @@ def _parser() -> argparse.ArgumentParser:
 def main(arguments: list[str] | None = None) -> int:
     """Entry point; returns the exit code."""
     options = _parser().parse_args(arguments)
-    return command.run(_run if options.verb == "run" else _evaluate, options)
+    return command.run(_run if options.verb == "run" else _evaluate, options, interrupted=command.KEPT_NOTHING)
+
+
+def entry() -> NoReturn:
+    """What the installed command calls."""
+    command.leave(main())
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -112,4 +116,4 @@ def _judge(out: Path, store: ShardStore, split: str, progress: bool, most: int |
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    entry()

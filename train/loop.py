@@ -22,6 +22,7 @@ from train import optimiser
 from train.config import Training, check_against
 from train.data import Grid, batches, order
 from train.dynamics import FORMULA
+from train.folder import CONFIG, RESULT, Z_90
 from train.record import Record
 from train.step import Step, make_step
 from train.uncertainty import Estimate, estimate
@@ -31,8 +32,6 @@ SMALLEST_CS, LARGEST_CS = 1e-6, 1e4
 
 CURVATURE_STEP = 0.1
 """Change of log C_s across which the curvature is measured, to both sides."""
-
-RESULT, CONFIG = "result.json", "config.json"
 
 
 def run(store: ShardStore, settings: Training, out: Path, progress: bool) -> dict[str, Any]:
@@ -151,7 +150,7 @@ def _result(store: ShardStore, settings: Training, history: list[Estimate], reco
     return {
         "cs": cs,
         "cs_standard_error": None if error is None else cs * error,
-        "cs_interval_90": None if error is None else [float(np.exp(log_cs + z * error)) for z in (-1.645, 1.645)],
+        "cs_interval_90": None if error is None else [float(np.exp(log_cs + z * error)) for z in (-Z_90, Z_90)],
         "log_cs": log_cs,
         "log_cs_standard_error": error,
         "standard_error_clusters": "drifter",

@@ -20,12 +20,11 @@ from tqdm import tqdm
 from shared.errors import ConfigError, DataError
 from shared.shards import ShardStore
 from train.data import Batch
+from train.folder import METRICS
 from train.step import Step, Sums
 
 MOST_POISONED = 0.01
 """A run stops when more than this share of its samples gives no finite loss and gradient."""
-
-METRICS = "metrics.jsonl"
 
 
 class Mean(NamedTuple):

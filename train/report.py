@@ -21,6 +21,13 @@ from shared.show import render_funnel
 from train import figures
 from train.folder import FIGURES, PAGE, Z_90, Run, read
 
+FEW_DRIFTERS = 5
+"""Drifters below which scores are warned of."""
+
+HOW_TO_READ = (
+    "± is half of a 90 % interval over drifters. Any spread adds to separation and takes from Liu skill: only the\n"
+    "energy score rewards the right one. Last column: energy score less the calibrated one's, paired by sample."
+)
 MOST_ESCAPED = 0.01
 """Share of members that may leave their window without a warning."""
 
@@ -83,6 +90,11 @@ def warnings(result: Mapping[str, Any]) -> list[str]:
     due = {
         "not converged: C_s is where the run stopped, not where the objective is least. Use more drifters, or raise "
         "optimizer.final_passes.": not result["converged"],
+        f"the objective {result['objective']} is not proper: it is least at another constant than the drifters'. Use "
+        "energy for a number, this one for comparison.": result["objective"] in ("liu", "reference"),
+        "the standard error is more than half of C_s: the constant is hardly known.": (
+            (result["cs_standard_error"] or 0) > 0.5 * result["cs"]
+        ),
         f"no standard error: {alone} cannot tell how far C_s is from that of other drifters.": (
             result["cs_standard_error"] is None
         ),
@@ -99,7 +111,16 @@ def scores_warnings(scores: Mapping[str, Any]) -> list[str]:
     """What to know before the scores of an evaluation are used for anything."""
     dropped, left_out = scores["dropped_samples"], scores["trained_drifters_left_out"]
     names = left_out["drifters"]
+    others = {n: f["energy_score_above_calibrated_km"] for n, f in scores["scores"].items()}
+    beaten = [n for n, f in others.items() if f["standard_error"] and f["mean"] + Z_90 * f["standard_error"] < 0]
     due = {
+        f"scored on the store {scores['store'][:12]}, not the one that the constant was fitted to "
+        f"({scores['run_store'][:12]}).": scores["store"] != scores["run_store"],
+        f"{' and '.join(beaten)} scored better than the calibrated constant, beyond the 90 % interval: it does not "
+        "hold for these drifters.": bool(beaten),
+        f"{scores['n_drifters']} drifter(s) are too few to judge by; with one there is no interval at all.": (
+            scores["n_drifters"] < FEW_DRIFTERS
+        ),
         f"{left_out['n_samples']:,} sample(s) of {len(names):,} drifter(s) that the run was trained on were left out: "
         f"{_first(names)}.": bool(names),
         f"{len(dropped):,} sample(s) gave no finite score and were left out: {_first(dropped)}.": bool(dropped),
@@ -117,6 +138,7 @@ def scores_table(scores: Mapping[str, Any]) -> str:
         for mean, error in ((found[name]["mean"], found[name]["standard_error"]) for name in names):
             cells.append(f"{mean:.3f}" + (f" ± {Z_90 * error:.3f}" if error is not None else ""))
         lines.append(f"{system:18s}" + "".join(f"{cell:>24s}" for cell in cells))
+    lines.append(HOW_TO_READ)
     return "\n".join([*lines, *(f"WARNING: {warning}" for warning in scores_warnings(scores))])
 
 

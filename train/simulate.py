@@ -148,7 +148,7 @@ def simulate(
             return x + move_x, y + move_y, sum_x + move_x, sum_y + move_y, kick_x, kick_y
 
         # A loop, though of two: XLA:CPU fuses what is written out straight and then computes the predictor again for
-        # every use in the corrector (2.5 times slower); the bounds of a loop make it a value.
+        # every use in the corrector; the bounds of a loop make it a value.
         zero = jnp.zeros_like(x)
         moved = jax.lax.fori_loop(0, n_stages, stage, (x, y, zero, zero, zero, zero))
         new_x, new_y = x + moved[2] / n_stages, y + moved[3] / n_stages
