@@ -12,7 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from preprocess import plan as planning
-from preprocess import twin, write
+from preprocess import shard, survey, twin, write
 from preprocess.currents import open_currents
 from preprocess.drifters import open_drifters
 from preprocess.recipe import Recipe, Synthetic
@@ -54,11 +54,11 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     share = _share(options.parts)
-    if options.scheduler not in SCHEDULERS and not options.scheduler.startswith(write.CLUSTERS):
+    if options.scheduler not in SCHEDULERS and not options.scheduler.startswith(shard.CLUSTERS):
         raise ConfigError(f"--scheduler {options.scheduler!r}: expected one of {', '.join(SCHEDULERS)} or tcp://...")
     if options.workers is not None and options.workers < 1:
         raise ConfigError(f"--workers {options.workers}: expected at least 1.")
-    if options.workers is not None and options.scheduler.startswith(write.CLUSTERS):
+    if options.workers is not None and options.scheduler.startswith(shard.CLUSTERS):
         raise ConfigError(
             f"--workers {options.workers} and --scheduler {options.scheduler}: a cluster has the workers that it was "
             f"started with. Leave out --workers, or start the cluster with more of them."
@@ -184,11 +184,11 @@ def _scratch(store: Path, dry_run: bool) -> Iterator[Path]:
 def _plan(recipe: Recipe, store: Path, scratch: Path, progress: bool) -> write.Build:
     drifters = [open_drifters(source) for source in recipe.drifters]
     currents = [open_currents(source) for source in recipe.currents]
-    found = planning.survey(recipe, drifters, scratch, progress)
+    found = survey.survey(recipe, drifters, scratch, progress)
     try:
         planned = planning.plan(recipe, found, scratch, currents)
     except FileNotFoundError as error:
-        raise write.tracks_gone(scratch, error) from error
+        raise shard.tracks_gone(scratch, error) from error
     return write.Build(
         store=store,
         recipe=recipe,

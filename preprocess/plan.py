@@ -1,23 +1,20 @@
 """Which sample goes where: a value computed before anything is written.
 
-`survey` reads the drifters once, in blocks, and finds every candidate segment; `plan` gives each a window, a split
-and a place in the store. A plan holds about 100 bytes a segment; the tracks themselves go to a scratch file, so
-memory does not grow with the record.
+`plan` gives every segment that a survey found a window, a split and a place in the store.
 """
 
 import hashlib
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from preprocess import segments, windows
 from preprocess.currents import Currents
-from preprocess.drifters import Drifters
 from preprocess.recipe import Recipe
-from shared.errors import ConfigError, DataError, StoreError
+from preprocess.survey import Survey, read_tracks
+from shared.errors import ConfigError, DataError
 from shared.manifest import Stage
 from shared.schema import SPLITS, Layout
 
@@ -25,85 +22,6 @@ POLEWARD = "poleward of window.max_latitude"
 AGROUND = "aground for a day or more"
 DUPLICATE = "the same drifter and start twice"
 OUTSIDE_DATES = "outside the manifest's period"
-
-
-@dataclass
-class Survey:
-    """All candidate segments of all sources, and the funnel that led to them.
-
-    The arrays are those of `segments.Segments`, of all sources, without `positions`: those are in the scratch file
-    in the same order. `extent` is `(n, 2, 2)`: least and greatest (lon, lat) relative to the origin [degrees].
-    """
-
-    drifters: list[str] = field(default_factory=list)
-    drifter: np.ndarray = field(default_factory=lambda: np.empty(0, np.int32))
-    source: np.ndarray = field(default_factory=lambda: np.empty(0, np.int8))
-    start_time: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
-    origin: np.ndarray = field(default_factory=lambda: np.empty((0, 2)))
-    extent: np.ndarray = field(default_factory=lambda: np.empty((0, 2, 2)))
-    drogue: np.ndarray = field(default_factory=lambda: np.empty(0, np.int8))
-    source_row: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
-    aground: np.ndarray = field(default_factory=lambda: np.empty(0, bool))
-    kept: Counter = field(default_factory=Counter)
-    dropped: Counter = field(default_factory=Counter)
-
-
-def survey(recipe: Recipe, sources: list[Drifters], scratch: Path, progress: bool) -> Survey:
-    """Reads every source once and writes the candidate tracks to `scratch`, float32 `(n, obs, 2)` [degrees].
-
-    Raises:
-        DataError: a source cannot be used, or its fixes are further apart than the recipe says.
-        StoreError: the scratch file cannot be written.
-    """
-    names: dict[str, int] = {}
-    found = Survey()
-    parts: dict[str, list[np.ndarray]] = {k: [] for k in _LABELS}
-    total = sum(s.n_fixes for s in sources)
-    bar = tqdm(total=total, unit="fix", unit_scale=True, desc="drifters", disable=not progress)
-    try:
-        with scratch.open("wb") as tracks, bar:
-            for number, (spec, source) in enumerate(zip(recipe.drifters, sources, strict=True)):
-                steps: Counter = Counter()
-                for fixes in source.blocks():
-                    steps[segments.typical_step(fixes)] += 1
-                    cut = segments.cut(fixes, spec, recipe.segment, source.has_drogue)
-                    tracks.write(cut.positions.tobytes())
-                    _add(found, parts, cut)
-                    parts["source"].append(np.full(len(cut), number, np.int8))
-                    parts["drifter"].append(
-                        np.array([names.setdefault(fixes.drifter[int(r)], len(names)) for r in cut.row], np.int32)
-                    )
-                    bar.update(len(fixes.time))
-                _check_step(recipe, spec.path, steps)
-    except OSError as error:
-        raise StoreError(
-            f"cannot write {scratch}: {error.strerror}. Free some room or choose another --out."
-        ) from error
-    for name, arrays in parts.items():
-        setattr(found, name, np.concatenate(arrays))
-    found.drifters = list(names)
-    return found
-
-
-def _add(found: Survey, parts: dict[str, list[np.ndarray]], cut: segments.Segments) -> None:
-    found.kept.update(cut.kept)
-    found.dropped.update(cut.dropped)
-    extent = np.stack([cut.positions.min(axis=1), cut.positions.max(axis=1)], axis=1)
-    parts["extent"].append(extent.astype(np.float64))
-    for name in ("start_time", "origin", "drogue", "source_row", "aground"):
-        parts[name].append(getattr(cut, name))
-
-
-_LABELS = ("drifter", "source", "start_time", "origin", "extent", "drogue", "source_row", "aground")
-
-
-def _check_step(recipe: Recipe, path: str, steps: Counter) -> None:
-    step = steps.most_common(1)[0][0] if steps else None
-    if step is not None and step != recipe.segment.step:
-        raise DataError(
-            f"drifters {path}: fixes are mostly {step} s apart, but segment.step is {recipe.segment.step} s. "
-            f"Set segment.step: {step}s, or resample the drifters."
-        )
 
 
 @dataclass(frozen=True)
@@ -298,13 +216,6 @@ def _place(
             getattr(placement, name)[better] = getattr(again, name)[better]
         current[better] = number
     return placement, current
-
-
-def read_tracks(scratch: Path, n_obs: int) -> np.ndarray:
-    """The survey's tracks, float32 `(n, obs, 2)` (lon, lat) [degrees] relative to their origins, memory-mapped."""
-    if not scratch.stat().st_size:
-        return np.empty((0, n_obs, 2), np.float32)
-    return np.memmap(scratch, np.float32, "r").reshape(-1, n_obs, 2)
 
 
 def _refuse_land(

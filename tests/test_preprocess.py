@@ -13,10 +13,11 @@ import pytest
 import xarray as xr
 import yaml
 
-from preprocess import files, segments, windows, write
-from preprocess import plan as planning
+from preprocess import files, segments, shard, windows, write
+from preprocess import survey as surveying
 from preprocess.__main__ import _scratch, main
-from preprocess.plan import POLEWARD, Survey, survey
+from preprocess.plan import POLEWARD
+from preprocess.survey import Survey, survey
 from shared import geo
 from shared.errors import StoreError
 from shared.shards import ShardStore
@@ -281,7 +282,7 @@ def test_a_scratch_file_that_is_gone_is_one_message(
         shutil.rmtree(out / ".building")
         return found
 
-    monkeypatch.setattr(planning, "survey", gone)
+    monkeypatch.setattr(surveying, "survey", gone)
     message = refused(capsys, 1, manifest, "--out", str(out))
     assert "the tracks that this run plans with (FileNotFoundError" in message
 
@@ -293,7 +294,7 @@ def test_a_run_that_comes_late_finds_the_store_finished(
     other = tmp_path / "other"
     fields.make(manifest, other)
 
-    def beaten(pending: list[write.ShardTask], *arguments: Any) -> None:
+    def beaten(pending: list[shard.ShardTask], *arguments: Any) -> None:
         shutil.rmtree(out)
         shutil.copytree(other, out)
         true(pending, *arguments)
@@ -311,7 +312,7 @@ def test_two_runs_never_share_a_scratch_file(tmp_path: Path) -> None:
 def test_a_task_is_small_however_long_the_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes = {}
 
-    def weigh(pending: list[write.ShardTask], *_: Any) -> None:
+    def weigh(pending: list[shard.ShardTask], *_: Any) -> None:
         sizes[levels] = max(len(pickle.dumps(task)) for task in pending)
         assert sorted({path for task in pending for c in task.currents.values() for path in c._paths})
 
@@ -335,16 +336,16 @@ def test_a_store_whose_writer_failed_is_continued(
     tmp_path: Path, manifest: str, capsys: Capture, monkeypatch: pytest.MonkeyPatch, broken: int, scheduler: str
 ) -> None:
     due = fields.digests(fields.make(manifest, tmp_path / "whole").root)
-    true = write.write_shard
+    true = shard.write_shard
     written: list[int] = []
 
-    def failing(task: write.ShardTask) -> int:
+    def failing(task: shard.ShardTask) -> int:
         if task.number == broken:
             raise StoreError(f"cannot write shard {broken}: No space left on device.")
         written.append(task.number)
         return true(task)
 
-    monkeypatch.setattr(write, "write_shard", failing)
+    monkeypatch.setattr(shard, "write_shard", failing)
     out = tmp_path / "store"
     how = ("--scheduler", scheduler, "--workers", "1")
     assert "No space left" in refused(capsys, 1, manifest, "--out", str(out), *how)

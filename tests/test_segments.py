@@ -9,8 +9,8 @@ import pytest
 
 from preprocess import segments
 from preprocess.drifters import Fixes, open_drifters
-from preprocess.plan import survey
 from preprocess.recipe import DrifterSource, Recipe, Segment
+from preprocess.survey import survey
 from shared.errors import DataError
 from tests import sources
 

@@ -1,0 +1,153 @@
+"""One dask task is one shard: what it needs, what it does, and the schedulers that run it.
+
+A shard is built whole in memory, each of its files is written aside, synced and renamed, and a mark with their sizes
+and digests says that it is done.
+"""
+
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from dask.base import compute
+from dask.callbacks import Callback
+from dask.delayed import delayed
+from tqdm import tqdm
+
+from preprocess import files, windows
+from preprocess.currents import Currents
+from preprocess.plan import take
+from preprocess.recipe import DAY
+from preprocess.survey import read_tracks
+from shared import chunks, manifest, schema
+from shared.errors import ConfigError, DriftcalError, Interrupted, StoreError
+from shared.manifest import Mark
+
+CLUSTERS = ("tcp://", "tls://")
+"""How the address of a dask cluster's scheduler begins."""
+
+
+@dataclass(frozen=True)
+class ShardTask:
+    """Everything that one task needs; small, and picklable for dask's processes and clusters.
+
+    `currents` has the sources of this shard's samples by number, cut down to the levels of their windows, and
+    `placement` counts from those. `land` are the windows' cells without any current in the whole record, which such a
+    part cannot tell: bits of `(n, lat, lon)`, packed window by window.
+    """
+
+    store: Path
+    number: int
+    layout: schema.Layout
+    shape: windows.Shape
+    currents: dict[int, Currents]
+    current: np.ndarray
+    placement: windows.Placement
+    land: np.ndarray
+    scratch: Path
+    candidate: np.ndarray
+    labels: dict[str, np.ndarray]
+
+    @property
+    def mark(self) -> Path:
+        """The file that says that this shard is done."""
+        return manifest.mark_of(self.store, self.number)
+
+    @property
+    def days(self) -> float:
+        """Days of currents from the first to the last window's start."""
+        return float(np.ptp(self.placement.time) + self.layout.time_step) / DAY
+
+
+def write_shard(task: ShardTask) -> int:
+    """Cuts and writes one shard and marks it done; returns its number."""
+    values = dict(task.labels)
+    shape = task.shape
+    cut = np.empty((len(task.candidate), 2, shape.n_times, shape.n_lat, shape.n_lon), np.int16)
+    land = np.unpackbits(task.land, axis=1, count=shape.n_lat * shape.n_lon).astype(bool)
+    land = land.reshape(-1, shape.n_lat, shape.n_lon)
+    status = np.zeros(len(cut), np.int8)
+    for number in np.unique(task.current):
+        of_source = np.flatnonzero(task.current == number)
+        block = windows.cut(take(task.placement, of_source), shape, task.currents[int(number)])
+        status[of_source] = windows.judge(block, land[of_source])
+        cut[of_source] = block
+    cut[cut == schema.OVER] = schema.FILL  # the sample is not usable; no reader need know a second fill value
+    values["currents"] = cut
+    values["positions"] = _tracks(task)
+    values["status"] = status
+    values["split"] = np.where(status == 0, task.labels["split"], -1)
+    held = task.layout.samples_of(task.number)
+    listed = {}
+    for spec in schema.arrays(task.layout):
+        name = spec.file_of(task.number)
+        content = chunks.encode(spec, values[spec.name], task.layout.samples_per_shard, task.layout.compression)
+        listed[name] = replace(manifest.write_file(task.store / name, content), samples=(held.start, held.stop))
+    manifest.write_file(task.mark, manifest.to_bytes(Mark.of(listed, values).as_json()))
+    return task.number
+
+
+def _tracks(task: ShardTask) -> np.ndarray:
+    """The tracks of the samples of `task`, float32 `(n, obs, 2)` [degrees] relative to their origins."""
+    try:
+        return read_tracks(task.scratch, task.layout.n_obs)[task.candidate]
+    except (OSError, ValueError, IndexError) as error:
+        raise tracks_gone(task.scratch, error) from error
+
+
+def tracks_gone(scratch: Path, error: Exception) -> StoreError:
+    """What to say when the scratch file of a run cannot be read."""
+    return StoreError(
+        f"cannot read {scratch}, the tracks that this run plans with ({files.brief(error)}). Another run may have "
+        f"finished or replaced the store: look with `drift-inspect show`, and run the same command again."
+    )
+
+
+def run(pending: list[ShardTask], scheduler: str, workers: int | None, progress: bool) -> None:
+    """Writes the `pending` shards under a dask scheduler: threads, processes, synchronous, or a cluster's tcp://.
+
+    Raises:
+        ConfigError: the cluster cannot be reached.
+        Interrupted: a worker process died.
+        DriftcalError: whatever a worker met.
+    """
+    if not pending:
+        return
+    with tqdm(total=round(sum(t.days for t in pending), 1), unit="day", desc="currents", disable=not progress) as bar:
+        if scheduler.startswith(CLUSTERS):
+            _run_on_cluster(pending, scheduler, bar)
+            return
+        days = {f"shard-{task.number}": task.days for task in pending}
+
+        def done(key: Any, _result: Any, _graph: Any, _state: Any, _worker: Any) -> None:
+            bar.update(days.get(key, 0.0))
+
+        calls = [delayed(write_shard)(task, dask_key_name=f"shard-{task.number}") for task in pending]
+        try:
+            with Callback(posttask=done):
+                compute(*calls, scheduler=scheduler, num_workers=workers, optimize_graph=False)
+        except BrokenProcessPool as error:
+            raise Interrupted(
+                "a worker process died: killed, or out of memory. Run the same command again, it continues; fewer "
+                "--workers or a smaller store.samples_per_shard take less memory."
+            ) from error
+        except DriftcalError as error:
+            # from another process dask wraps it with the remote traceback as part of its text
+            raise getattr(error, "exception", error) from error.__cause__
+
+
+def _run_on_cluster(pending: list[ShardTask], address: str, bar: tqdm) -> None:
+    try:
+        from distributed import Client, as_completed  # noqa: PLC0415 - an extra, needed for clusters only
+    except ImportError as error:
+        raise ConfigError(f"--scheduler {address} needs the package distributed: pip install distributed.") from error
+    try:
+        client = Client(address, timeout=30)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"--scheduler {address}: no dask scheduler answers there ({error}).") from error
+    with client:
+        futures = {client.submit(write_shard, task, pure=False): task for task in pending}
+        for future in as_completed(futures):
+            future.result()
+            bar.update(futures[future].days)
