@@ -100,8 +100,8 @@ class Window(Settings):
     half_width_deg: float = Field(default=2.5, gt=0, le=10)
     """Half the window's height [degrees of latitude]; its half width covers the same distance in longitude."""
     max_leaving: float = Field(default=0.05, ge=0, le=1)
-    """Largest share of tracks that may be dropped because they leave their window: those are the fast ones, and 5 % of
-    them missing puts the constant about 5 % too low."""
+    """Largest share of tracks that may be dropped because they leave their window: those are the fast ones, and
+    without them the constant comes out low."""
     max_latitude: float = Field(default=60.0, gt=0, lt=85)
     """The window is made wide enough [degrees of longitude] for this latitude at most; beyond it samples drop."""
 

@@ -1,7 +1,6 @@
 """Every product of the same field must read the same, and every bad one must be refused by name."""
 
 import json
-import os
 import pickle
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -20,7 +19,6 @@ from preprocess.recipe import CurrentSource
 from shared.errors import DataError
 from shared.schema import FILL, OVER
 
-REAL = Path(os.environ.get("DRIFT_REAL_DATA") or Path(__file__).parents[1] / ".." / "shared" / "data")
 NT, NY, NX = 5, 6, 9
 EAST = "surface_geostrophic_eastward_sea_water_velocity"
 START = 14_610  # 2010-01-01, days since 1970-01-01
@@ -566,27 +564,21 @@ def test_level_times():
 # ---- real products
 
 
-def real(pattern: str) -> str:
-    if not any(REAL.glob(pattern)):
-        pytest.skip(f"no real data at {REAL / pattern} (set DRIFT_REAL_DATA)")
-    return str(REAL / pattern)
-
-
 def decoded(path: str, names: tuple[str, str]) -> np.ndarray:
     with xr.open_dataset(path) as ds:
         return np.stack([ds[name].values for name in names], axis=1)
 
 
-def test_real_duacs_is_exact():
-    path = real("s1_gdp104099_2012-06/duacs_7ddb864.nc")
+def test_real_duacs_is_exact(real_data: Path):
+    path = str(real_data / "s1_gdp104099_2012-06/duacs_7ddb864.nc")
     got, expected = everything(opened(path)), decoded(path, ("ugos", "vgos"))
     np.testing.assert_array_equal(got == FILL, np.isnan(expected))
     np.testing.assert_array_equal(got[got != FILL], np.rint(expected[got != FILL] * 1e4))
     assert 0.005 < (got == FILL).mean() < 0.02
 
 
-def test_real_cyclogeostrophic_is_within_half_a_tick():
-    path = real("s3_melodi_2025-06/currents_for_sim.nc")
+def test_real_cyclogeostrophic_is_within_half_a_tick(real_data: Path):
+    path = str(real_data / "s3_melodi_2025-06/currents_for_sim.nc")
     currents = opened(path)
     got, expected = everything(currents), decoded(path, ("ucos", "vcos"))
     np.testing.assert_array_equal(got == FILL, np.isnan(expected))
@@ -594,8 +586,8 @@ def test_real_cyclogeostrophic_is_within_half_a_tick():
     assert any("vcos has no units" in note for note in currents.notes)
 
 
-def test_real_global_day():
-    path = real("duacs_global_20190223/nrt_global_allsat_phy_l4_20190223_20190226.nc")
+def test_real_global_day(real_data: Path):
+    path = str(real_data / "duacs_global_20190223/nrt_global_allsat_phy_l4_20190223_20190226.nc")
     currents = opened(path)
     got, expected = everything(currents), decoded(path, ("ugos", "vgos"))
     assert currents.periodic
@@ -606,8 +598,8 @@ def test_real_global_day():
     np.testing.assert_array_equal(got[whole], np.rint(expected[whole] * 1e4))
 
 
-def test_real_year_of_daily_files():
-    currents = opened(real("globcurrent_agulhas_2002/*.nc"))
+def test_real_year_of_daily_files(real_data: Path):
+    currents = opened(str(real_data / "globcurrent_agulhas_2002/*.nc"))
     assert currents.time.size == 365
     assert (np.diff(currents.time) == 86_400).all()
     assert currents.time[0] == np.datetime64("2002-01-01", "s").astype(int)

@@ -21,9 +21,6 @@ from preprocess.roles import CURRENT_TIERS, resolve
 from shared.errors import DataError
 from tests.sources import START, Track, erddap, per_fix, ragged, save, table, track, tracks
 
-REAL = Path(os.environ.get("DRIFT_REAL_DATA", Path(__file__).parents[1] / "../shared/data"))
-real = pytest.mark.skipif(not REAL.is_dir(), reason=f"no real data at {REAL} (set DRIFT_REAL_DATA)")
-
 
 def opened(path: object, **settings: object) -> Drifters:
     return open_drifters(DrifterSource.model_validate({"path": str(path), **settings}))
@@ -557,7 +554,6 @@ def test_currents_anomalies_are_refused():
         resolve(data.assign(uo=data.ugosa, u=data.ugosa), "u", CURRENT_TIERS["u"], None, "currents a.nc")
 
 
-@real
 @pytest.mark.parametrize(
     ("name", "rows", "fixes", "drifters"),
     [
@@ -566,8 +562,8 @@ def test_currents_anomalies_are_refused():
         ("s3_melodi_2025-06/traj_for_sim.nc", 1, 120, 1),
     ],
 )
-def test_real_files(name: str, rows: int, fixes: int, drifters: int):
-    blocks = list(opened(REAL / name).blocks(5000))
+def test_real_files(name: str, rows: int, fixes: int, drifters: int, real_data: Path):
+    blocks = list(opened(real_data / name).blocks(5000))
     out = joined(blocks)
     np.testing.assert_array_equal(np.bincount(out["row"]), np.full(rows, fixes))
     assert len({drifter for block in blocks for drifter in block.drifter.values()}) == drifters

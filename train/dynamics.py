@@ -9,7 +9,7 @@ with u, v, kappa and grad kappa taken bilinearly at X from the window's grid. `t
 gradient at every cell and level; `flow_at` interpolates; `Smagorinsky` turns a flow into drift and diffusion.
 
 A table holds one row of eight numbers per cell and interval of `kappa_every`: u, v, kappa at the interval's start,
-their increments over it, and grad kappa at its middle. Eight float32 are half a cache line: a wider row costs twice.
+their increments over it, and grad kappa at its middle. Eight float32 are half a cache line; wider rows straddle two.
 """
 
 from typing import NamedTuple
