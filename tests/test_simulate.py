@@ -9,7 +9,7 @@ from shared.geo import METRES_PER_DEGREE
 from shared.schema import FILL, SCALE
 from tests import flows, oracle
 from train.data import Batch, Grid
-from train.dynamics import Smagorinsky, Table, difference
+from train.dynamics import Neighbours, Smagorinsky, Table
 from train.simulate import Plan, simulate
 
 CS = 0.4
@@ -124,15 +124,15 @@ def frozen(kappa, grid, n):
     """A table of no current and a given diffusivity [m2/s] (lat, lon), constant in time."""
     with jax.enable_x64(True):
         kappa = jnp.asarray(kappa)
-        ocean = jnp.ones(kappa.shape, bool)
+        n_nodes = kappa.size
         lat = jnp.arange(grid.n_lat) * grid.lat_step
         dx = METRES_PER_DEGREE * grid.lon_step * jnp.cos(jnp.radians(lat))[:, None]
         zero = jnp.zeros_like(kappa)
-        kx = difference(kappa, ocean, -1) / dx
-        ky = difference(kappa, ocean, -2) / (METRES_PER_DEGREE * grid.lat_step)
+        kx, ky = Neighbours.of(jnp.ones(kappa.shape, bool), kappa.dtype).difference(kappa)
+        kx, ky = kx / dx, ky / (METRES_PER_DEGREE * grid.lat_step)
         rows = jnp.stack([zero, zero, kappa, zero, zero, zero, kx, ky], -1)
         rows = jnp.broadcast_to(rows, (n, grid.n_times - 1, *rows.shape)).reshape(-1, 8)
-        return Table(rows, grid.n_times - 1, 1 / 86_400)
+        return Table(rows, jnp.full(n * n_nodes, 15, jnp.uint8), grid.n_times - 1, 1 / 86_400)
 
 
 def still_batch(start, grid):

@@ -1,5 +1,6 @@
 """What a training run is told: `--config FILE` and `--set` over these defaults. Durations are whole seconds."""
 
+from math import degrees, radians
 from typing import Literal
 
 from pydantic import Field, model_validator
@@ -72,6 +73,9 @@ class Training(Settings):
         return self
 
 
+WIDEST = 1.0
+"""Size of a window [radians] up to which the series of `train.sphere` hold."""
+
 LARGEST_TABLE = 2**31
 """Cells of a batch's table of flows that a 32-bit index can tell apart."""
 
@@ -88,6 +92,12 @@ def check_against(settings: Training, layout: Layout) -> None:
         raise ConfigError(
             f"integration.kappa_every is {kappa} s; the store's currents are {layout.time_step} s apart, which must "
             f"be a multiple of it. Set integration.kappa_every to {layout.time_step} s or a divisor of it."
+        )
+    widest = max(layout.n_lon * layout.lon_step, layout.n_lat * layout.lat_step)
+    if radians(widest) > WIDEST:
+        raise ConfigError(
+            f"the store's windows are {widest:.0f} degrees wide; the simulator's series for angles hold up to "
+            f"{degrees(WIDEST):.0f}. Make a store with a smaller window.half_width_deg or window.max_latitude."
         )
     intervals = (layout.n_times - 1) * (layout.time_step // kappa)
     each = intervals * layout.n_lat * layout.n_lon

@@ -8,26 +8,28 @@ The model (Smagorinsky 1963; as in pastax and Parcels) is the Ito equation
 with u, v, kappa and grad kappa taken bilinearly at X from the window's grid. `tabulate` computes kappa and its
 gradient at every cell and level; `flow_at` interpolates; `Smagorinsky` turns a flow into drift and diffusion.
 
-A table holds one row of eight numbers per cell and interval of `kappa_every`: u, v, kappa at the interval's start,
+A table holds one row of eight numbers per node and interval of `kappa_every`: u, v, kappa at the interval's start,
 their increments over it, and grad kappa at its middle. Eight float32 are half a cache line; wider rows straddle two.
 """
 
+import functools
 from typing import NamedTuple
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int, UInt8
 
 from shared.geo import METRES_PER_DEGREE
 from shared.schema import FILL, SCALE
 from train.data import Grid
+from train.fusion import walled
 
 FORMULA = "K = C_s dx dy sqrt(u_x^2 + v_y^2 + (u_y + v_x)^2 / 2)"
 """What C_s multiplies: results carry it, because other codes' constants differ by factors of sqrt(2) or a square."""
 
-LAND = -1.0
-"""Value of kappa [m2/s] in a table that marks a cell without current; a real one is never negative."""
+CORNERS = (0, 0), (1, 0), (0, 1), (1, 1)
+"""Column, row of a cell's corners from its south-western one."""
 
 COAST = 1e-7
 """Keeps the inverse-distance weights finite on a node [cells squared]; pastax's value."""
@@ -51,9 +53,18 @@ class Flow(NamedTuple):
 
 
 class Table(NamedTuple):
-    """Flow of a batch of windows, ready for gathering; `rows` is flat over (sample, interval, row, column)."""
+    """Flow of a batch of windows, ready for gathering.
+
+    Attributes:
+        rows: flat over (sample, interval, row, column).
+        ocean: which corners of a cell are ocean, bits 0 to 3 in the order of `CORNERS`; flat over (sample, row,
+            column), the cell north-east of a node.
+        n_intervals: of `kappa_every`.
+        intervals_per_second: their rate.
+    """
 
     rows: Float[Array, "cells 8"]
+    ocean: UInt8[Array, " nodes"]
     n_intervals: int
     intervals_per_second: float
 
@@ -78,32 +89,46 @@ class Smagorinsky(eqx.Module):
         return drift, jnp.where(flow.kappa > 0.0, amplitude, 0.0)
 
 
-def difference(f: Float[Array, "*batch lat lon"], ocean: Bool[Array, "*batch lat lon"], axis: int) -> Array:
-    """Difference of `f` per cell along `axis` (-1 east, -2 north): centred, one-sided at coasts and edges, else 0."""
-    n = f.shape[axis]
+class Neighbours(NamedTuple):
+    """Weights of the differences to the nodes east, west, north and south: 1/2 each, 1 at a coast or edge, else 0."""
 
-    def shifted(a: Array, by: int) -> Array:
-        inner = jax.lax.slice_in_dim(a, max(by, 0), n + min(by, 0), axis=axis)
-        edge = jnp.zeros_like(jax.lax.slice_in_dim(a, 0, 1, axis=axis))
-        return jnp.concatenate([inner, edge] if by > 0 else [edge, inner], axis=axis)
+    east: Float[Array, "*batch lat lon"]
+    west: Float[Array, "*batch lat lon"]
+    north: Float[Array, "*batch lat lon"]
+    south: Float[Array, "*batch lat lon"]
 
-    ahead, behind = shifted(f, 1), shifted(f, -1)
-    has_ahead, has_behind = shifted(ocean, 1), shifted(ocean, -1)
-    one_sided = jnp.where(has_ahead, ahead - f, jnp.where(has_behind, f - behind, 0.0))
-    return jnp.where(has_ahead & has_behind, 0.5 * (ahead - behind), one_sided)
+    @classmethod
+    def of(cls, ocean: Bool[Array, "*batch lat lon"], dtype: np.dtype) -> "Neighbours":
+        """Of the nodes of a grid with this mask."""
+
+        def weight(there: Array, opposite: Array) -> Array:
+            return (jnp.where(there, jnp.where(opposite, 0.5, 1.0), 0.0) * ocean).astype(dtype)
+
+        east, west, north, south = _around(ocean)
+        return cls(weight(east, west), weight(west, east), weight(north, south), weight(south, north))
+
+    def difference(self, f: Float[Array, "*batch lat lon"]) -> tuple[Array, Array]:
+        """Differences of `f` per cell, east and north: centred, one-sided at coasts and edges, else 0."""
+        east, west, north, south = _around(f)
+        return self.east * (east - f) + self.west * (f - west), self.north * (north - f) + self.south * (f - south)
+
+
+def _around(f: Array) -> tuple[Array, Array, Array, Array]:
+    """The values at the nodes east, west, north and south of every node; 0 outside the grid."""
+    padded = jnp.pad(f, [(0, 0)] * (f.ndim - 2) + [(1, 1), (1, 1)])
+    return padded[..., 1:-1, 2:], padded[..., 1:-1, :-2], padded[..., 2:, 1:-1], padded[..., :-2, 1:-1]
 
 
 def kappa_of(
     u: Float[Array, "*batch lat lon"],
     v: Float[Array, "*batch lat lon"],
-    ocean: Bool[Array, "*batch lat lon"],
+    neighbours: Neighbours,
     dx: Float[Array, "*batch lat 1"],
     dy: float,
 ) -> Array:
     """Kappa [m2/s] for C_s = 1 on the nodes of a grid with spacings dx, dy [m]; meaningless on land."""
-    u_x, v_x = difference(u, ocean, -1) / dx, difference(v, ocean, -1) / dx
-    u_y, v_y = difference(u, ocean, -2) / dy, difference(v, ocean, -2) / dy
-    return dx * dy * jnp.sqrt(u_x**2 + v_y**2 + 0.5 * (u_y + v_x) ** 2)
+    (u_x, u_y), (v_x, v_y) = neighbours.difference(u), neighbours.difference(v)
+    return dx * dy * jnp.sqrt((u_x / dx) ** 2 + (v_y / dy) ** 2 + 0.5 * (u_y / dy + v_x / dx) ** 2)
 
 
 def tabulate(
@@ -121,12 +146,14 @@ def tabulate(
     """
     dtype = latitude.dtype
     n_batch = currents.shape[0]
-    ocean = (currents != FILL).all(axis=(1, 2))[:, None]
-    velocity = jnp.where(ocean[:, None], currents.astype(dtype) * dtype.type(SCALE), 0.0)
+    ocean = (currents != FILL).all(axis=(1, 2))
+    velocity = jnp.where(ocean[:, None, None], currents.astype(dtype) * dtype.type(SCALE), 0.0)
     fine = grid.time_step // kappa_every
     share = (jnp.arange(fine, dtype=dtype) / fine)[:, None, None]
 
     def refine(f: Array) -> Array:
+        if fine == 1:
+            return f
         between = f[:, :-1, None] + share * (f[:, 1:, None] - f[:, :-1, None])
         return jnp.concatenate([between.reshape(n_batch, -1, grid.n_lat, grid.n_lon), f[:, -1:]], axis=1)
 
@@ -134,18 +161,20 @@ def tabulate(
     lat = latitude[:, None] + jnp.arange(grid.n_lat, dtype=dtype) * grid.lat_step
     dy = METRES_PER_DEGREE * grid.lat_step
     dx = (METRES_PER_DEGREE * grid.lon_step * jnp.cos(jnp.radians(lat)))[:, None, :, None]
-    kappa = kappa_of(u, v, ocean, dx, dy)
-    kappa_x, kappa_y = difference(kappa, ocean, -1) / dx, difference(kappa, ocean, -2) / dy
+    neighbours = Neighbours.of(ocean[:, None], dtype)
+    kappa = kappa_of(u, v, neighbours, dx, dy)
+    kappa_x, kappa_y = neighbours.difference(kappa)
 
     def within(f: Array) -> Array:
         return f[:, :-1] if kappa_every == step else 0.5 * (f[:, :-1] + f[:, 1:])
 
     start, gain = [f[:, :-1] for f in (u, v, kappa)], [f[:, 1:] - f[:, :-1] for f in (u, v, kappa)]
-    channels = [*start, *gain, within(kappa_x), within(kappa_y)]
-    empty = jnp.array([0.0, 0.0, LAND, 0.0, 0.0, 0.0, 0.0, 0.0], dtype)
-    rows = jnp.where(ocean[..., None], jnp.stack(channels, axis=-1), empty)
-    n_intervals = (grid.n_times - 1) * fine
-    return Table(rows.reshape(-1, 8), n_intervals, 1.0 / kappa_every)
+    channels = [*start, *gain, within(kappa_x / dx), within(kappa_y / dy)]
+    rows = jnp.stack([jnp.where(ocean[:, None], channel, 0.0) for channel in channels], axis=-1)
+    beyond = jnp.pad(ocean, ((0, 0), (0, 1), (0, 1)))
+    corners = [beyond[:, j : j + grid.n_lat, i : i + grid.n_lon] for i, j in CORNERS]
+    bits = functools.reduce(jnp.bitwise_or, [corner.astype(jnp.uint8) << k for k, corner in enumerate(corners)])
+    return Table(rows.reshape(-1, 8), bits.reshape(-1), (grid.n_times - 1) * fine, 1.0 / kappa_every)
 
 
 def flow_at(
@@ -172,19 +201,34 @@ def flow_at(
     j = jnp.clip(cell[:, 1] + jnp.floor(row).astype(jnp.int32), 0, grid.n_lat - 2)
     x = column - (i - cell[:, 0]).astype(column.dtype)
     y = row - (j - cell[:, 1]).astype(row.dtype)
-    window = (jnp.arange(cell.shape[0]) * table.n_intervals + interval) * (grid.n_lat * grid.n_lon)
-    at = window + j * grid.n_lon + i
-    corners = [table.rows.at[at + k].get(mode="clip") for k in (0, 1, grid.n_lon, grid.n_lon + 1)]
-    weights = (1 - x) * (1 - y), x * (1 - y), (1 - x) * y, x * y
-    ocean = [corner[..., 2] >= 0.0 for corner in corners]
-    near = [(x, y), (1 - x, y), (x, 1 - y), (1 - x, 1 - y)]
-    inverse = [jnp.where(o, 1.0 / (a * a + b * b + COAST), 0.0) for o, (a, b) in zip(ocean, near, strict=True)]
-    total = inverse[0] + inverse[1] + inverse[2] + inverse[3]
-    whole = ocean[0] & ocean[1] & ocean[2] & ocean[3]
-    scale = jnp.where(total > 0.0, 1.0 / jnp.where(total > 0.0, total, 1.0), 0.0)
-    # pastax's coastal scheme: bilinear between four corners of ocean, else inverse distance among those that are
-    weights = [jnp.where(whole, w, v * scale) for w, v in zip(weights, inverse, strict=True)]
-    blend = sum(w[..., None] * corner for w, corner in zip(weights, corners, strict=True))
-    blend = jnp.where((total > 0.0)[..., None], blend, 0.0)
+    sample, n_nodes = jnp.arange(cell.shape[0]), grid.n_lat * grid.n_lon
+    node = j * grid.n_lon + i
+    always = interval[0] >= 0
+    ocean = walled(lambda at: table.ocean.at[at].get(mode="clip"), always, sample * n_nodes + node)
+
+    def blended(at: Array, *weights: Array) -> Array:
+        rows = [table.rows.at[at + j * grid.n_lon + i].get(mode="clip") for i, j in CORNERS]
+        return functools.reduce(jnp.add, [w[..., None] * row for w, row in zip(weights, rows, strict=True)])
+
+    at = (sample * table.n_intervals + interval) * n_nodes + node
+    blend = walled(blended, always, at, *corner_weights(x, y, ocean))
     u, v, kappa = (blend[..., c] + share * blend[..., c + 3] for c in range(3))
-    return Flow(u, v, kappa, blend[..., 6], blend[..., 7], total <= 0.0)
+    return Flow(u, v, kappa, blend[..., 6], blend[..., 7], ocean == 0)
+
+
+def corner_weights(x: Array, y: Array, ocean: UInt8[Array, "..."]) -> list[Array]:
+    """Weights of a cell's corners in the order of `CORNERS`, at x, y in [0, 1] within it; `ocean` as in `Table`.
+
+    pastax's coastal scheme: bilinear between four corners of ocean, else inverse squared distance among those that are.
+    """
+    rest_x, rest_y = 1.0 - x, 1.0 - y
+    bilinear = rest_x * rest_y, x * rest_y, rest_x * y, x * y
+    xx, yy, rest_xx, rest_yy = x * x, y * y + COAST, rest_x * rest_x, rest_y * rest_y + COAST
+    far = xx + yy, rest_xx + yy, xx + rest_yy, rest_xx + rest_yy
+    # inverses over their sum, multiplied through by all four distances: one division instead of five
+    south, north = far[0] * far[1], far[2] * far[3]
+    inverse = far[1] * north, far[0] * north, far[3] * south, far[2] * south
+    inverse = [jnp.where(ocean & (1 << k), value, 0.0) for k, value in enumerate(inverse)]
+    total = inverse[0] + inverse[1] + inverse[2] + inverse[3]
+    scale = 1.0 / jnp.where(ocean == 0, 1.0, total)
+    return [jnp.where(ocean == 15, w, v * scale) for w, v in zip(bilinear, inverse, strict=True)]

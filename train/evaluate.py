@@ -37,7 +37,8 @@ from train.config import Training, check_against
 from train.data import Batch, Grid, batches, load
 from train.dynamics import Smagorinsky
 from train.folder import EXAMPLES
-from train.simulate import Plan, Simulation, noise_for, simulate
+from train.noise import noise_for
+from train.simulate import Plan, Simulation, simulate
 from train.step import plan_of
 
 STREAM = 2

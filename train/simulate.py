@@ -19,22 +19,22 @@ from typing import NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, UInt32
+import numpy as np
+from jaxtyping import Array, Bool, Float
 
 from shared.geo import METRES_PER_DEGREE
 from train.config import Scheme
 from train.data import Batch, Grid
 from train.dynamics import Flow, Table, flow_at, tabulate
+from train.noise import Noise
 from train.score import Distances, distances
+from train.sphere import Origin, Point
 
 GRADIENT_SHARE: dict[Scheme, float] = {"heun": 0.5, "ito-heun": 1.0, "euler": 1.0, "reference": 1.0}
 """How much of grad K each scheme adds to the drift."""
 
 Dynamics = Callable[[Flow, float], tuple[tuple[Array, Array], Array]]
 """(flow, gradient share) -> ((east, north) drift [m/s], amplitude [m s^-1/2])."""
-
-Noise = Callable[[Array], Float[Array, "2 S B"]]
-"""Number of a step -> standard normal increments, east and north."""
 
 
 class Plan(eqx.Module):
@@ -68,24 +68,6 @@ class Simulation(NamedTuple):
     positions: Float[Array, "obs 2 S B"] | None
 
 
-def noise_for(
-    seed: int, epoch: int | Array, sample: UInt32[Array, " B"], members: int, stream: int, dtype: jnp.dtype
-) -> Noise:
-    """Counter-based noise: a function of (seed, stream, epoch, sample, step, member) alone.
-
-    A sample's noise depends neither on its batch nor on the batch's size or device. Streams keep ensembles apart that
-    must be independent.
-    """
-    key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), stream), epoch)
-    keys = jax.vmap(lambda s: jax.random.fold_in(key, s))(sample)
-
-    def draw(step: Array) -> Array:
-        increments = jax.vmap(lambda k: jax.random.normal(jax.random.fold_in(k, step), (members, 2), dtype))(keys)
-        return increments.transpose(2, 1, 0)
-
-    return draw
-
-
 def simulate(
     dynamics: Dynamics,
     batch: Batch,
@@ -111,9 +93,9 @@ def simulate(
     grid, dtype = plan.grid, batch.latitude.dtype
     if table is None:
         table = tabulate(batch.currents, batch.latitude, grid, plan.kappa_every, plan.step)
-    metres_x, metres_y = METRES_PER_DEGREE * grid.lon_step, METRES_PER_DEGREE * grid.lat_step
-    steps_deg = grid.lon_step, grid.lat_step
-    start_latitude = batch.latitude + batch.cell[:, 1] * grid.lat_step
+    per_x, per_y = 1.0 / (METRES_PER_DEGREE * grid.lon_step), 1.0 / (METRES_PER_DEGREE * grid.lat_step)
+    radians_x, radians_y = np.radians(grid.lon_step), np.radians(grid.lat_step)
+    origin = Origin.at(batch.latitude + batch.cell[:, 1] * grid.lat_step)
     dt = dtype.type(plan.step)
     root_dt = jnp.sqrt(dt)
     share = GRADIENT_SHARE[plan.scheme]
@@ -130,12 +112,11 @@ def simulate(
     def motion(x: Array, y: Array, step: Array) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
         """Drift [cells/s] and amplitude [cells s^-1/2], east and north, at positions x, y at the start of `step`."""
         (east, north), amplitude = dynamics(flow(x, y, step), share)
-        per_x = 1.0 / (metres_x * jnp.cos(jnp.radians(start_latitude + y * grid.lat_step)))
-        per_y = 1.0 / metres_y
-        return (east * per_x, north * per_y), (amplitude * per_x, amplitude * per_y)
+        per_east = per_x / origin.cos_latitude(y * radians_y)
+        return (east * per_east, north * per_y), (amplitude * per_east, amplitude * per_y)
 
     def advance(x: Array, y: Array, inside: Array, step: Array) -> tuple[Array, Array, Array]:
-        w = noise(step) * root_dt
+        w = [increment * root_dt for increment in noise(step)]
 
         def stage(k: Array, carry: tuple) -> tuple:
             at_x, at_y, sum_x, sum_y, kick_x, kick_y = carry
@@ -147,8 +128,7 @@ def simulate(
             move_x, move_y = a[0] * dt + kick_x, a[1] * dt + kick_y
             return x + move_x, y + move_y, sum_x + move_x, sum_y + move_y, kick_x, kick_y
 
-        # A loop, though of two: XLA:CPU fuses what is written out straight and then computes the predictor again for
-        # every use in the corrector; the bounds of a loop make it a value.
+        # A loop, though of two: it halves what there is to compile, and its bounds make the predictor a value.
         zero = jnp.zeros_like(x)
         moved = jax.lax.fori_loop(0, n_stages, stage, (x, y, zero, zero, zero, zero))
         new_x, new_y = x + moved[2] / n_stages, y + moved[3] / n_stages
@@ -156,19 +136,23 @@ def simulate(
         inside &= ~((new_x < least[:, 0]) | (new_x > most[:, 0]) | (new_y < least[:, 1]) | (new_y > most[:, 1]))
         return jnp.where(inside, new_x, x), jnp.where(inside, new_y, y), inside
 
-    def to_next_fix(carry: tuple, fix: Array) -> tuple[tuple, tuple]:
+    def to_next_fix(carry: tuple, given: tuple[Array, Point]) -> tuple[tuple, tuple]:
+        fix, seen = given
+
         def substep(k: Array, inner: tuple) -> tuple:
             x, y, inside = inner
             return advance(x, y, inside, fix * plan.n_sub + k)
 
         x, y, inside = jax.lax.fori_loop(0, plan.n_sub, substep, carry)
-        before = jnp.stack(carry[:2]) if own_lengths else None
-        at_fix = distances(jnp.stack([x, y]), batch.track[:, fix + 1], start_latitude, steps_deg, before)
+        members, before = (origin.point(at[0] * radians_x, at[1] * radians_y) for at in ((x, y), carry))
+        at_fix = distances(members, seen, before if own_lengths else None)
         return (x, y, inside), (at_fix, jnp.stack([x, y]) if keep_positions else None)
 
     shape = members, batch.start.shape[0]
     x0, y0 = (jnp.broadcast_to(batch.start[:, c], shape) for c in (0, 1))
     carry = x0, y0, jnp.ones(shape, bool)
-    (x, y, inside), (found, positions) = jax.lax.scan(to_next_fix, carry, jnp.arange(grid.n_obs - 1))
+    track = batch.track[:, 1:].transpose(1, 2, 0)
+    seen = origin.point(track[:, 0] * radians_x, track[:, 1] * radians_y)
+    (x, y, inside), (found, positions) = jax.lax.scan(to_next_fix, carry, (jnp.arange(grid.n_obs - 1), seen))
     ashore = flow(x, y, jnp.asarray((grid.n_obs - 1) * plan.n_sub)).ashore
     return Simulation(found, inside, ashore, positions)

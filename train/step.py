@@ -17,7 +17,8 @@ from train import score
 from train.config import Training
 from train.data import Batch, Grid
 from train.dynamics import Smagorinsky, tabulate
-from train.simulate import Noise, Plan, noise_for, simulate
+from train.noise import Noise, noise_for
+from train.simulate import Plan, simulate
 
 TRAINED, WEIGHTS = 0, 1
 """Streams of noise: of the trained ensemble, and of the one whose spread weights the `energy` objective."""

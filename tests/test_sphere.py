@@ -1,0 +1,57 @@
+"""Series on the sphere against the library's trigonometry."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from shared import geo
+from train.config import WIDEST
+from train.sphere import Origin, cosine, separation, sine
+
+
+def test_sine_and_cosine_hold_within_a_radian():
+    angle = np.linspace(-WIDEST, WIDEST, 2001)
+    np.testing.assert_allclose(sine(angle), np.sin(angle), rtol=2e-10, atol=1e-16)
+    np.testing.assert_allclose(cosine(angle), np.cos(angle), rtol=2e-10)
+
+
+def test_cosine_of_the_latitude():
+    latitude, north = np.linspace(-84, 84, 50)[:, None], np.radians(np.linspace(-5, 5, 21))
+    with jax.enable_x64(True):
+        found = Origin.at(jnp.asarray(latitude)).cos_latitude(north)
+    np.testing.assert_allclose(found, np.cos(np.radians(latitude) + north), rtol=1e-12)
+
+
+@pytest.mark.parametrize(("degrees", "bound"), [(5.0, 1e-10), (10.0, 1e-9), (20.0, 1e-7)])
+def test_separation_of_points(degrees, bound):
+    """Between two points up to so far apart, neither of them the origin, as the haversine formula has it."""
+    rng = np.random.default_rng(0)
+    latitude = rng.uniform(-75, 75, 500)
+    a, b = (rng.uniform(-degrees, degrees, (500, 2)) / (2 * np.sqrt(2)) for _ in range(2))
+    with jax.enable_x64(True):
+        origin = Origin.at(jnp.asarray(latitude))
+        found = separation(*(origin.point(*np.radians(p).T) for p in (a, b)))
+    away = np.stack([np.zeros(500), latitude], -1)
+    expected = geo.separation(a + away, b + away)
+    far = expected > 1000.0  # the millimetre that keeps the root smooth is felt at shorter distances
+    np.testing.assert_allclose(np.asarray(found)[far], expected[far], rtol=bound)
+    np.testing.assert_allclose(np.asarray(found), expected, rtol=bound, atol=1e-6)
+
+
+def test_distances_far_from_the_origin_keep_float32_s_precision():
+    """Two points 250 km from the start and 30 m apart: centimetres."""
+    latitude = np.array([47.0])
+    away = np.array([[3.0, 0.4], [3.0 + 3e-4, 0.4 + 1e-4]])
+    origin = Origin.at(jnp.asarray(latitude, jnp.float32))
+    found = separation(*(origin.point(*jnp.radians(jnp.asarray(p, jnp.float32))) for p in away))
+    assert found.dtype == jnp.float32
+    expected = geo.separation(away[0] + [0.0, 47.0], away[1] + [0.0, 47.0])
+    assert float(found[0]) == pytest.approx(float(expected), abs=0.1)
+
+
+def test_gradient_where_points_coincide_is_finite():
+    origin = Origin.at(jnp.asarray(30.0))
+    value, slope = jax.jvp(lambda d: separation(origin.point(d, d), origin.point(0.0, 0.0)), (0.0,), (1.0,))
+    assert np.isfinite(value)
+    assert np.isfinite(slope)
