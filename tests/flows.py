@@ -41,6 +41,7 @@ def batch(rng, n, grid=GRID, dtype=np.float64, coast=True, speed=0.5):
         start=start.astype(dtype),
         track=track.astype(dtype),
         phase=(3600.0 * rng.integers(0, 24, n)).astype(dtype),
+        longitude=np.full(n, 170.0, dtype),
         latitude=rng.uniform(-50, 40, n).astype(dtype),
         sample=np.arange(n, dtype=np.uint32) + 7,
         weight=np.ones(n, dtype),

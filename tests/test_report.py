@@ -17,7 +17,7 @@ from shared.geo import METRES_PER_DEGREE
 from shared.schema import FILL, SCALE
 from shared.shards import ShardStore
 from tests import stores
-from train import evaluate, figures, folder, report
+from train import evaluate, figures, folder, quantities, report
 
 CS, ERROR = 0.3217, 0.0123
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -459,7 +459,7 @@ def test_kappa_of_a_pure_strain() -> None:
     ],
 )
 def test_digits(value: float, error: float | None, said: str) -> None:
-    assert report.measured(value, error) == said
+    assert quantities.measured(value, error) == said
 
 
 def test_a_long_run_shows_its_running_mean(store: ShardStore) -> None:

@@ -14,6 +14,7 @@ from tests.test_simulate import CS, MEMBERS, N_STEPS, case, in_degrees, oracle_t
 from train import score
 from train.config import Training
 from train.dynamics import Smagorinsky
+from train.model import model_of
 from train.simulate import Plan, simulate
 from train.sphere import Origin
 from train.step import gradient, make_step, plan_of, sample_losses
@@ -100,8 +101,9 @@ def test_gradient_equals_finite_differences_of_the_oracle(case):
     )
     with jax.enable_x64(True):
         draw = lambda n: jnp.asarray(noise)[n]  # noqa: E731
-        sums = gradient(jnp.log(jnp.asarray(CS)), batch, plan_of(settings, flows.GRID), settings, draw, draw)
-    np.testing.assert_allclose(np.asarray(sums.gradient), (high - low) / (2 * step), rtol=5e-4)
+        at = jnp.log(jnp.asarray([CS]))
+        sums = gradient(model_of(settings), at, batch, plan_of(settings, flows.GRID), settings, draw, draw)
+    np.testing.assert_allclose(np.asarray(sums.gradient)[:, 0], (high - low) / (2 * step), rtol=5e-4)
 
 
 @pytest.mark.parametrize("name", ["energy", "liu", "reference"])
@@ -114,9 +116,9 @@ def test_gradient_of_every_objective_equals_finite_differences(name):
         weights = jnp.asarray(rng.normal(size=(N_STEPS, 2, 10, 3)))
         arguments = batch, plan_of(settings, flows.GRID), settings, lambda n: noise[n], lambda n: weights[n]
         at = jnp.log(jnp.asarray(0.2))
-        sums = gradient(at, *arguments)
-        high, low = (np.asarray(sample_losses(at + d, *arguments)[0]) for d in (1e-5, -1e-5))
-    np.testing.assert_allclose(np.asarray(sums.gradient), (high - low) / 2e-5, rtol=5e-4)
+        sums = gradient(model_of(settings), at[None], *arguments)
+        high, low = (np.asarray(sample_losses(Smagorinsky(at + d), *arguments)[0]) for d in (1e-5, -1e-5))
+    np.testing.assert_allclose(np.asarray(sums.gradient)[:, 0], (high - low) / 2e-5, rtol=5e-4)
 
 
 def in_space(columns_rows, latitude, steps_deg):
@@ -165,8 +167,8 @@ def test_a_sample_s_noise_depends_on_nothing_but_itself():
     settings = build(Training, {"ensemble": {"members": 4}}, "test")
     rng = np.random.default_rng(4)
     batch = jax.tree.map(np.asarray, flows.cast(flows.batch(rng, 5), np.float32))
-    step = make_step(settings, flows.GRID)
-    at = jnp.float32(math.log(0.3))
+    step = make_step(settings, flows.GRID, model_of(settings))
+    at = jnp.log(jnp.asarray([0.3], jnp.float32))
     whole = step(at, batch, 3)
     part = step(at, jax.tree.map(lambda a: a[[4, 1]], batch), 3)
     np.testing.assert_allclose(np.asarray(part.loss), np.asarray(whole.loss)[[4, 1]], rtol=1e-5)
@@ -178,21 +180,21 @@ def test_a_poisoned_sample_is_left_out_and_named():
     settings = build(Training, {"ensemble": {"members": 4}}, "test")
     rng = np.random.default_rng(4)
     batch = jax.tree.map(np.array, flows.cast(flows.batch(rng, 3), np.float32))
-    step = make_step(settings, flows.GRID)
-    clean = step(jnp.float32(0.0), batch, 0)
+    step = make_step(settings, flows.GRID, model_of(settings))
+    clean = step(jnp.zeros(1, jnp.float32), batch, 0)
     batch.track[1, 40] = np.nan
-    sums = step(jnp.float32(0.0), batch, 0)
+    sums = step(jnp.zeros(1, jnp.float32), batch, 0)
     assert np.asarray(sums.good).tolist() == [True, False, True]
     assert np.asarray(sums.poisoned).tolist() == [False, True, False]
     np.testing.assert_array_equal(np.asarray(sums.gradient)[[0, 2]], np.asarray(clean.gradient)[[0, 2]])
-    assert float(sums.gradient[1]) == 0.0
+    assert float(sums.gradient[1, 0]) == 0.0
 
 
 def test_padding_counts_for_nothing():
     settings = build(Training, {"ensemble": {"members": 4}}, "test")
     batch = jax.tree.map(np.array, flows.cast(flows.batch(np.random.default_rng(4), 3), np.float32))
     batch.weight[2] = 0.0
-    sums = make_step(settings, flows.GRID)(jnp.float32(0.0), batch, 0)
+    sums = make_step(settings, flows.GRID, model_of(settings))(jnp.zeros(1, jnp.float32), batch, 0)
     assert np.asarray(sums.good).tolist() == [True, True, False]
     assert not np.asarray(sums.poisoned).any()
     assert float(sums.loss[2]) == 0.0
@@ -203,8 +205,8 @@ def test_a_sample_without_any_diffusivity_counts_for_nothing():
     settings = build(Training, {"ensemble": {"members": 4}}, "test")
     batch = jax.tree.map(np.array, flows.cast(flows.batch(np.random.default_rng(4), 3), np.float32))
     batch.currents[1] = 1000
-    sums = make_step(settings, flows.GRID)(jnp.float32(0.0), batch, 0)
+    sums = make_step(settings, flows.GRID, model_of(settings))(jnp.zeros(1, jnp.float32), batch, 0)
     assert np.asarray(sums.good).all()
     assert float(sums.loss[1]) == 0.0
-    assert float(sums.gradient[1]) == 0.0
+    assert float(sums.gradient[1, 0]) == 0.0
     assert 0.1 < float(sums.loss[0]) < 10

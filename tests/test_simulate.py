@@ -145,6 +145,7 @@ def still_batch(start, grid):
         start=start - cell,
         track=np.zeros((n, grid.n_obs, 2)),
         phase=np.zeros(n),
+        longitude=np.zeros(n),
         latitude=np.zeros(n),
         sample=np.arange(n, dtype=np.uint32),
         weight=np.ones(n),

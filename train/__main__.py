@@ -98,7 +98,8 @@ def _evaluate(options: argparse.Namespace) -> int:
 def _judge(out: Path, store: ShardStore, split: str, progress: bool, most: int | None = None) -> dict[str, Any]:
     """Evaluates the run in `out` on `split`, and writes what it found there."""
     run = folder.read(out)
-    cs, digest = float(run.result["cs"]), run.result["store"]
+    digest = run.result["store"]
+    own = out / folder.DYNAMICS if run.settings.dynamics is not None else None
     if store.manifest.digest == digest:
         folder.keep_training_data(out, store)
         run = folder.read(out)
@@ -108,7 +109,7 @@ def _judge(out: Path, store: ShardStore, split: str, progress: bool, most: int |
             f"on its training store ({run.result['store_name']}) first."
         )
     trained = run.data["trained_drifters"]
-    scores, examples = evaluate.evaluate(store, split, run.settings, cs, trained, progress, most)
+    scores, examples = evaluate.evaluate(store, split, run.settings, run.result["cs"], trained, progress, most, own)
     scores["run_store"] = digest
     write_file(out / folder.EVALUATION, to_bytes(scores))
     evaluate.save_examples(out, examples)

@@ -1,7 +1,7 @@
 """What a training run is told: `--config FILE` and `--set` over these defaults. Durations are whole seconds."""
 
 from math import degrees, radians
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -38,14 +38,22 @@ class Score(Settings):
     """Members of that ensemble."""
 
 
-class Optimizer(Settings):
-    """How log C_s is moved (see `train.optimiser`)."""
+class Gradient(Settings):
+    """How the gradient is computed (see `train.step`)."""
 
-    method: Literal["newton", "adam"] = "newton"
+    mode: Literal["auto", "forward", "reverse"] = "auto"
+    """`auto`: forward for few parameters, else reverse."""
+
+
+class Optimizer(Settings):
+    """How the parameters are moved (see `train.optimiser` and `train.settle`)."""
+
+    method: Literal["auto", "newton", "adam"] = "auto"
+    """`auto`: newton for few parameters, else adam."""
     learning_rate: float = Field(default=0.03, gt=0, le=1)
     """Step of Adam; Newton has none."""
     final_passes: int = Field(default=5, ge=1, le=20)
-    """Most passes over all training samples at a fixed constant that end a run; one or two are usual."""
+    """Most passes over all training samples at fixed parameters that end a run; one or two are usual."""
     curvature_samples: int = Field(default=2048, ge=1)
     """Samples from which the objective's curvature at the end is measured."""
 
@@ -55,6 +63,11 @@ class Training(Settings):
 
     ensemble: Ensemble = Ensemble()
     integration: Integration = Integration()
+    dynamics: str | None = None
+    """A user's term, `module:Class` (see `train.terms`); none: Smagorinsky diffusion."""
+    dynamics_settings: dict[str, Any] = {}
+    """What its class is built with."""
+    gradient: Gradient = Gradient()
     score: Score = Score()
     optimizer: Optimizer = Optimizer()
     epochs: int = Field(default=1, ge=1, le=10_000)
@@ -62,6 +75,27 @@ class Training(Settings):
     seed: int = Field(default=0, ge=0, lt=2**32)
     initial_cs: float = Field(default=0.1, gt=0, le=100)
     precision: Literal["float32", "float64"] = "float32"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _ito_for_terms(cls, tree: Any) -> Any:
+        """A user's term is an Ito equation, so its scheme is one for those unless another is asked for."""
+        integration = tree.get("integration", {}) if isinstance(tree, dict) and tree.get("dynamics") else None
+        if isinstance(integration, dict):
+            return tree | {"integration": {"scheme": "ito-heun"} | integration}
+        return tree
+
+    @model_validator(mode="after")
+    def _scheme_fits(self) -> "Training":
+        scheme = self.integration.scheme
+        if self.dynamics is not None and scheme not in ("ito-heun", "euler"):
+            raise ValueError(
+                f"integration.scheme {scheme} makes the noise add a drift of its own (Stratonovich), which a term's "
+                f"Ito drift does not allow for. With dynamics set use ito-heun or euler"
+            )
+        if self.dynamics is None and self.dynamics_settings:
+            raise ValueError("dynamics_settings are for a term of your own: set dynamics to module:Class too")
+        return self
 
     @model_validator(mode="after")
     def _steps_fit(self) -> "Training":

@@ -50,6 +50,7 @@ class Batch(eqx.Module):
         start: first fix relative to `cell` [cells], in [0, 1).
         track: all fixes relative to `cell` [cells]: column, row.
         phase: time of the first fix after the window's first level [s].
+        longitude: of the window's western column [degrees].
         latitude: of the window's southern row [degrees].
         sample: number of the sample in the store; keys its noise.
         weight: 1, or 0 for the padding of a last, short batch.
@@ -60,6 +61,7 @@ class Batch(eqx.Module):
     start: Float[Array, "B 2"]
     track: Float[Array, "B obs 2"]
     phase: Float[Array, " B"]
+    longitude: Float[Array, " B"]
     latitude: Float[Array, " B"]
     sample: UInt32[Array, " B"]
     weight: Float[Array, " B"]
@@ -85,6 +87,7 @@ def load(store: ShardStore, samples: np.ndarray, size: int, dtype: np.dtype) -> 
         "start": (start - cell).astype(dtype),
         "track": ((start - cell)[:, None] + relative / step).astype(dtype),
         "phase": (labels["start_time"][padded] - labels["window_time"][padded]).astype(dtype),
+        "longitude": labels["window_corner"][padded, 0].astype(dtype),
         "latitude": labels["window_corner"][padded, 1].astype(dtype),
         "sample": padded.astype(np.uint32),
         "weight": (np.arange(size) < len(samples)).astype(dtype),

@@ -38,10 +38,25 @@ LEAST_KAPPA = 1e-12
 """Diffusivities are not taken below this [m2/s], where the derivative of the square root has no bound."""
 
 
+class Place(NamedTuple):
+    """When and where particles are.
+
+    Attributes:
+        time: after the sample's first fix [s].
+        lon: [degrees], continuous inside a window.
+        lat: [degrees].
+    """
+
+    time: Float[Array, ""]
+    lon: Float[Array, "..."]
+    lat: Float[Array, "..."]
+
+
 class Flow(NamedTuple):
     """The flow at particles: velocities [m/s], kappa [m2/s], its gradient [m/s]; all zero inside land.
 
-    `ashore` says which particles are there: in a cell without any corner of ocean.
+    `ashore` says which particles are there: in a cell without any corner of ocean. `place` is known during a
+    simulation.
     """
 
     u: Float[Array, "..."]
@@ -50,6 +65,7 @@ class Flow(NamedTuple):
     kappa_x: Float[Array, "..."]
     kappa_y: Float[Array, "..."]
     ashore: Bool[Array, "..."]
+    place: Place | None = None
 
 
 class Table(NamedTuple):

@@ -32,13 +32,14 @@ from shared.geo import METRES_PER_DEGREE
 from shared.manifest import write_file
 from shared.schema import FILL, SCALE
 from shared.shards import ShardStore
-from train import score
+from train import score, terms
 from train.config import Training, check_against
 from train.data import Batch, Grid, batches, load
-from train.dynamics import Smagorinsky
+from train.dynamics import Flow, Smagorinsky
 from train.folder import EXAMPLES
+from train.model import model_of
 from train.noise import noise_for
-from train.simulate import Plan, Simulation, simulate
+from train.simulate import Dynamics, Plan, Simulation, simulate
 from train.step import plan_of
 
 STREAM = 2
@@ -58,10 +59,11 @@ def evaluate(
     store: ShardStore,
     split: str,
     settings: Training,
-    cs: float,
+    cs: float | None,
     trained: Collection[str],
     progress: bool,
     most: int | None = None,
+    own: Path | None = None,
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Scores of the constant `cs` on `split`, and a few ensembles to look at.
 
@@ -70,10 +72,11 @@ def evaluate(
         split: One of its splits. Drifters that were trained on are left out, unless it is `train`: such scores tell
             how well the constant fits, not its skill.
         settings: Those of the run.
-        cs: The run's constant.
+        cs: The run's constant; None where the dynamics are a user's.
         trained: Names of the drifters that were trained on.
         progress: Whether to show a bar.
         most: Score at most so many samples, spread evenly over the split.
+        own: File of a user's calibrated term.
 
     Raises:
         StoreError: the store is damaged or has no sample of `split`.
@@ -96,8 +99,9 @@ def evaluate(
     grid, dtype = Grid.of(store.layout), np.dtype(settings.precision)
     plan = plan_of(settings, grid)
     with jax.enable_x64(settings.precision == "float64"):
-        tally = _over(store, samples, plan, settings, cs, progress)
-        examples = _examples(store, samples, plan, settings, cs, dtype)
+        calibrated, initial = _dynamics(settings, cs, own, dtype)
+        tally = _over(store, samples, plan, settings, calibrated, initial, progress)
+        examples = _examples(store, samples, plan, settings, calibrated, dtype)
     good = np.concatenate(tally.good)
     if not good.any():
         raise DataError(f"no sample of split {split!r} of {store.root} gives finite scores. Run drift-inspect verify.")
@@ -170,24 +174,52 @@ class Tally:
                     sums[key] = sums.get(key, 0.0) + found[key][:, good].sum(axis=1)
 
 
-def _over(store: ShardStore, samples: np.ndarray, plan: Plan, settings: Training, cs: float, progress: bool) -> Tally:
+class Still(eqx.Module):
+    """Dynamics of what never moves."""
+
+    def __call__(self, flow: Flow, gradient_share: float) -> tuple[tuple[Array, Array], Array]:
+        """No drift and no noise."""
+        del gradient_share
+        return (0.0 * flow.u, 0.0 * flow.v), 0.0 * flow.u
+
+
+def _dynamics(settings: Training, cs: float | None, own: Path | None, dtype: np.dtype) -> tuple[Dynamics, Dynamics]:
+    """The run's dynamics, calibrated and as it began."""
+    model = model_of(settings)
+    if model.template is None:
+        assert cs is not None
+        trained = jnp.asarray(np.log([cs]), dtype)
+    else:
+        assert own is not None
+        trained = terms.vector_of(terms.saved(own, model.template))
+    return model.dynamics(trained), model.dynamics(jnp.asarray(model.start, dtype))
+
+
+def _over(
+    store: ShardStore,
+    samples: np.ndarray,
+    plan: Plan,
+    settings: Training,
+    calibrated: Dynamics,
+    initial: Dynamics,
+    progress: bool,
+) -> Tally:
     """All systems in one pass over `samples`."""
     dtype = np.dtype(settings.precision)
     members = settings.ensemble.members
     systems = {
-        "calibrated": (cs, members),
-        "initial constant": (settings.initial_cs, members),
-        "currents alone": (STILL, 2),
-        "no motion": (None, 2),
+        "calibrated": (calibrated, members),
+        "initial constant": (initial, members),
+        "currents alone": (Smagorinsky(jnp.log(jnp.asarray(STILL, dtype))), 2),
+        "no motion": (Still(), 2),
     }
     tally = Tally()
     size = min(settings.batch_size, len(samples))
     with tqdm(total=len(samples), unit="sample", desc="evaluation", disable=not progress, leave=False) as bar:
         for numbers, batch in batches(store, samples, size, dtype):
             taken = {}
-            for name, (constant, n) in systems.items():
-                log_cs = jnp.asarray(np.log(constant or STILL), dtype)
-                host = jax.device_get(_measure(plan, settings.seed, n, constant is None, log_cs, batch))
+            for name, (dynamics, n) in systems.items():
+                host = jax.device_get(_measure(plan, settings.seed, n, dynamics, batch))
                 taken[name] = {k: np.asarray(v, np.float64)[..., : len(numbers)] for k, v in host.items()}
             tally.add(taken)
             bar.update(len(numbers))
@@ -195,10 +227,9 @@ def _over(store: ShardStore, samples: np.ndarray, plan: Plan, settings: Training
 
 
 @eqx.filter_jit
-def _measure(plan: Plan, seed: int, members: int, still: bool, log_cs: Array, batch: Batch) -> dict[str, Array]:
-    """One system's scores of every sample; `still` members never leave the start."""
+def _measure(plan: Plan, seed: int, members: int, dynamics: Dynamics, batch: Batch) -> dict[str, Array]:
+    """One system's scores of every sample."""
     noise = noise_for(seed, 0, batch.sample, members, STREAM, batch.latitude.dtype)
-    dynamics = (lambda flow, share: ((0.0 * flow.u, 0.0 * flow.v), 0.0 * flow.u)) if still else Smagorinsky(log_cs)
     run = simulate(dynamics, batch, plan, members, noise, keep_positions=True)
     return {**_scores(run, batch, plan), **_moments(run, batch, plan), "escaped": (~run.inside).sum(axis=0)}
 
@@ -243,7 +274,7 @@ def _clustered(values: np.ndarray, drifter: np.ndarray) -> dict[str, float | Non
 
 
 def _examples(
-    store: ShardStore, samples: np.ndarray, plan: Plan, settings: Training, cs: float, dtype: np.dtype
+    store: ShardStore, samples: np.ndarray, plan: Plan, settings: Training, dynamics: Dynamics, dtype: np.dtype
 ) -> dict[str, np.ndarray]:
     """A few ensembles with their windows; the samples are spread evenly over the split."""
     grid = plan.grid
@@ -254,7 +285,7 @@ def _examples(
     @eqx.filter_jit
     def tracks(batch: Batch) -> Array:
         noise = noise_for(settings.seed, 0, batch.sample, members, STREAM, batch.latitude.dtype)
-        run = simulate(Smagorinsky(jnp.asarray(np.log(cs), dtype)), batch, plan, members, noise, keep_positions=True)
+        run = simulate(dynamics, batch, plan, members, noise, keep_positions=True)
         assert run.positions is not None
         return run.positions
 

@@ -119,6 +119,37 @@ def convergence(
     return figure
 
 
+def parameters(steps: Sequence[Mapping[str, Any]], result: Mapping[str, Any], truth: object, unit: str) -> Figure:
+    """Loss against step, and where a few named parameters have been, for dynamics of the user's own.
+
+    Args:
+        steps: Lines of `metrics.jsonl`.
+        result: The run's result.
+        truth: Not drawn.
+        unit: Of the loss.
+    """
+    del truth
+    named = {name: found for name, found in result["parameters"].items() if "value" in found}
+    figure = sheet(2.3 + 1.3 * len(named))
+    panels = np.atleast_1d(figure.subplots(1 + len(named), 1, sharex=True))
+    at = np.array([line["step"] for line in steps])
+    panels[0].plot(at, np.array([line["loss"] for line in steps], np.float64), ".", color=BLUE, ms=3, mew=0)
+    panels[0].set_ylabel(f"loss [{unit}]")
+    for ax, (name, found) in zip(panels[1:], named.items(), strict=True):
+        ax.plot(at, [line["parameters"][name] for line in steps], ".", color=BLUE, ms=3, mew=0)
+        ax.axhline(found["value"], color=INK, lw=1.1)
+        if found["interval_90"] is not None:
+            ax.axhspan(*found["interval_90"], color=INK, alpha=0.15, lw=0)
+        if found["trained_as"] == "logarithm":
+            ax.set_yscale("log")
+        ax.set_ylabel(name)
+    for ax in panels:
+        ax.spines[["top", "right"]].set_visible(False)
+        ax.xaxis.set_major_locator(MaxNLocator(7, integer=True))
+    panels[-1].set_xlabel("step (one batch)")
+    return figure
+
+
 def _enlarge(ax: Axes, known: np.ndarray, band: Sequence[float] | None) -> None:
     """The final constant, its interval and the truth (`known`, in this order) where they can be told apart."""
     if band is not None:

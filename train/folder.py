@@ -22,6 +22,8 @@ from train.config import Training
 RESULT, CONFIG, METRICS = "result.json", "config.json", "metrics.jsonl"
 EVALUATION, EXAMPLES = "evaluation.json", "examples.npz"
 PAGE, FIGURES, DATA = "report.html", "figures", "training_data.json"
+DYNAMICS = "dynamics.eqx"
+"""A user's calibrated term, as `equinox.tree_serialise_leaves` writes it."""
 
 Z_90 = 1.645
 """Half width of a normal 90 % interval in standard errors."""
@@ -61,9 +63,9 @@ class Run(NamedTuple):
 
     @property
     def truth(self) -> float | None:
-        """The constant that made the drifters, in a twin experiment."""
+        """The constant that made the drifters, in a twin experiment on the built-in dynamics."""
         made = (self.data or {}).get("recipe", {}).get("synthetic")
-        return float(made["cs"]) if made else None
+        return float(made["cs"]) if made and self.settings.dynamics is None else None
 
     @property
     def unit(self) -> str:
@@ -81,8 +83,11 @@ def read(out: Path) -> Run:
         if not (out / name).is_file():
             raise ConfigError(f"{out} is not a finished run: it has no {name}. Make one with drift-train run.")
     result = _held(out / RESULT)
-    cs = result["cs"]
-    if isinstance(cs, bool) or not isinstance(cs, int | float) or not (isfinite(cs) and cs > 0):
+    cs, own = result["cs"], result.get("dynamics") is not None
+    if own and not isinstance(result.get("parameters"), dict):
+        raise ConfigError(f"{out / RESULT} lacks parameters. Train again.")
+    number = isinstance(cs, int | float) and not isinstance(cs, bool)
+    if not own and not (number and isfinite(cs) and cs > 0):
         raise ConfigError(f"{out / RESULT}: cs is {cs!r}, expected a number above 0. Train again.")
     told = settings.build(Training, _held(out / CONFIG), str(out / CONFIG))
     return Run(result, told, *(_held(out / name) for name in (METRICS, EVALUATION, EXAMPLES, DATA)))

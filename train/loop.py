@@ -1,59 +1,102 @@
 """The training run, top to bottom: descend, then settle, then say how sure.
 
-Descent: `epochs` passes over the training samples in batches, one Newton (or Adam) step of log C_s each, iterates
-averaged. Settling: passes over all training samples at one fixed constant, always with the same noise; a Newton step of
-measured curvature gives the gradient's zero near it, and the spread of the gradients the error of that zero, clustered
-by drifter. A pass is repeated from the corrected constant until the correction is small against its error.
+Descent: for C_s, `epochs` passes over the training samples in batches, one Newton step of log C_s each, iterates
+averaged (`train.optimiser`). For a few parameters of a user's own, Newton's method on a part of the samples
+(`train.settle`). For many, Adam, averaged too. Settling: passes over all training samples at fixed parameters, always
+with the same noise, until the zero of their mean gradient is reached; the spread of the gradients gives the error of
+that zero, clustered by drifter. Many parameters are not settled and have no standard error: their curvature matrix
+would cost more than the run.
 """
 
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jaxtyping import Array, Float
 
-from shared.errors import ConfigError, DataError
+from shared.errors import ConfigError
 from shared.manifest import to_bytes, write_file
 from shared.shards import ShardStore
-from train import optimiser
+from train import folder, optimiser, terms
 from train.config import Training, check_against
 from train.data import Grid, batches, order
-from train.dynamics import FORMULA
-from train.folder import CONFIG, RESULT, Z_90
+from train.model import MOST_NAMED, Model, model_of
 from train.record import Record
+from train.result import result_of
+from train.settle import Passes
 from train.step import Step, make_step
-from train.uncertainty import Estimate, estimate
+from train.uncertainty import judge
 
-SMALLEST_CS, LARGEST_CS = 1e-6, 1e4
-"""A constant outside has left anything an ocean could mean: the run stops."""
 
-CURVATURE_STEP = 0.1
-"""Change of log C_s across which the curvature is measured, to both sides."""
+class State(NamedTuple):
+    """Where a descent stands: a pytree, and with the settings and the store all that going on needs.
+
+    Attributes:
+        parameters: as trained.
+        moments: state of the optax transformation.
+        average: of the iterates.
+        epoch: passes done.
+        position: samples of the next one that have been taken.
+    """
+
+    parameters: Float[Array, " P"]
+    moments: Any
+    average: optimiser.Average
+    epoch: int
+    position: int
 
 
 def run(store: ShardStore, settings: Training, out: Path, progress: bool) -> dict[str, Any]:
-    """Calibrates C_s on the training split of `store`; writes the folder `out`, returns what its `result.json` holds.
+    """Calibrates on the training split of `store`; writes the folder `out`, returns what its `result.json` holds.
 
     Raises:
         StoreError: the store is damaged or has no training split.
-        ConfigError: the settings do not fit the store, or `out` holds something.
-        DataError: too many samples are poisoned, or the constant diverges.
+        ConfigError: the settings do not fit the store, name no term that can be trained, or `out` holds something.
+        DataError: too many samples are poisoned, or the parameters diverge.
     """
     samples = store.samples_of("train")
     settings = settings.model_copy(update={"batch_size": min(settings.batch_size, len(samples))})
     check_against(settings, store.layout)
-    _claim(out)
-    write_file(out / CONFIG, to_bytes(settings.model_dump(mode="json")))
-    with jax.enable_x64(settings.precision == "float64"), Record(out, store, progress) as record:
-        step = make_step(settings, Grid.of(store.layout))
-        log_cs = _descend(store, samples, settings, step, record)
-        history = _settle(log_cs, store, samples, settings, step, record)
-    result = _result(store, settings, history, record)
-    write_file(out / RESULT, to_bytes(result))
+    with jax.enable_x64(settings.precision == "float64"):
+        model = model_of(settings)
+        if model.template is not None:
+            terms.probe(str(settings.dynamics), model.template, store.labels["origin"][samples[0]])
+        method = method_of(settings, model)
+        _claim(out)
+        write_file(out / folder.CONFIG, to_bytes(settings.model_dump(mode="json")))
+        with Record(out, store, model, progress) as record:
+            step = make_step(settings, Grid.of(store.layout), model)
+            passes = Passes(store, settings, model, step, record, settings.epochs)  # noise of its own
+            shuffled = order(samples, settings.seed, settings.epochs)
+            if method == "newton" and model.template is not None:
+                start = passes.approach(model.start, shuffled)
+            else:
+                start = _descend(store, samples, settings, model, step, record)
+            if model.few:
+                found = passes.settle("final pass", start, shuffled, settings.optimizer.final_passes)[-1]
+            else:
+                last = passes.at("final pass", start, shuffled)
+                drifter = store.labels["drifter"][last.samples]
+                found = judge(start, last.loss, last.gradient, drifter, last.escaped, last.ashore)
+        if model.template is not None:
+            terms.save(out / folder.DYNAMICS, terms.with_vector(model.template, found.corrected))
+    result = result_of(store, settings, model, method, found, record)
+    write_file(out / folder.RESULT, to_bytes(result))
     return result
+
+
+def method_of(settings: Training, model: Model) -> str:
+    """How the parameters are moved: by Newton's method if they are few, unless the settings say otherwise."""
+    method = settings.optimizer.method
+    if method == "newton" and not model.few:
+        raise ConfigError(
+            f"optimizer.method newton measures a curvature matrix, for at most {MOST_NAMED} parameters; dynamics "
+            f"{settings.dynamics!r} has {model.size}. Set optimizer.method to auto or adam."
+        )
+    return method if method != "auto" else "newton" if model.few else "adam"
 
 
 def _claim(out: Path) -> None:
@@ -65,120 +108,29 @@ def _claim(out: Path) -> None:
         raise ConfigError(f"cannot make {out}: {error.strerror}. Choose another --out.") from error
 
 
-def _descend(store: ShardStore, samples: np.ndarray, settings: Training, step: Step, record: Record) -> float:
-    """`epochs` passes with a step after every batch; returns the average of log C_s over them."""
+def _descend(
+    store: ShardStore, samples: np.ndarray, settings: Training, model: Model, step: Step, record: Record
+) -> Float[np.ndarray, " P"]:
+    """`epochs` passes with a step after every batch; returns the average of the parameters over them."""
     dtype = np.dtype(settings.precision)
-    method = optimiser.newton() if settings.optimizer.method == "newton" else _adam(settings)
-    log_cs = jnp.asarray(np.log(settings.initial_cs), dtype)
-    state = method.init(log_cs)
-    average = optimiser.start_average(log_cs)
-    for epoch in range(settings.epochs):
-        shuffled = order(samples, settings.seed, epoch)
-        with record.phase(f"epoch {epoch + 1} of {settings.epochs}", epoch, len(samples)):
-            for numbers, batch in batches(store, shuffled, settings.batch_size, dtype):
-                sums = record.take(numbers, step, log_cs, batch)
-                mean = sums.mean()
+    adam = optax.with_extra_args_support(optax.adam(settings.optimizer.learning_rate))
+    method = adam if method_of(settings, model) == "adam" else optimiser.newton()
+    parameters = jnp.asarray(model.start, dtype)
+    state = State(parameters, method.init(parameters), optimiser.start_average(parameters), 0, 0)
+    while state.epoch < settings.epochs:
+        epoch = state.epoch
+        ahead = order(samples, settings.seed, epoch)[state.position :]
+        with record.phase(f"epoch {epoch + 1} of {settings.epochs}", epoch, len(ahead)):
+            for numbers, batch in batches(store, ahead, settings.batch_size, dtype):
+                mean = record.take(numbers, step, state.parameters, batch).mean()
+                state = state._replace(position=state.position + len(numbers))
                 if np.isnan(mean.loss):  # nothing usable in this batch: the record has counted it
                     continue
                 gradient, dispersion = jnp.asarray(mean.gradient, dtype), jnp.asarray(mean.dispersion, dtype)
-                update, state = method.update(gradient, state, log_cs, dispersion=dispersion)
-                log_cs = jnp.asarray(optax.apply_updates(log_cs, update))
-                average = optimiser.add_to_average(average, log_cs)
-                _stop_if_diverged(float(log_cs))
-    return float(average.value)
-
-
-def _adam(settings: Training) -> optax.GradientTransformationExtraArgs:
-    return optax.with_extra_args_support(optax.adam(settings.optimizer.learning_rate))
-
-
-def _settle(
-    log_cs: float, store: ShardStore, samples: np.ndarray, settings: Training, step: Step, record: Record
-) -> list[Estimate]:
-    """Passes at a fixed constant until the correction is small; what each found."""
-    history: list[Estimate] = []
-    epoch = settings.epochs  # noise of its own, and the same in every pass
-    shuffled = order(samples, settings.seed, epoch)
-    few = shuffled[: settings.optimizer.curvature_samples]
-
-    def at_constant(name: str, numbers: np.ndarray, at: float) -> np.ndarray:
-        """Loss, gradient and dispersion of every sample at `at`, `(n, 3)`; NaN where a sample is not good."""
-        dtype = np.dtype(settings.precision)
-        with record.phase(name, epoch, len(numbers)):
-            return np.concatenate(
-                [
-                    record.take(part, step, jnp.asarray(at, dtype), batch).each(len(part))
-                    for part, batch in batches(store, numbers, settings.batch_size, dtype)
-                ]
-            )
-
-    for number in range(settings.optimizer.final_passes):
-        here = at_constant(f"final pass {number + 1}", shuffled, log_cs)
-        escaped, ashore = record.phase_escaped, record.phase_ashore
-        below, above = (at_constant("curvature", few, log_cs + d)[:, 1] for d in (-CURVATURE_STEP, CURVATURE_STEP))
-        good = np.isfinite(here[:, 1])
-        found = estimate(
-            log_cs,
-            *here[good].T,
-            drifter=store.labels["drifter"][shuffled[good]],
-            curvature=float(np.nanmean(above - below)) / (2 * CURVATURE_STEP),
-            escaped=escaped,
-            ashore=ashore,
-        )
-        history.append(found)
-        log_cs = found.corrected
-        _stop_if_diverged(log_cs)
-        if found.settled:
-            break
-    return history
-
-
-def _stop_if_diverged(log_cs: float) -> None:
-    if not np.log(SMALLEST_CS) < log_cs < np.log(LARGEST_CS):
-        raise DataError(
-            f"C_s went to {np.exp(log_cs):.3g}: the objective has no minimum between {SMALLEST_CS:g} and "
-            f"{LARGEST_CS:g} on these samples. Try score.objective=energy, another initial_cs, or look at the samples "
-            f"with drift-inspect."
-        )
-
-
-def _result(store: ShardStore, settings: Training, history: list[Estimate], record: Record) -> dict[str, Any]:
-    """What `result.json` holds; null where there is no number to give."""
-    last = history[-1]
-    error = last.standard_error if np.isfinite(last.standard_error) else None
-    log_cs, cs = last.corrected, float(np.exp(last.corrected))
-    return {
-        "cs": cs,
-        "cs_standard_error": None if error is None else cs * error,
-        "cs_interval_90": None if error is None else [float(np.exp(log_cs + z * error)) for z in (-Z_90, Z_90)],
-        "log_cs": log_cs,
-        "log_cs_standard_error": error,
-        "standard_error_clusters": "drifter",
-        "formula": FORMULA,
-        "objective": settings.score.objective,
-        "estimator": "fair",
-        "score": last.score,
-        "score_at_cs": float(np.exp(last.log_cs)),
-        "converged": last.settled,
-        "convergence": last.explain(),
-        "curvature": last.curvature,
-        "initial_cs": settings.initial_cs,
-        "n_samples": last.n_samples,
-        "n_drifters": last.n_drifters,
-        "members": settings.ensemble.members,
-        "scheme": settings.integration.scheme,
-        "escaped_members": last.escaped,
-        "escaped_share": last.escaped / (last.n_samples * settings.ensemble.members),
-        "ashore_members": last.ashore,
-        "ashore_share": last.ashore / (last.n_samples * settings.ensemble.members),
-        "dropped_samples": sorted(record.poisoned),
-        "gradient_samples": record.seen,
-        "steps": record.step,
-        "samples_per_second": record.samples_per_second,
-        "seed": settings.seed,
-        "precision": settings.precision,
-        "device": jax.devices()[0].device_kind,
-        "store": store.manifest.digest,
-        "store_name": store.manifest.name,
-        "version": version("driftcal"),
-    }
+                update, moved = method.update(gradient, state.moments, state.parameters, dispersion=dispersion)
+                parameters = jnp.asarray(optax.apply_updates(state.parameters, update))
+                average = optimiser.add_to_average(state.average, parameters)
+                state = state._replace(parameters=parameters, moments=moved, average=average)
+                model.stop_if_diverged(np.asarray(parameters, np.float64))
+        state = state._replace(epoch=epoch + 1, position=0)
+    return np.asarray(state.average.value, np.float64)

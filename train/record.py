@@ -1,7 +1,7 @@
 """What a run counts and writes down while it goes: `metrics.jsonl`, one line a step.
 
-A line says at which constant a batch's mean loss and gradient were taken. A sample without finite loss and gradient is
-left out, counted and named; too many of them end the run.
+A line says at which parameters a batch's mean loss and gradient were taken. A sample without finite loss and gradient
+is left out, counted and named; too many of them end the run.
 """
 
 import contextlib
@@ -11,16 +11,18 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import jax
 import numpy as np
+from jaxtyping import Float
 from tqdm import tqdm
 
 from shared.errors import ConfigError, DataError
 from shared.shards import ShardStore
 from train.data import Batch
 from train.folder import METRICS
+from train.model import Model
 from train.step import Step, Sums
 
 MOST_POISONED = 0.01
@@ -31,7 +33,7 @@ class Mean(NamedTuple):
     """Means over the good samples of a batch; NaN where there is none."""
 
     loss: float
-    gradient: float
+    gradient: Float[np.ndarray, " P"]
     dispersion: float
 
 
@@ -43,15 +45,20 @@ class Taken(NamedTuple):
     def mean(self) -> Mean:
         """Means over the good samples, in float64."""
         good = np.asarray(self.sums.good)
-        values = (self.sums.loss, self.sums.gradient, self.sums.dispersion)
+        loss, gradient, dispersion = (np.asarray(v, np.float64)[good] for v in self.sums[:3])
         if not good.any():
-            return Mean(math.nan, math.nan, math.nan)
-        return Mean(*(float(np.asarray(v, np.float64)[good].mean()) for v in values))
+            return Mean(math.nan, np.full(gradient.shape[1], math.nan), math.nan)
+        return Mean(float(loss.mean()), gradient.mean(axis=0), float(dispersion.mean()))
 
-    def each(self, n: int) -> np.ndarray:
-        """Loss, gradient and dispersion of the first `n` samples, `(n, 3)` float64; NaN where a sample is not good."""
-        good = np.asarray(self.sums.good)[:n, None]
-        return np.where(good, np.stack([np.asarray(v, np.float64)[:n] for v in self.sums[:3]], axis=1), np.nan)
+    def each(self, n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Loss `(n,)`, gradient `(n, P)` and dispersion `(n,)` of the first `n` samples; NaN where not good."""
+        good = np.asarray(self.sums.good)[:n]
+        loss, gradient, dispersion = (np.asarray(v, np.float64)[:n] for v in self.sums[:3])
+        return (
+            np.where(good, loss, np.nan),
+            np.where(good[:, None], gradient, np.nan),
+            np.where(good, dispersion, np.nan),
+        )
 
 
 class Record:
@@ -65,12 +72,12 @@ class Record:
         poisoned: numbers of the samples left out.
     """
 
-    def __init__(self, out: Path, store: ShardStore, progress: bool):
+    def __init__(self, out: Path, store: ShardStore, model: Model, progress: bool):
         self.step, self.seen, self.phase_escaped, self.phase_ashore = 0, 0, 0, 0
         self.poisoned: set[int] = set()
         self._distinct: set[int] = set()
         self._seconds: list[tuple[int, float]] = []
-        self._out, self._store, self._progress = out, store, progress
+        self._out, self._store, self._model, self._progress = out, store, model, progress
         self._phase, self._epoch, self._began, self._bar = "", 0, 0.0, tqdm(disable=True)
 
     def __enter__(self) -> Self:
@@ -91,9 +98,9 @@ class Record:
         with tqdm(total=samples, unit="sample", desc=name, disable=not self._progress, leave=False) as self._bar:
             yield
 
-    def take(self, numbers: np.ndarray, step: Step, log_cs: jax.Array, batch: Batch) -> Taken:
-        """Steps one batch at `log_cs` and writes its line; `numbers` are its samples'."""
-        taken = Taken(jax.device_get(step(log_cs, batch, self._epoch)))
+    def take(self, numbers: np.ndarray, step: Step, parameters: jax.Array, batch: Batch) -> Taken:
+        """Steps one batch at `parameters` and writes its line; `numbers` are its samples'."""
+        taken = Taken(jax.device_get(step(parameters, batch, self._epoch)))
         now = time.perf_counter()
         seconds, self._began = now - self._began, now  # from batch to batch: waiting for data counts
         self._seconds.append((len(numbers), seconds))
@@ -106,14 +113,13 @@ class Record:
         self._distinct |= set(numbers.tolist())
         self.poisoned |= set(bad.tolist())
         mean = taken.mean()
-        cs = float(np.exp(np.float64(log_cs)))
+        values = self._model.values(np.asarray(parameters))
         line = {
             "step": self.step,
             "epoch": self._epoch,
             "phase": self._phase,
             "loss": None if math.isnan(mean.loss) else mean.loss,
-            "cs": cs,
-            "gradient": None if math.isnan(mean.gradient) else mean.gradient,
+            **self._where(values, mean.gradient),
             "samples_per_second": len(numbers) / seconds,
             "escaped_members": escaped,
             "dropped_samples": bad.tolist(),
@@ -121,9 +127,21 @@ class Record:
         self._file.write(json.dumps(line) + "\n")
         self._file.flush()
         self._stop_if_poisoned()
-        self._bar.set_postfix(cs=f"{cs:.4g}", refresh=False)
+        if self._model.few:
+            shown = {name: f"{value:.4g}" for name, value in zip(self._model.names, values, strict=True)}
+            self._bar.set_postfix(shown, refresh=False)
         self._bar.update(len(numbers))
         return taken
+
+    def _where(self, values: np.ndarray, gradient: np.ndarray) -> dict[str, Any]:
+        """Parameters and gradient of a line: numbers for C_s, by name for a few, the gradient's length for many."""
+        known = bool(np.isfinite(gradient).all())
+        if self._model.template is None:
+            return {"cs": float(values[0]), "gradient": float(gradient[0]) if known else None}
+        if not self._model.few:
+            return {"cs": None, "gradient_norm": float(np.linalg.norm(gradient)) if known else None}
+        named = [dict(zip(self._model.names, v.tolist(), strict=True)) for v in (values, gradient)]
+        return {"cs": None, "parameters": named[0], "gradient": named[1] if known else None}
 
     @property
     def samples_per_second(self) -> float:

@@ -18,7 +18,7 @@ from shared.figures import DPI, WIDTH
 from shared.manifest import stage_from_json, write_file
 from shared.shards import ShardStore
 from shared.show import render_funnel
-from train import figures
+from train import figures, quantities
 from train.folder import FIGURES, PAGE, Z_90, Run, read
 
 FEW_DRIFTERS = 5
@@ -45,8 +45,9 @@ def write(out: Path, store: ShardStore) -> Path:
     run = read(out)
     result, steps, scores, shown = run.result, run.steps, run.evaluation, run.examples
     same = store.manifest.digest == result["store"]
+    convergence = figures.parameters if quantities.own(result) else figures.convergence
     wanted = {
-        "convergence": steps and (lambda: figures.convergence(steps, result, run.truth, run.unit)),
+        "convergence": steps and (lambda: convergence(steps, result, run.truth, run.unit)),
         "examples": shown and (lambda: figures.examples(shown)),
         "scores": scores and (lambda: figures.whiskers(scores)),
         "spread": scores and (lambda: figures.spread(scores)),
@@ -69,7 +70,8 @@ def write(out: Path, store: ShardStore) -> Path:
 def summary(out: Path) -> str:
     """The result of the run in `out` in a few lines for a terminal."""
     run = read(out)
-    lines = [f"C_s = {constant(run.result)} in {run.result['formula']} [m2/s]"]
+    unit = "" if quantities.own(run.result) else " [m2/s]"
+    lines = [f"{quantities.found(run.result)} in {run.result['formula']}{unit}"]
     lines += [f"{name}: {text}" for name, text in _facts(run)]
     return "\n".join([*lines, *(f"WARNING: {warning}" for warning in warnings(run.result))])
 
@@ -77,7 +79,8 @@ def summary(out: Path) -> str:
 def headline(out: Path) -> str:
     """The constant of the run in `out` with its standard error, and the true one where the drifters were simulated."""
     run = read(out)
-    lines = [f"recovered C_s = {constant(run.result)}" if run.truth is not None else f"C_s = {constant(run.result)}"]
+    found = quantities.found(run.result)
+    lines = [f"recovered {found}" if run.truth is not None else found]
     if run.truth is not None:
         lines.insert(0, f"true C_s = {run.truth:g}")
     return "\n".join(lines)
@@ -86,20 +89,21 @@ def headline(out: Path) -> str:
 def warnings(result: Mapping[str, Any]) -> list[str]:
     """What to know before the constant is used for anything."""
     share, dropped = result["escaped_share"], result["dropped_samples"]
+    own = quantities.own(result)
+    them, doubtful = "the parameters" if own else "C_s", quantities.hardly_known(result)
+    stand, longer = "are" if own else "is", "epochs" if result.get("optimizer") == "adam" else "optimizer.final_passes"
+    what = "the constant is" if doubtful == ["C_s"] else "they are"
+    known = quantities.has_error(result)
     alone = "a single drifter" if result["n_drifters"] < 2 else "an objective that is not convex here"
     due = {
-        "not converged: C_s is where the run stopped, not where the objective is least. Use more drifters, or raise "
-        "optimizer.final_passes.": not result["converged"],
+        f"not converged: {them} {stand} where the run stopped, not where the objective is least. Use more drifters, or "
+        f"raise {longer}.": not result["converged"],
         f"the objective {result['objective']} is not proper: it is least at another constant than the drifters'. Use "
         "energy for a number, this one for comparison.": result["objective"] in ("liu", "reference"),
-        "the standard error is more than half of C_s: the constant is hardly known.": (
-            (result["cs_standard_error"] or 0) > 0.5 * result["cs"]
-        ),
-        f"no standard error: {alone} cannot tell how far C_s is from that of other drifters.": (
-            result["cs_standard_error"] is None
-        ),
-        f"{100 * share:.2g} % of the members left their window and were held at its edge, which biases C_s. Preprocess "
-        "with a larger window.half_width_deg.": share > MOST_ESCAPED,
+        f"the standard error is more than half of {', '.join(doubtful)}: {what} hardly known.": bool(doubtful),
+        f"no standard error: {alone} cannot tell how far {them} {stand} from that of other drifters.": not known,
+        f"{100 * share:.2g} % of the members left their window and were held at its edge, which biases {them}. "
+        "Preprocess with a larger window.half_width_deg.": share > MOST_ESCAPED,
         f"{len(dropped)} sample(s) gave no finite loss and gradient and were left out: {_first(dropped)}.": bool(
             dropped
         ),
@@ -160,24 +164,12 @@ def _first(items: Sequence[Any]) -> str:
     return f"{', '.join(map(str, items[:10]))}{', ...' if len(items) > 10 else ''}"
 
 
-def constant(result: Mapping[str, Any]) -> str:
-    """The constant with its error."""
-    return measured(result["cs"], result["cs_standard_error"])
-
-
-def measured(value: float, error: float | None) -> str:
-    """`value` ± `error` with the digits that the error warrants; three where there is none."""
-    if not error:
-        return f"{value:#.3g}".rstrip(".")
-    first = int(np.floor(np.log10(error)))
-    digits = max(-first + (error < 3 * 10.0**first), 0)
-    return f"{value:.{digits}f} ± {error:.{digits}f}"
-
-
 def _facts(run: Run) -> list[tuple[str, str]]:
     """The result in words, for page and terminal."""
     r, truth, error = run.result, run.truth, run.result["cs_standard_error"]
-    if error is None:
+    if quantities.own(r):
+        interval = quantities.errors(r)
+    elif error is None:
         interval = "none"
     else:
         digits = max(1 - int(np.floor(np.log10(error))), 0)
@@ -196,7 +188,7 @@ def _facts(run: Run) -> list[tuple[str, str]]:
         ("objective", f"{r['objective']}, {r['estimator']} estimator, mean {r['score']:.4g} [{run.unit}]"),
         ("converged", r["convergence"]),
         ("samples", f"{r['n_samples']:,} of {r['n_drifters']:,} drifter(s); dropped {len(r['dropped_samples']):,}"),
-        ("ensemble", f"{r['members']} members, scheme {r['scheme']}, {r['precision']}; from C_s = {r['initial_cs']:g}"),
+        ("ensemble", f"{r['members']} members, scheme {r['scheme']}, {r['precision']}; from {quantities.start(r)}"),
         ("members that left their window", escaped),
         ("speed", f"{r['samples_per_second']:,.4g} samples/s with gradient, on {r['device']}"),
     ]
@@ -253,12 +245,16 @@ def _figure(drawn: Mapping[str, bytes], name: str) -> str:
 
 def _headline(run: Run) -> list[str]:
     r = run.result
-    scale = figures.kappa(run.examples) if run.examples else None
+    own = quantities.own(r)
+    scale = figures.kappa(run.examples) if run.examples and not own else None
     found = [
-        f"<h1>Smagorinsky constant of drift: {escape(r['store_name'])}</h1>",
-        f'<p class="value">C<sub>s</sub> = {constant(run.result)}</p>',
-        f"<p>In the diffusivity <code>{escape(r['formula'])}</code> [m²/s], with dx, dy the spacing of the currents "
-        "[m] and u_x, u_y, v_x, v_y their derivatives on that grid [1/s]. Other formulas have other constants.</p>",
+        f"<h1>{'Dynamics' if own else 'Smagorinsky constant'} of drift: {escape(r['store_name'])}</h1>",
+        f'<p class="value">{quantities.found(r, "C<sub>s</sub>")}</p>',
+        f"<p>Calibrated: <code>{escape(r['formula'])}</code>.</p>"
+        if own
+        else f"<p>In the diffusivity <code>{escape(r['formula'])}</code> [m²/s], with dx, dy the spacing of the "
+        "currents [m] and u_x, u_y, v_x, v_y their derivatives on that grid [1/s]. Other formulas have other "
+        "constants.</p>",
     ]
     if scale is not None:
         low, middle, high = (f"{float(f'{k:.2g}'):,g} m²/s" for k in r["cs"] * scale)
@@ -278,14 +274,15 @@ def _skill(run: Run, drawn: Mapping[str, bytes]) -> list[str]:
         return [*parts, _figure(drawn, "scores")]
     other = "" if found["store"] == run.result["store"] else ", of another store"
     names = _names(found)
+    what = "The calibrated dynamics" if found["cs"] is None else f"C<sub>s</sub> = {found['cs']:.4g}"
     head = ["", *(f"{name.removesuffix('_km').replace('_', ' ')} [{'km' if 'km' in name else '-'}]" for name in names)]
     rows = []
     for system, scores in found["scores"].items():
         pairs = ((scores[name]["mean"], scores[name]["standard_error"]) for name in names)
-        rows.append([system, *(measured(mean, error and Z_90 * error) for mean, error in pairs)])
+        rows.append([system, *(quantities.measured(mean, error and Z_90 * error) for mean, error in pairs)])
     return [
         *parts,
-        f"<p>C<sub>s</sub> = {found['cs']:.4g} on {escape(_scored(found))}{other}.</p>",
+        f"<p>{what} on {escape(_scored(found))}{other}.</p>",
         *(f"<p><b>Warning:</b> {escape(warning)}</p>" for warning in scores_warnings(found)),
         _table(rows, head),
         '<p class="small">Means over samples and lead times; ± half of the 90 % interval, clustered by drifter. Small '
@@ -309,6 +306,6 @@ def _origin(run: Run, drawn: Mapping[str, bytes]) -> list[str]:
         held = yaml.safe_dump(tree, sort_keys=False) if tree else "not in the run folder"
         parts.append(f"<details><summary>{title}</summary><pre>{escape(held)}</pre></details>")
     rows = [("driftcal", r["version"]), ("store", r["store_name"]), ("its sha256", r["store"])]
-    cited = f"driftcal {r['version']}, store {r['store_name']} (sha256 {r['store'][:12]}), seed {r['seed']}: C_s = "
-    cited += f"{constant(run.result)}, {r['formula']}"
+    cited = f"driftcal {r['version']}, store {r['store_name']} (sha256 {r['store'][:12]}), seed {r['seed']}: "
+    cited += f"{quantities.found(r)}, {r['formula']}"
     return [*parts, _table([*rows, ("seed", str(r["seed"]))]), f"<p>To cite: {escape(cited)}.</p>"]

@@ -25,7 +25,7 @@ from jaxtyping import Array, Bool, Float
 from shared.geo import METRES_PER_DEGREE
 from train.config import Scheme
 from train.data import Batch, Grid
-from train.dynamics import Flow, Table, flow_at, tabulate
+from train.dynamics import Flow, Place, Table, flow_at, tabulate
 from train.noise import Noise
 from train.score import Distances, distances
 from train.sphere import Origin, Point
@@ -33,7 +33,10 @@ from train.sphere import Origin, Point
 GRADIENT_SHARE: dict[Scheme, float] = {"heun": 0.5, "ito-heun": 1.0, "euler": 1.0, "reference": 1.0}
 """How much of grad K each scheme adds to the drift."""
 
-Dynamics = Callable[[Flow, float], tuple[tuple[Array, Array], Array]]
+Amplitude = Array | tuple[Array, Array]
+"""Of the noise [m s^-1/2]: one for both directions, or east and north."""
+
+Dynamics = Callable[[Flow, float], tuple[tuple[Array, Array], Amplitude]]
 """(flow, gradient share) -> ((east, north) drift [m/s], amplitude [m s^-1/2])."""
 
 
@@ -77,6 +80,7 @@ def simulate(
     own_lengths: bool = False,
     keep_positions: bool = False,
     table: Table | None = None,
+    checkpoint: bool = False,
 ) -> Simulation:
     """Simulates `members` tracks from the first fix of every sample to its last.
 
@@ -89,13 +93,16 @@ def simulate(
         own_lengths: whether the distances of the `reference` objective are needed too.
         keep_positions: whether to return the tracks.
         table: of `batch`, where it has been made before.
+        checkpoint: whether reverse mode will keep only the state at every fix, and step again from one to the next.
     """
     grid, dtype = plan.grid, batch.latitude.dtype
     if table is None:
         table = tabulate(batch.currents, batch.latitude, grid, plan.kappa_every, plan.step)
     per_x, per_y = 1.0 / (METRES_PER_DEGREE * grid.lon_step), 1.0 / (METRES_PER_DEGREE * grid.lat_step)
     radians_x, radians_y = np.radians(grid.lon_step), np.radians(grid.lat_step)
-    origin = Origin.at(batch.latitude + batch.cell[:, 1] * grid.lat_step)
+    start_longitude = batch.longitude + batch.cell[:, 0] * grid.lon_step
+    start_latitude = batch.latitude + batch.cell[:, 1] * grid.lat_step
+    origin = Origin.at(start_latitude)
     dt = dtype.type(plan.step)
     root_dt = jnp.sqrt(dt)
     share = GRADIENT_SHARE[plan.scheme]
@@ -107,13 +114,16 @@ def simulate(
         """The flow at positions x, y at the start of `step`."""
         levels = (batch.phase + step.astype(dtype) * dt) * dtype.type(table.intervals_per_second)
         interval = jnp.clip(jnp.floor(levels).astype(jnp.int32), 0, table.n_intervals - 1)
-        return flow_at(table, grid, x, y, batch.cell, interval, levels - interval)
+        there = flow_at(table, grid, x, y, batch.cell, interval, levels - interval)
+        place = Place(step.astype(dtype) * dt, start_longitude + x * grid.lon_step, start_latitude + y * grid.lat_step)
+        return there._replace(place=place)
 
     def motion(x: Array, y: Array, step: Array) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
         """Drift [cells/s] and amplitude [cells s^-1/2], east and north, at positions x, y at the start of `step`."""
         (east, north), amplitude = dynamics(flow(x, y, step), share)
+        along_x, along_y = amplitude if isinstance(amplitude, tuple) else (amplitude, amplitude)
         per_east = per_x / origin.cos_latitude(y * radians_y)
-        return (east * per_east, north * per_y), (amplitude * per_east, amplitude * per_y)
+        return (east * per_east, north * per_y), (along_x * per_east, along_y * per_y)
 
     def advance(x: Array, y: Array, inside: Array, step: Array) -> tuple[Array, Array, Array]:
         w = [increment * root_dt for increment in noise(step)]
@@ -153,6 +163,7 @@ def simulate(
     carry = x0, y0, jnp.ones(shape, bool)
     track = batch.track[:, 1:].transpose(1, 2, 0)
     seen = origin.point(track[:, 0] * radians_x, track[:, 1] * radians_y)
-    (x, y, inside), (found, positions) = jax.lax.scan(to_next_fix, carry, (jnp.arange(grid.n_obs - 1), seen))
+    body = jax.checkpoint(to_next_fix, prevent_cse=False) if checkpoint else to_next_fix
+    (x, y, inside), (found, positions) = jax.lax.scan(body, carry, (jnp.arange(grid.n_obs - 1), seen))
     ashore = flow(x, y, jnp.asarray((grid.n_obs - 1) * plan.n_sub)).ashore
     return Simulation(found, inside, ashore, positions)

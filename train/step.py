@@ -1,12 +1,14 @@
 """Loss and gradient of one batch.
 
-The trained parameter is one number, log C_s, so its derivative is carried forward through the scan (`jax.jvp`): memory
-does not depend on the number of steps, and every sample's own gradient comes for free. Those give the standard error,
-and let a poisoned sample be left out by name instead of spoiling the sum. They are never clipped: that would bias.
+Few parameters: their derivatives are carried forward through the scan, all directions at once (`jax.jvp`), so memory
+does not depend on the number of steps. Many: reverse mode, which keeps the state at every fix and steps again from one
+to the next. Samples do not depend on one another, so either way every sample has a gradient of its own. Those give the
+standard error, and let a poisoned sample be left out by name instead of spoiling the sum. They are never clipped: that
+would bias.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import equinox as eqx
 import jax
@@ -17,11 +19,20 @@ from train import score
 from train.config import Training
 from train.data import Batch, Grid
 from train.dynamics import Smagorinsky, tabulate
+from train.model import Model
 from train.noise import Noise, noise_for
-from train.simulate import Plan, simulate
+from train.simulate import Dynamics, Plan, simulate
 
 TRAINED, WEIGHTS = 0, 1
 """Streams of noise: of the trained ensemble, and of the one whose spread weights the `energy` objective."""
+
+MOST_FORWARD = 6
+"""Parameters up to which forward mode is taken to be the cheaper one."""
+
+Mode = Literal["forward", "reverse"]
+
+Losses = Callable[[Array], tuple[Array, tuple[Array, Array, Array]]]
+"""Parameters -> every sample's objective; with it dispersion, members escaped and members ashore."""
 
 
 class Sums(NamedTuple):
@@ -29,7 +40,7 @@ class Sums(NamedTuple):
 
     Attributes:
         loss: the objective.
-        gradient: its derivative with respect to log C_s.
+        gradient: its derivative with respect to the parameters as trained.
         dispersion: the positive size of the objective's second term, which sets the gradient's scale.
         good: whether the sample is real and its loss and gradient are finite.
         poisoned: whether it is real and they are not.
@@ -38,7 +49,7 @@ class Sums(NamedTuple):
     """
 
     loss: Float[Array, " B"]
-    gradient: Float[Array, " B"]
+    gradient: Float[Array, "B P"]
     dispersion: Float[Array, " B"]
     good: Bool[Array, " B"]
     poisoned: Bool[Array, " B"]
@@ -52,10 +63,23 @@ def plan_of(settings: Training, grid: Grid) -> Plan:
     return Plan(grid, integration.step, integration.kappa_every, integration.scheme)
 
 
+def mode_of(settings: Training, n_parameters: int) -> Mode:
+    """How the gradient of so many parameters is computed."""
+    if settings.gradient.mode != "auto":
+        return settings.gradient.mode
+    return "forward" if n_parameters <= MOST_FORWARD else "reverse"
+
+
 def sample_losses(
-    log_cs: Array, batch: Batch, plan: Plan, settings: Training, noise: Noise, weights_noise: Noise
+    dynamics: Dynamics,
+    batch: Batch,
+    plan: Plan,
+    settings: Training,
+    noise: Noise,
+    weights_noise: Noise,
+    checkpoint: bool = False,
 ) -> tuple[Array, tuple[Array, Array, Array]]:
-    """Every sample's objective at `log_cs`; with it the dispersion and how many members escaped and ran ashore."""
+    """Every sample's objective; with it the dispersion and how many members escaped and ran ashore."""
     steps_deg = plan.grid.lon_step, plan.grid.lat_step
     table = tabulate(batch.currents, batch.latitude, plan.grid, plan.kappa_every, plan.step)
     name = settings.score.objective
@@ -65,13 +89,14 @@ def sample_losses(
         still = simulate(reference, batch, plan, settings.score.reference_members, weights_noise, table=table)
         spread = jax.lax.stop_gradient(2.0 * still.distances.between)
     moved = simulate(
-        Smagorinsky(log_cs),
+        dynamics,
         batch,
         plan,
         settings.ensemble.members,
         noise,
         own_lengths=name == "reference",
         table=table,
+        checkpoint=checkpoint,
     )
     latitude = batch.latitude + batch.cell[:, 1] * plan.grid.lat_step
     path = score.path_steps(batch.track, latitude, steps_deg)
@@ -79,31 +104,63 @@ def sample_losses(
     return loss, (dispersion, (~moved.inside).sum(axis=0), moved.ashore.sum(axis=0))
 
 
-def gradient(log_cs: Array, batch: Batch, plan: Plan, settings: Training, noise: Noise, weights_noise: Noise) -> Sums:
-    """Loss and gradient of every sample at `log_cs`."""
+def gradient(
+    model: Model,
+    parameters: Float[Array, " P"],
+    batch: Batch,
+    plan: Plan,
+    settings: Training,
+    noise: Noise,
+    weights_noise: Noise,
+) -> Sums:
+    """Loss and gradient of every sample at `parameters`."""
+    mode = mode_of(settings, model.size)
 
-    def losses(parameter: Array) -> tuple[Array, tuple[Array, Array, Array]]:
-        return sample_losses(parameter, batch, plan, settings, noise, weights_noise)
+    def losses(vector: Array) -> tuple[Array, tuple[Array, Array, Array]]:
+        return sample_losses(
+            model.dynamics(vector), batch, plan, settings, noise, weights_noise, checkpoint=mode == "reverse"
+        )
 
-    loss, tangent, (dispersion, *counts) = jax.jvp(losses, (log_cs,), (jnp.ones_like(log_cs),), has_aux=True)
+    loss, slopes, (dispersion, *counts) = (_forward if mode == "forward" else _reverse)(losses, parameters, batch)
     real = batch.weight > 0
-    finite = jnp.isfinite(loss) & jnp.isfinite(tangent) & jnp.isfinite(dispersion)
+    finite = jnp.isfinite(loss) & jnp.isfinite(slopes).all(axis=-1) & jnp.isfinite(dispersion)
     good = real & finite
-    kept = [jnp.where(good, value, 0.0) for value in (loss, tangent, dispersion)]
+    loss, dispersion = (jnp.where(good, value, 0.0) for value in (loss, dispersion))
     escaped, ashore = (jnp.where(real, count, 0) for count in counts)
-    return Sums(kept[0], kept[1], kept[2], good, real & ~finite, escaped, ashore)
+    slopes = jnp.where(good[:, None], slopes, 0.0)
+    return Sums(loss, slopes, dispersion, good, real & ~finite, escaped, ashore)
+
+
+def _forward(losses: Losses, parameters: Array, batch: Batch) -> tuple[Array, Array, tuple[Array, Array, Array]]:
+    del batch
+
+    def along(direction: Array) -> tuple[Array, Array, tuple[Array, Array, Array]]:
+        return jax.jvp(losses, (parameters,), (direction,), has_aux=True)
+
+    directions = jnp.eye(parameters.size, dtype=parameters.dtype)
+    if parameters.size == 1:
+        loss, slope, aux = along(directions[0])
+        return loss, slope[:, None], aux
+    return jax.vmap(along, out_axes=(None, -1, None))(directions)
+
+
+def _reverse(losses: Losses, parameters: Array, batch: Batch) -> tuple[Array, Array, tuple[Array, Array, Array]]:
+    """With parameters of its own for every sample, the gradient of the sum is every sample's gradient."""
+    each = jnp.broadcast_to(parameters, (batch.weight.size, parameters.size))
+    loss, back, aux = jax.vjp(losses, each, has_aux=True)
+    return loss, back(jnp.ones_like(loss))[0], aux
 
 
 Step = Callable[[Array, Batch, int], Sums]
-"""(log C_s, batch, epoch) -> sums."""
+"""(parameters as trained, batch, epoch) -> sums."""
 
 
-def make_step(settings: Training, grid: Grid) -> Step:
+def make_step(settings: Training, grid: Grid, model: Model) -> Step:
     """The compiled step. Noise depends on (seed, epoch, sample, step, member) alone."""
     plan = plan_of(settings, grid)
 
     @eqx.filter_jit
-    def step(log_cs: Array, batch: Batch, epoch: Array) -> Sums:
+    def step(parameters: Array, batch: Batch, epoch: Array) -> Sums:
         dtype = batch.latitude.dtype
         streams = [
             noise_for(settings.seed, epoch, batch.sample, members, stream, dtype)
@@ -112,6 +169,6 @@ def make_step(settings: Training, grid: Grid) -> Step:
                 (settings.score.reference_members, WEIGHTS),
             )
         ]
-        return gradient(log_cs, batch, plan, settings, streams[0], streams[1])
+        return gradient(model, parameters, batch, plan, settings, streams[0], streams[1])
 
-    return lambda log_cs, batch, epoch: step(log_cs, batch, jnp.asarray(epoch, jnp.uint32))
+    return lambda parameters, batch, epoch: step(parameters, batch, jnp.asarray(epoch, jnp.uint32))

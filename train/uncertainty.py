@@ -1,48 +1,47 @@
 """The zero of the gradient, and its standard error.
 
-The estimate is the zero of the mean gradient g over the training samples, so its variance is the sandwich
-H^-1 G H^-1 (Huber 1967; White 1982): H the curvature dg / dlog C_s, G the variance of the mean gradient. Samples of one
-drifter are not independent, so G sums over drifters the squares of each drifter's summed gradients (Liang and Zeger
-1986). The gradients come from random ensembles, and the noise of those is in G as well.
+The estimate is the zero of the mean gradient g over the training samples, so its covariance is the sandwich
+H^-1 G H^-1 (Huber 1967; White 1982): H the curvature, the matrix of second derivatives, G the covariance of the mean
+gradient. Samples of one drifter are not independent, so G sums over drifters the outer products of each drifter's
+summed gradients (Liang and Zeger 1986). The gradients come from random ensembles, and the noise of those is in G as
+well.
 """
 
 from dataclasses import dataclass
 
-import jax.numpy as jnp
 import numpy as np
-
-from train.optimiser import global_step
+from jaxtyping import Float, Int
 
 SETTLED = 0.25
-"""A correction of log C_s below this share of its standard error is small."""
+"""A correction that is shorter than this in standard errors is small."""
 
 SETTLED_ALONE = 0.01
-"""The same where a single drifter gives no standard error."""
-
-LONGEST_CORRECTION = 1.0
-"""No correction changes log C_s by more."""
+"""The same in the parameters as trained, where too few drifters give no standard error."""
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """What one pass at a fixed constant found about the gradient's zero near it.
+    """What one pass at fixed parameters found about the gradient's zero near them; all as trained.
 
     Attributes:
-        log_cs: where the gradients were taken.
-        step: correction of log C_s that reaches the zero.
-        standard_error: of log C_s, clustered by drifter; infinite with fewer than two drifters or no minimum.
-        curvature: d gradient / d log C_s.
+        parameters: where the gradients were taken, `(P,)`.
+        step: correction that reaches the zero.
+        covariance: of the corrected parameters, clustered by drifter; None where there is no minimum, or no more
+            drifters than parameters.
+        curvature: matrix of second derivatives of the mean objective.
+        minimum: whether that is positive in every direction.
         score: mean objective.
         n_samples: samples used.
         n_drifters: drifters used.
-        escaped: members that left their window at `log_cs`.
+        escaped: members that left their window.
         ashore: members that ended in a cell without current.
     """
 
-    log_cs: float
-    step: float
-    standard_error: float
-    curvature: float
+    parameters: Float[np.ndarray, " P"]
+    step: Float[np.ndarray, " P"]
+    covariance: Float[np.ndarray, "P P"] | None
+    curvature: Float[np.ndarray, "P P"]
+    minimum: bool
     score: float
     n_samples: int
     n_drifters: int
@@ -50,61 +49,145 @@ class Estimate:
     ashore: int
 
     @property
-    def corrected(self) -> float:
-        """The logarithm of C_s after the correction."""
-        return self.log_cs + self.step
+    def corrected(self) -> Float[np.ndarray, " P"]:
+        """The parameters after the correction."""
+        return self.parameters + self.step
+
+    @property
+    def standard_error(self) -> Float[np.ndarray, " P"] | None:
+        """Of every parameter."""
+        return None if self.covariance is None else np.sqrt(np.diag(self.covariance))
+
+    @property
+    def distance(self) -> float:
+        """Length of the correction in standard errors (Mahalanobis): no parameter moves by more of its own."""
+        assert self.covariance is not None
+        return float(np.sqrt(self.step @ np.linalg.solve(self.covariance, self.step)))
 
     @property
     def settled(self) -> bool:
-        """Whether the correction is small against what is known about the constant, at a minimum."""
-        known = SETTLED * self.standard_error if np.isfinite(self.standard_error) else SETTLED_ALONE
-        return bool(self.curvature > 0 and abs(self.step) <= known)
+        """Whether the correction is small against what is known about the parameters, at a minimum."""
+        if not self.minimum:
+            return False
+        if self.covariance is None:
+            return bool(np.abs(self.step).max() <= SETTLED_ALONE)
+        return self.distance <= SETTLED
 
-    def explain(self) -> str:
-        """Whether the run converged, and how that was judged, in a sentence."""
-        if not self.curvature > 0:
-            return "no: the objective is not convex in log C_s where the run ended, so this is not a minimum"
-        error = (
-            f"its standard error is {self.standard_error:.2g}"
-            if np.isfinite(self.standard_error)
-            else "a single drifter gives it no standard error"
-        )
-        return f"{'yes' if self.settled else 'no'}: the last correction of log C_s was {self.step:+.2g}, {error}"
+    def explain(self, what: str) -> str:
+        """Whether the run converged, and how that was judged, in a sentence; `what` names what was corrected."""
+        if not self.minimum:
+            return f"no: the objective is not convex in {what} where the run ended, so this is not a minimum"
+        error = self.standard_error
+        if error is None:
+            drifters = "a single drifter gives" if self.n_drifters == 1 else f"{self.n_drifters} drifters give"
+            error_text = f"{drifters} it no standard error"
+        elif len(error) == 1:
+            error_text = f"its standard error is {error[0]:.2g}"
+        else:
+            error_text = f"{self.distance:.2g} of their standard errors together"
+        step = ", ".join(f"{s:+.2g}" for s in self.step)
+        return f"{'yes' if self.settled else 'no'}: the last correction of {what} was {step}, {error_text}"
 
 
 def estimate(
-    log_cs: float,
-    loss: np.ndarray,
-    gradient: np.ndarray,
-    dispersion: np.ndarray,
-    drifter: np.ndarray,
-    curvature: float,
+    parameters: Float[np.ndarray, " P"],
+    step: Float[np.ndarray, " P"],
+    loss: Float[np.ndarray, " n"],
+    gradient: Float[np.ndarray, "n P"],
+    drifter: Int[np.ndarray, " n"],
+    curvature: Float[np.ndarray, "P P"],
+    minimum: bool,
     escaped: int,
     ashore: int,
 ) -> Estimate:
-    """From per-sample losses and gradients at `log_cs` to a correction and its error.
+    """From per-sample losses and gradients at `parameters`, and the correction they ask for, to how sure that is.
 
     Args:
-        log_cs: where they were taken.
-        loss: `(n,)`.
-        gradient: `(n,)` derivative with respect to log C_s.
-        dispersion: `(n,)` size of the objective's second term.
-        drifter: `(n,)` which drifter each sample belongs to.
-        curvature: mean second derivative. Where it is positive the correction is Newton's; else, far from the
-            minimum, the optimiser's global step.
+        parameters: as trained.
+        step: correction of them.
+        loss: of every sample.
+        gradient: with respect to the parameters as trained.
+        drifter: which drifter each sample belongs to.
+        curvature: mean second derivatives.
+        minimum: whether that is positive in every direction.
         escaped: members that left their window.
         ashore: members that ended in a cell without current.
     """
+    n_clusters = len(np.unique(drifter))
+    covariance = None
+    if minimum and n_clusters > gradient.shape[1]:
+        inverse = np.linalg.inv(curvature)
+        covariance = inverse @ covariance_of_mean(gradient, drifter) @ inverse.T
+    score = float(loss.mean())
+    return Estimate(parameters, step, covariance, curvature, minimum, score, len(loss), n_clusters, escaped, ashore)
+
+
+def covariance_of_mean(gradient: Float[np.ndarray, "n P"], drifter: Int[np.ndarray, " n"]) -> np.ndarray:
+    """Covariance `(P, P)` of the mean gradient, clustered by drifter, with the usual factor for few of them."""
     clusters, which = np.unique(drifter, return_inverse=True)
-    n, n_clusters = len(gradient), len(clusters)
-    mean = float(gradient.mean())
-    error = float("inf")
-    if n_clusters > 1 and curvature > 0:
-        sums = np.bincount(which, weights=gradient - mean, minlength=n_clusters)
-        # with the usual correction for few clusters
-        variance = float((sums**2).sum()) / n**2 * n_clusters / (n_clusters - 1)
-        error = float(np.sqrt(variance)) / curvature
-    far = float(global_step(jnp.asarray(mean), jnp.asarray(float(dispersion.mean()))))
-    step = -mean / curvature if curvature > 0 else far
-    step = float(np.clip(step, -LONGEST_CORRECTION, LONGEST_CORRECTION))
-    return Estimate(log_cs, step, error, curvature, float(loss.mean()), n, n_clusters, escaped, ashore)
+    sums = np.zeros((len(clusters), gradient.shape[1]))
+    np.add.at(sums, which, gradient - gradient.mean(axis=0))
+    return sums.T @ sums / len(gradient) ** 2 * len(clusters) / (len(clusters) - 1)
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What a last pass at fixed parameters says of many of them: no correction, no error, but whether it is a zero.
+
+    Attributes:
+        parameters: where the gradients were taken, `(P,)`.
+        ratio: squared length of the mean gradient over that which other drifters alone would give it.
+        score: mean objective.
+        n_samples: samples used.
+        n_drifters: drifters used.
+        escaped: members that left their window.
+        ashore: members that ended in a cell without current.
+    """
+
+    parameters: Float[np.ndarray, " P"]
+    ratio: float
+    score: float
+    n_samples: int
+    n_drifters: int
+    escaped: int
+    ashore: int
+    standard_error: None = None
+
+    @property
+    def corrected(self) -> Float[np.ndarray, " P"]:
+        """The parameters: there is no correction."""
+        return self.parameters
+
+    @property
+    def settled(self) -> bool:
+        """Whether the mean gradient is no longer than chance makes it."""
+        return self.ratio <= 1.0
+
+    def explain(self, what: str) -> str:
+        """Whether the run converged, and how that was judged, in a sentence."""
+        del what
+        drifters = f"what {self.n_drifters} other drifters would give it by chance"
+        return (
+            f"{'yes' if self.settled else 'no'}: the squared mean gradient is {self.ratio:.2g} times {drifters}; "
+            f"{len(self.parameters)} parameters are too many for a curvature, so they have no standard errors"
+        )
+
+
+def judge(
+    parameters: Float[np.ndarray, " P"],
+    loss: Float[np.ndarray, " n"],
+    gradient: Float[np.ndarray, "n P"],
+    drifter: Int[np.ndarray, " n"],
+    escaped: int,
+    ashore: int,
+) -> Judged:
+    """What a pass at fixed parameters says of many of them; arguments as those of `estimate`."""
+    clusters, which = np.unique(drifter, return_inverse=True)
+    n_clusters, ratio = len(clusters), float("inf")
+    if n_clusters > 1:
+        mean = gradient.mean(axis=0)
+        sums = np.zeros((n_clusters, gradient.shape[1]))
+        np.add.at(sums, which, gradient - mean)
+        by_chance = float((sums**2).sum()) / len(gradient) ** 2 * n_clusters / (n_clusters - 1)
+        ratio = float(mean @ mean) / by_chance
+    return Judged(parameters, ratio, float(loss.mean()), len(loss), n_clusters, escaped, ashore)

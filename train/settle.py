@@ -1,0 +1,144 @@
+"""The end of a run: the objective of fixed samples, always with the same noise, brought to the zero of its gradient.
+
+With samples and noise fixed the objective is a smooth function, so Newton's method inside a trust region
+(`train.trust`) finds the minimum near its start without a learning rate. Every pass gives every sample's gradient; the
+curvature comes from two more passes per parameter over some of the samples. A pass is repeated from the corrected
+parameters until the correction is small against its error (`train.uncertainty`).
+
+`approach` does the same on few samples, then on ever more: how a user's parameters come from anywhere to the
+neighbourhood of the minimum.
+"""
+
+from dataclasses import dataclass
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float, Int
+
+from shared.shards import ShardStore
+from train import trust
+from train.config import Training
+from train.data import batches
+from train.model import Model
+from train.record import Record
+from train.step import Step
+from train.uncertainty import Estimate, estimate
+
+LEAST_GAIN = 1e-3
+"""A step is taken when it gains more than this share of what was predicted (Nocedal and Wright 2006, ch. 4)."""
+
+MOVED = 0.1
+"""The curvature is measured again where the parameters have moved by more than this, in the metric of the gradients."""
+
+FIRST, GROWTH = 512, 8
+"""Samples of the first approach, and how many times more each further one has."""
+
+MOST_STEPS = 40
+"""Passes of one approach; a handful is usual."""
+
+NEAR = 1.0
+"""An approach ends when the correction is shorter than this in standard errors of its own samples."""
+
+
+@dataclass(frozen=True)
+class Pass:
+    """What a pass over samples found at fixed parameters; of the good samples.
+
+    Attributes:
+        parameters: as trained.
+        samples: numbers in the store.
+        loss: of each.
+        gradient: of each.
+        dispersion: of each.
+        escaped: members that left their window.
+        ashore: members that ended in a cell without current.
+    """
+
+    parameters: Float[np.ndarray, " P"]
+    samples: Int[np.ndarray, " n"]
+    loss: Float[np.ndarray, " n"]
+    gradient: Float[np.ndarray, "n P"]
+    dispersion: Float[np.ndarray, " n"]
+    escaped: int
+    ashore: int
+
+    def gain(self, other: "Pass") -> float:
+        """Mean by which the loss of the samples that are good in both is lower in `other`."""
+        _, here, there = np.intersect1d(self.samples, other.samples, return_indices=True)
+        return float((self.loss[here] - other.loss[there]).mean())
+
+
+class Passes:
+    """Passes over samples of a store: their noise is that of one epoch, whatever the parameters."""
+
+    def __init__(self, store: ShardStore, settings: Training, model: Model, step: Step, record: Record, epoch: int):
+        self._store, self._settings, self._model, self._step = store, settings, model, step
+        self._record, self._epoch = record, epoch
+
+    def at(self, name: str, parameters: np.ndarray, numbers: np.ndarray) -> Pass:
+        """One pass over the samples `numbers`; `name` is for the record."""
+        dtype = np.dtype(self._settings.precision)
+        at = jnp.asarray(parameters, dtype)
+        with self._record.phase(name, self._epoch, len(numbers)):
+            taken = [
+                self._record.take(part, self._step, at, batch).each(len(part))
+                for part, batch in batches(self._store, numbers, self._settings.batch_size, dtype)
+            ]
+        loss, gradient, dispersion = (np.concatenate(parts) for parts in zip(*taken, strict=True))
+        good = np.isfinite(loss)
+        escaped, ashore = self._record.phase_escaped, self._record.phase_ashore
+        return Pass(parameters, numbers[good], loss[good], gradient[good], dispersion[good], escaped, ashore)
+
+    def curvature(self, here: Pass, metric: trust.Metric, few: np.ndarray) -> Float[np.ndarray, "P P"]:
+        """Second derivatives of the mean objective of the samples `few`, from differences of its gradient."""
+        slopes = []
+        for difference in trust.differences(metric):
+            below, above = (self.at("curvature", here.parameters + d, few) for d in (-difference, difference))
+            _, low, high = np.intersect1d(below.samples, above.samples, return_indices=True)
+            slopes.append(0.5 * (above.gradient[high] - below.gradient[low]).mean(axis=0))
+        return trust.curvature_from(metric, np.array(slopes))
+
+    def settle(
+        self, name: str, start: np.ndarray, numbers: np.ndarray, most: int, near: float | None = None
+    ) -> list[Estimate]:
+        """From `start` to the zero of the gradient of the samples `numbers`; what each pass found, the last one last.
+
+        Args:
+            name: of the passes, for the record.
+            start: parameters as trained.
+            numbers: the samples.
+            most: passes at most.
+            near: ends where the correction is shorter than this in standard errors; by default, where it is settled.
+        """
+        few = numbers[: self._settings.optimizer.curvature_samples]
+        here = self.at(f"{name} 1", start, numbers)
+        radius, curvature, measured_at, history = trust.FIRST_RADIUS, None, start, []
+        for number in range(2, most + 2):
+            metric = trust.metric_of(here.gradient, here.dispersion, self._model.names, self._model.positive)
+            if curvature is None or metric.length(here.parameters - measured_at) > MOVED:
+                curvature, measured_at = self.curvature(here, metric, few), here.parameters
+            slope = here.gradient.mean(axis=0)
+            step = trust.step_within(slope, curvature, metric, radius)
+            drifter = self._store.labels["drifter"][here.samples]
+            minimum = trust.is_minimum(metric, curvature)
+            found = estimate(
+                here.parameters, step, here.loss, here.gradient, drifter, curvature, minimum, here.escaped, here.ashore
+            )
+            history.append(found)
+            self._model.stop_if_diverged(found.corrected)
+            close = near is not None and found.covariance is not None and found.distance <= near
+            if found.settled or close or number > most:
+                break
+            there = self.at(f"{name} {number}", found.corrected, numbers)
+            ratio = here.gain(there) / trust.predicted_gain(slope, curvature, step)
+            radius = trust.next_radius(radius, metric.length(step), ratio)
+            here = there if ratio > LEAST_GAIN else here
+        return history
+
+    def approach(self, start: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+        """From anywhere to near the minimum, on the first few of `numbers`, then on ever more."""
+        size = FIRST
+        while size == FIRST or 2 * size < len(numbers):
+            start = self.settle(f"approach with {size}:", start, numbers[:size], MOST_STEPS, NEAR)[-1].corrected
+            size *= GROWTH
+        return start
