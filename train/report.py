@@ -95,6 +95,7 @@ def warnings(result: Mapping[str, Any]) -> list[str]:
     what = "the constant is" if doubtful == ["C_s"] else "they are"
     known = quantities.has_error(result)
     alone = "a single drifter" if result["n_drifters"] < 2 else "an objective that is not convex here"
+    alone = "a curvature of so many parameters, not measured," if own and not quantities.few(result) else alone
     due = {
         f"not converged: {them} {stand} where the run stopped, not where the objective is least. Use more drifters, or "
         f"raise {longer}.": not result["converged"],

@@ -9,8 +9,8 @@ A term says how one particle moves, as an Ito equation; the scan maps it over me
     drift      (east, north) [m/s], shape (2,): all of it, grad K included
     diffusion  amplitude b of the noise b dW [m s^-1/2]: sqrt(2 K), of shape () or (2,) for east and north
 
-What is trained is what `equinox.is_inexact_array` says: every jax array of floats in the module. Python numbers and
-numpy arrays are constants. `Positive` holds a parameter that is trained through its logarithm.
+What is trained is every jax array of floats in the module. Python numbers and numpy arrays are constants, a field of
+wind for instance. `Positive` holds a parameter that is trained through its logarithm.
 
 Inside land (`args.ashore`) a member stays, whatever the term says.
 """
@@ -98,13 +98,18 @@ class Adapter(eqx.Module):
         return (drift[0], drift[1]), (diffusion[0], diffusion[1])
 
 
+def _is_trained(leaf: Any) -> bool:
+    """Whether a leaf of a module is trained: as `equinox.is_inexact_array`, which takes numpy arrays too."""
+    return isinstance(leaf, jax.Array) and eqx.is_inexact_array(leaf)
+
+
 def trained_leaves(module: eqx.Module) -> list[Leaf]:
     """The trained arrays of a module, in the order of its leaves."""
     found = []
     flat = jax.tree_util.tree_flatten_with_path(module, is_leaf=lambda node: isinstance(node, Positive))[0]
     for path, node in flat:
         values = node.log if isinstance(node, Positive) else node
-        if eqx.is_inexact_array(values):
+        if _is_trained(values):
             name = jax.tree_util.keystr(path, simple=True, separator=".")
             indices = [",".join(map(str, index)) for index in np.ndindex(values.shape)]
             names = [f"{name}[{index}]" if index else name for index in indices]
@@ -114,21 +119,21 @@ def trained_leaves(module: eqx.Module) -> list[Leaf]:
 
 def rebuilder(module: eqx.Module) -> Callable[[Array], Term]:
     """From a vector of trained numbers back to the module's term."""
-    trained, rest = eqx.partition(module, eqx.is_inexact_array)
+    trained, rest = eqx.partition(module, _is_trained)
     unravel = ravel_pytree(trained)[1]
     return lambda vector: term_of(eqx.combine(unravel(vector), rest))
 
 
 def with_vector(module: eqx.Module, vector: np.ndarray) -> eqx.Module:
     """The module with other trained numbers."""
-    trained, rest = eqx.partition(module, eqx.is_inexact_array)
+    trained, rest = eqx.partition(module, _is_trained)
     flat, unravel = ravel_pytree(trained)
     return eqx.combine(unravel(jnp.asarray(vector, flat.dtype)), rest)
 
 
 def vector_of(module: eqx.Module) -> Array:
     """The trained numbers of a module."""
-    return ravel_pytree(eqx.filter(module, eqx.is_inexact_array))[0]
+    return ravel_pytree(eqx.filter(module, _is_trained))[0]
 
 
 def save(path: Path, module: eqx.Module) -> None:
@@ -189,7 +194,7 @@ def load(spec: str, arguments: Mapping[str, Any], dtype: np.dtype) -> eqx.Module
         ) from error
     if not callable(term_of(module)):
         raise ConfigError(f"dynamics {spec!r}: {attribute} has no method term(t, y, args), nor can it be called so.")
-    module = jax.tree.map(lambda leaf: leaf.astype(dtype) if eqx.is_inexact_array(leaf) else leaf, module)
+    module = jax.tree.map(lambda leaf: leaf.astype(dtype) if _is_trained(leaf) else leaf, module)
     _check_start(spec, module)
     _check_shapes(spec, module, dtype)
     return module
@@ -249,7 +254,7 @@ def probe(spec: str, module: eqx.Module, lonlat: np.ndarray) -> None:
 
     One bad flow in a simulation is found there, and its sample left out by name; this finds what would spoil all.
     """
-    trained, rest = eqx.partition(module, eqx.is_inexact_array)
+    trained, rest = eqx.partition(module, _is_trained)
     y = jnp.asarray(lonlat, jax.tree.leaves(trained)[0].dtype)
     for name, numbers in PROBES.items():
         flow = jnp.asarray(numbers, y.dtype)
