@@ -17,7 +17,8 @@ from train import score
 from train.config import Training
 from train.data import Batch, Grid
 from train.dynamics import Smagorinsky, tabulate
-from train.simulate import Noise, Plan, noise_for, simulate
+from train.engine import simulator
+from train.simulate import Noise, Plan, noise_for
 
 TRAINED, WEIGHTS = 0, 1
 """Streams of noise: of the trained ensemble, and of the one whose spread weights the `energy` objective."""
@@ -58,6 +59,7 @@ def sample_losses(
     steps_deg = plan.grid.lon_step, plan.grid.lat_step
     table = tabulate(batch.currents, batch.latitude, plan.grid, plan.kappa_every, plan.step)
     name = settings.score.objective
+    simulate = simulator(settings.engine)
     spread = None
     if name == "energy":
         reference = Smagorinsky(jnp.log(jnp.asarray(settings.score.reference_cs, batch.latitude.dtype)))
