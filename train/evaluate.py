@@ -36,8 +36,9 @@ from train import score
 from train.config import Training, check_against
 from train.data import Batch, Grid, batches, load
 from train.dynamics import Smagorinsky
+from train.engine import simulate
 from train.folder import EXAMPLES
-from train.simulate import Plan, Simulation, noise_for, simulate
+from train.simulate import Plan, Simulation, noise_for
 from train.step import plan_of
 
 STREAM = 2

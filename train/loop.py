@@ -22,6 +22,7 @@ from train import optimiser
 from train.config import Training, check_against
 from train.data import Grid, batches, order
 from train.dynamics import FORMULA
+from train.engine import simulator
 from train.folder import CONFIG, RESULT, Z_90
 from train.record import Record
 from train.step import Step, make_step
@@ -39,12 +40,13 @@ def run(store: ShardStore, settings: Training, out: Path, progress: bool) -> dic
 
     Raises:
         StoreError: the store is damaged or has no training split.
-        ConfigError: the settings do not fit the store, or `out` holds something.
+        ConfigError: the settings do not fit the store, the engine is missing, or `out` holds something.
         DataError: too many samples are poisoned, or the constant diverges.
     """
     samples = store.samples_of("train")
     settings = settings.model_copy(update={"batch_size": min(settings.batch_size, len(samples))})
     check_against(settings, store.layout)
+    simulator(settings.engine)  # a missing package is refused before anything is written
     _claim(out)
     write_file(out / CONFIG, to_bytes(settings.model_dump(mode="json")))
     with jax.enable_x64(settings.precision == "float64"), Record(out, store, progress) as record:
@@ -166,6 +168,7 @@ def _result(store: ShardStore, settings: Training, history: list[Estimate], reco
         "n_samples": last.n_samples,
         "n_drifters": last.n_drifters,
         "members": settings.ensemble.members,
+        "engine": settings.engine,
         "scheme": settings.integration.scheme,
         "escaped_members": last.escaped,
         "escaped_share": last.escaped / (last.n_samples * settings.ensemble.members),

@@ -278,7 +278,9 @@ def simulate(
 def _distances(tracks: Float[Array, "S obs 2"], observed: Float[Array, "obs 2"], own_lengths: bool) -> Distances:
     """Distances at every fix but the first, by pastax's own metric and fair score."""
     n, ahead, seen = len(tracks), tracks[:, 1:], observed[1:]
-    to_observed = pastax.separation_distance(ahead, seen).mean(axis=0)
+    # pastax's safe square root takes a NaN for 0, and so a lost member for one that is on the spot: it must poison
+    poison = jnp.where(jnp.isfinite(ahead).all(axis=(0, 2)), 0.0, jnp.nan).astype(tracks.dtype)
+    to_observed = pastax.separation_distance(ahead, seen).mean(axis=0) + poison
     between = to_observed - pastax.energy_score(ahead, seen, kernel=pastax.separation_distance)
     if not own_lengths:
         return Distances(to_observed, between, None, None)

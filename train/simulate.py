@@ -22,7 +22,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, UInt32
 
 from shared.geo import METRES_PER_DEGREE
-from train.config import Scheme
+from train.config import Engine, Scheme
 from train.data import Batch, Grid
 from train.dynamics import Flow, Table, flow_at, tabulate
 from train.score import Distances, distances
@@ -44,6 +44,7 @@ class Plan(eqx.Module):
     step: int = eqx.field(static=True)
     kappa_every: int = eqx.field(static=True)
     scheme: Scheme = eqx.field(static=True)
+    engine: Engine = eqx.field(static=True, default="driftcal")
 
     @property
     def n_sub(self) -> int:

@@ -17,7 +17,7 @@ from train import score
 from train.config import Training
 from train.data import Batch, Grid
 from train.dynamics import Smagorinsky, tabulate
-from train.engine import simulator
+from train.engine import simulate
 from train.simulate import Noise, Plan, noise_for
 
 TRAINED, WEIGHTS = 0, 1
@@ -49,7 +49,7 @@ class Sums(NamedTuple):
 def plan_of(settings: Training, grid: Grid) -> Plan:
     """How a run integrates on a store's grid."""
     integration = settings.integration
-    return Plan(grid, integration.step, integration.kappa_every, integration.scheme)
+    return Plan(grid, integration.step, integration.kappa_every, integration.scheme, settings.engine)
 
 
 def sample_losses(
@@ -59,7 +59,6 @@ def sample_losses(
     steps_deg = plan.grid.lon_step, plan.grid.lat_step
     table = tabulate(batch.currents, batch.latitude, plan.grid, plan.kappa_every, plan.step)
     name = settings.score.objective
-    simulate = simulator(settings.engine)
     spread = None
     if name == "energy":
         reference = Smagorinsky(jnp.log(jnp.asarray(settings.score.reference_cs, batch.latitude.dtype)))
