@@ -190,8 +190,8 @@ def test_a_sample_in_pastax_s_classes(seam):
 
 @installed
 def test_training_finds_the_same_constant_with_both(tmp_path, capsys):
-    """The whole command, with kappa at every step and with the default."""
-    built = stores.build(tmp_path / "store", 12, n_drifters=6, samples_per_shard=5)
+    """The whole command, from the store to the evaluation, with kappa at every step."""
+    built = stores.build(tmp_path / "store", 12, n_drifters=6, samples_per_shard=5, n_obs=17)
     common = [
         "ensemble.members=4",
         "batch_size=5",
@@ -215,7 +215,8 @@ def test_training_finds_the_same_constant_with_both(tmp_path, capsys):
         assert theirs[key] == pytest.approx(ours[key], rel=1e-6), key
     assert theirs["escaped_members"] == ours["escaped_members"]
     for name, scores in ours["scores"].items():
-        assert theirs["scores"][name]["energy_score_km"]["mean"] == pytest.approx(scores["energy_score_km"]["mean"])
+        mean = theirs["scores"][name]["energy_score_km"]["mean"]
+        assert mean == pytest.approx(scores["energy_score_km"]["mean"], abs=2e-5), name  # members in one place: 1.3 cm
 
 
 # Errors
