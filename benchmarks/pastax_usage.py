@@ -1,9 +1,9 @@
 """Loss and gradient of a batch through pastax as its users run it, to set the cost of a gradient step beside.
 
-One `pastax.Dataset` a sample, diffusivity from patches around the particle (`Dataset.neighborhood`), `pastax.solve` with
-Heun steps and its own noise, the fair energy score of the separation, all `vmap`ped over samples, jitted, and
-differentiated in forward mode. In float64, which pastax asks for because it counts seconds since 1970; or in float32
-with times counted from the window's start, which is as fast as pastax can be without being rewritten.
+One `pastax.Dataset` a sample, diffusivity from patches around the particle at the nearest level
+(`Dataset.neighborhood`), `pastax.solve` with Heun steps and its own noise, the fair energy score of the separation, all
+`vmap`ped over samples, jitted, and differentiated in forward mode. In float64, which pastax asks for because it counts
+seconds since 1970; or in float32 with times counted from the window's start.
 
     python -m benchmarks.pastax_usage            # CPU milliseconds a trajectory, in both; needs pastax
 """
@@ -32,14 +32,13 @@ EPOCH = 1_500_000_000.0
 
 
 def _flow(patches: dict[str, Any], place: tuple, dx: jax.Array, dy: float) -> tuple[jax.Array, ...]:
-    """Kappa [m2/s] and its gradient [m/s] at row, column `place` of patches `(1, 5, 5)`, bilinear."""
+    """Kappa [m2/s] and its gradient [m/s] at row, column `place` of patches `(1, 7, 7)`, bilinear."""
     u, v = patches["u"][0], patches["v"][0]
 
     def centred(f: jax.Array, axis: int) -> jax.Array:
         n = f.shape[axis]
         ahead, behind = (jax.lax.slice_in_dim(f, k, n - 2 + k, axis=axis) for k in (2, 0))
-        inner = jax.lax.slice_in_dim(0.5 * (ahead - behind), 1, f.shape[1 - axis] - 1, axis=1 - axis)
-        return inner
+        return jax.lax.slice_in_dim(0.5 * (ahead - behind), 1, f.shape[1 - axis] - 1, axis=1 - axis)
 
     u_x, v_x, u_y, v_y = (centred(f, axis) / d for axis, d in ((1, dx), (0, dy)) for f in (u, v))
     kappa = dx * dy * pastax.safe_sqrt(u_x**2 + v_y**2 + 0.5 * (u_y + v_x) ** 2)

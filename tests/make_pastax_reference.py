@@ -5,7 +5,7 @@ pastax's classes: absolute times and longitudes, the Smagorinsky term written fr
 interpolation and units, increments as controls (pastax's perturbed ordinary differential equation), pastax's metrics,
 its fair score and a forward-mode derivative through `pastax.solve`. Needs pastax 0.1:
 
-    pip install 'driftcal[pastax] @ git+REPOSITORY'      # or: pip install git+https://github.com/vadmbertr/pastax
+    pip install '.[pastax]'
     python -m tests.make_pastax_reference
 
 Cases with real data keep the numbers that they have where the files are absent.
@@ -130,8 +130,10 @@ def numbers(case: Case, store: ShardStore) -> dict[str, Any]:
             weights = tracks(sample, jnp.asarray(WEIGHT_CS), scheme, weights_noise[..., b], n_sub)
 
             @jax.jit
-            def loss(log_cs: jax.Array, sample=sample, weights=weights, b=b) -> tuple[jax.Array, jax.Array]:
-                members = tracks(sample, jnp.exp(log_cs), scheme, noise[..., b], n_sub)
+            def loss(
+                log_cs: jax.Array, sample: Sample = sample, weights: jax.Array = weights, z=noise[..., b], scheme=scheme
+            ) -> tuple[jax.Array, jax.Array]:
+                members = tracks(sample, jnp.exp(log_cs), scheme, z, n_sub)
                 return objectives(members, weights, sample.track), members
 
             at = jnp.log(jnp.asarray(case.cs))

@@ -50,11 +50,8 @@ class Case:
         """
         layout = store.layout
         n_steps = (layout.n_obs - 1) * (layout.obs_step // STEP)
-        rng = np.random.RandomState(self.seed)  # noqa: NPY002
-        one, other = (
-            rng.standard_normal((n_steps, 2, n, len(self.samples)))  # noqa: NPY002
-            for n in (MEMBERS, WEIGHT_MEMBERS)
-        )
+        rng = np.random.RandomState(self.seed)
+        one, other = (rng.standard_normal((n_steps, 2, n, len(self.samples))) for n in (MEMBERS, WEIGHT_MEMBERS))
         return one, other
 
 
@@ -69,9 +66,7 @@ def _seam(folder: Path, _real: Path) -> ShardStore:
 def _islands(values: dict[str, np.ndarray]) -> None:
     """Puts an island of 3 x 2 nodes in each window; the drifter starts in a cell of which it has one corner."""
     step = np.array([stores.SHAPE["lon_step"], stores.SHAPE["lat_step"]])
-    for currents, origin, corner in zip(
-        values["currents"], values["origin"], values["window_corner"], strict=True
-    ):
+    for currents, origin, corner in zip(values["currents"], values["origin"], values["window_corner"], strict=True):
         i, j = np.floor((origin - corner) / step).astype(int)
         currents[:, :, j + 1 : j + 4, i + 1 : i + 3] = FILL
 
@@ -113,9 +108,7 @@ def _preprocessed(folder: Path, **tree: Any) -> ShardStore:
     return fields.make(str(folder / "manifest.yaml"), folder / "store")
 
 
-def straight(
-    drifter: int, begin: tuple[float, float], end: tuple[float, float], start: int, n: int
-) -> sources.Track:
+def straight(drifter: int, begin: tuple[float, float], end: tuple[float, float], start: int, n: int) -> sources.Track:
     """A drifter with hourly fixes from `begin` to `end`, (lon, lat), the short way round and not quite straight."""
     share = np.linspace(0, 1, n)
     east = (end[0] - begin[0] + 180) % 360 - 180

@@ -66,7 +66,7 @@ def sample_of(store: ShardStore, number: int) -> Sample:
     Raises:
         RuntimeError: 64-bit is off: seconds since 1970 do not fit into float32.
     """
-    if not jax.config.jax_enable_x64:
+    if jnp.zeros(()).dtype != jnp.float64:
         raise RuntimeError(
             "pastax counts seconds since 1970, which float32 resolves to minutes only. Switch 64-bit on first: "
             'jax.config.update("jax_enable_x64", True).'
@@ -85,7 +85,7 @@ def sample_of(store: ShardStore, number: int) -> Sample:
     track = jnp.asarray(labels["origin"][number] + relative)
     times = int(labels["window_time"][number]) + layout.time_step * np.arange(layout.n_times)
     dataset = pastax.Dataset.from_arrays(
-        {"u": u, "v": v}, t=times, lat=lat, lon=lon, dtype=jnp.float64, masks={"u": ~ocean, "v": ~ocean}
+        {"u": u, "v": v}, t=jnp.asarray(times), lat=lat, lon=lon, dtype=jnp.float64, masks={"u": ~ocean, "v": ~ocean}
     )
     return Sample(dataset, track[0], jnp.asarray(float(labels["start_time"][number])), track)
 
