@@ -189,6 +189,29 @@ def test_a_sample_in_pastax_s_classes(seam):
 
 
 @installed
+def test_a_window_across_the_antimeridian_is_the_same_by_pastax_s_own_wrapping(seam):
+    """Longitudes that ascend beyond 180 as in `sample_of`, and ones in [-180, 180) with pastax's `lon_period`."""
+    bridge, pastax = importlib.import_module("train.pastax_bridge"), importlib.import_module("pastax")
+    first, width = seam.values["window_corner"][:, 0], (seam.layout.n_lon - 1) * seam.layout.lon_step
+    number = int(np.flatnonzero((first < 179) & (first + width > 181) & (seam.values["status"] == 0))[0])
+    across = 0
+    with jax.enable_x64(True):
+        sample = bridge.sample_of(ShardStore(seam.path), number)
+        u, lon = sample.dataset["u"], np.asarray(sample.dataset["u"].lon_coords)
+        wrapped = pastax.Dataset.from_arrays(
+            {"u": u.values}, u.t_coords, u.lat_coords, (lon + 180) % 360 - 180, jnp.float64, 360.0, masks={"u": u.mask}
+        )["u"]
+        for east, north, hours in [(0.4, 1.3, 5), (3.6, 0.2, 30), (180 - lon[0] + 0.1, 2.4, 77)]:
+            at, lat, t = lon[0] + east, u.lat_coords[0] + north, u.t_coords[0] + 3600.0 * hours
+            expected = float(u.interp(t, at, lat))
+            assert expected != 0
+            for query in (at, at + 360, (at + 180) % 360 - 180):
+                across += query < 0
+                assert float(wrapped.interp(t, query, lat)) == pytest.approx(expected, abs=1e-12)
+    assert across >= 1
+
+
+@installed
 def test_training_finds_the_same_constant_with_both(tmp_path, capsys):
     """The whole command, from the store to the evaluation, with kappa at every step."""
     built = stores.build(tmp_path / "store", 12, n_drifters=6, samples_per_shard=5, n_obs=17)
