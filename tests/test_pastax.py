@@ -184,7 +184,7 @@ def test_a_sample_in_pastax_s_classes(seam):
             assert corner[0] < float(sample.y0[0]) < corner[0] + layout.lon_step * layout.n_lon
             assert float(sample.t0) == seam.values["start_time"][number]
             assert np.abs(np.diff(np.asarray(sample.track)[:, 0])).max() < 1.0
-    with pytest.raises(RuntimeError, match="64-bit"):
+    with pytest.raises(ConfigError, match="64-bit"):
         bridge.sample_of(store, 0)
 
 

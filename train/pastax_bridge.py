@@ -22,6 +22,7 @@ import pastax  # pyright: ignore[reportMissingImports]
 from jaxtyping import Array, Bool, Float, Int
 from pastax.solver import AbstractSolver  # pyright: ignore[reportMissingImports]
 
+from shared.errors import ConfigError
 from shared.geo import METRES_PER_DEGREE, unwrap_longitude
 from shared.schema import FILL, SCALE
 from shared.shards import ShardStore
@@ -64,10 +65,10 @@ def sample_of(store: ShardStore, number: int) -> Sample:
     """Sample `number` of `store` for pastax; 64-bit (`jax.enable_x64`) must be on, as pastax's times need it.
 
     Raises:
-        RuntimeError: 64-bit is off: seconds since 1970 do not fit into float32.
+        ConfigError: 64-bit is off: seconds since 1970 do not fit into float32.
     """
     if jnp.zeros(()).dtype != jnp.float64:
-        raise RuntimeError(
+        raise ConfigError(
             "pastax counts seconds since 1970, which float32 resolves to minutes only. Switch 64-bit on first: "
             'jax.config.update("jax_enable_x64", True).'
         )
