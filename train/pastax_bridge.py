@@ -3,7 +3,7 @@
 [pastax](https://github.com/vadmbertr/pastax) 0.1 is a differentiable drift simulator. Here its own classes hold a
 sample (`pastax.Dataset`, positions as `[lon, lat]` in degrees), its own interpolation, coastal scheme, solvers and
 conversions move the members (`pastax.solve`), and its own distance and score judge them; kappa and its gradient, which
-pastax leaves to its users, come from `train.dynamics`. `simulate` takes and gives what `train.simulate.simulate` does,
+pastax leaves to its users, are written once more here. `simulate` takes and gives what `train.simulate.simulate` does,
 so everything above it is the same for both engines.
 
 pastax draws its noise inside `solve`. Ours is prescribed instead: increments go in as `controls`, and a solver that
@@ -28,7 +28,7 @@ from shared.schema import FILL, SCALE
 from shared.shards import ShardStore
 from train.config import Scheme
 from train.data import Batch, Grid
-from train.dynamics import Flow, difference, kappa_of
+from train.dynamics import Flow
 from train.score import Distances
 from train.simulate import GRADIENT_SHARE, Dynamics, Noise, Plan, Simulation
 
@@ -138,12 +138,27 @@ def forcing_of(
 
     dy = METRES_PER_DEGREE * grid.lat_step
     dx = (METRES_PER_DEGREE * grid.lon_step * jnp.cos(jnp.radians(lat)))[:, None]
-    kappa = kappa_of(refine(u), refine(v), ocean[None], dx, dy)
-    gradient = difference(kappa, ocean[None], -1) / dx, difference(kappa, ocean[None], -2) / dy
+    u_x, v_x = (_difference(refine(f), ocean, -1) / dx for f in (u, v))
+    u_y, v_y = (_difference(refine(f), ocean, -2) / dy for f in (u, v))
+    kappa = dx * dy * pastax.safe_sqrt(u_x**2 + v_y**2 + 0.5 * (u_y + v_x) ** 2)
+    gradient = _difference(kappa, ocean, -1) / dx, _difference(kappa, ocean, -2) / dy
     return Forcing(
         dataset(grid.time_step, {"u": u, "v": v}),
         dataset(kappa_every, {"kappa": kappa, "kappa_x": gradient[0], "kappa_y": gradient[1]}),
     )
+
+
+def _difference(f: Float[Array, "time lat lon"], ocean: Bool[Array, "lat lon"], axis: int) -> Array:
+    """Difference of `f` per cell along `axis`: centred, one-sided at coasts and edges, else 0; stated once more here.
+
+    So that the second engine shares none of the arithmetic that it is there to check.
+    """
+    inner = jnp.arange(f.shape[axis])
+    inner = inner[:, None] if axis == -2 else inner
+    ahead = jnp.roll(ocean, -1, axis) & (inner < f.shape[axis] - 1)
+    behind = jnp.roll(ocean, 1, axis) & (inner > 0)
+    total = jnp.where(ahead, jnp.roll(f, -1, axis) - f, 0.0) + jnp.where(behind, f - jnp.roll(f, 1, axis), 0.0)
+    return total / jnp.maximum(ahead.astype(f.dtype) + behind, 1.0)
 
 
 class Term(eqx.Module):
