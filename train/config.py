@@ -11,6 +11,7 @@ from shared.settings import Duration, Settings
 
 Objective = Literal["energy", "energy-plain", "liu", "reference"]
 Scheme = Literal["heun", "ito-heun", "euler", "reference"]
+Engine = Literal["driftcal", "pastax"]
 
 
 class Ensemble(Settings):
@@ -61,6 +62,8 @@ class Optimizer(Settings):
 class Training(Settings):
     """All settings of a training run."""
 
+    engine: Engine = "driftcal"
+    """What simulates: `pastax` needs the package of that name (see `train.pastax_bridge`)."""
     ensemble: Ensemble = Ensemble()
     integration: Integration = Integration()
     dynamics: str | None = None
@@ -103,6 +106,22 @@ class Training(Settings):
             raise ValueError(
                 f"integration.kappa_every ({self.integration.kappa_every} s) is not a multiple of integration.step "
                 f"({self.integration.step} s)"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _engine_has_scheme(self) -> "Training":
+        if self.engine == "pastax" and self.gradient.mode == "reverse":
+            raise ValueError("engine=pastax is differentiated in forward mode. Set gradient.mode to auto or forward")
+        if self.engine == "pastax" and self.dynamics is not None:
+            raise ValueError(
+                "engine=pastax simulates the built-in dynamics only, and dynamics is set. Leave engine at driftcal, or "
+                "call pastax with your term yourself"
+            )
+        if self.engine == "pastax" and self.integration.scheme == "ito-heun":
+            raise ValueError(
+                "engine=pastax has no scheme 'ito-heun': pastax's Heun applies the noise in both stages, its Euler the "
+                "drift in one. Set integration.scheme to heun, euler or reference, or leave engine at driftcal"
             )
         return self
 

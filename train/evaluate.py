@@ -36,10 +36,11 @@ from train import score, terms
 from train.config import Training, check_against
 from train.data import Batch, Grid, batches, load
 from train.dynamics import Flow, Smagorinsky
+from train.engine import simulate
 from train.folder import EXAMPLES
 from train.model import model_of
 from train.noise import noise_for
-from train.simulate import Dynamics, Plan, Simulation, simulate
+from train.simulate import Dynamics, Plan, Simulation
 from train.step import plan_of
 
 STREAM = 2

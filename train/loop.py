@@ -23,6 +23,7 @@ from shared.shards import ShardStore
 from train import folder, optimiser, terms
 from train.config import Training, check_against
 from train.data import Grid, batches, order
+from train.engine import simulator
 from train.model import MOST_NAMED, Model, model_of
 from train.record import Record
 from train.result import result_of
@@ -54,12 +55,14 @@ def run(store: ShardStore, settings: Training, out: Path, progress: bool) -> dic
 
     Raises:
         StoreError: the store is damaged or has no training split.
-        ConfigError: the settings do not fit the store, name no term that can be trained, or `out` holds something.
+        ConfigError: the settings do not fit the store, name no term that can be trained, the engine is missing, or
+            `out` holds something.
         DataError: too many samples are poisoned, or the parameters diverge.
     """
     samples = store.samples_of("train")
     settings = settings.model_copy(update={"batch_size": min(settings.batch_size, len(samples))})
     check_against(settings, store.layout)
+    simulator(settings.engine)  # a missing package is refused before anything is written
     with jax.enable_x64(settings.precision == "float64"):
         model = model_of(settings)
         if model.template is not None:

@@ -189,7 +189,11 @@ def _facts(run: Run) -> list[tuple[str, str]]:
         ("objective", f"{r['objective']}, {r['estimator']} estimator, mean {r['score']:.4g} [{run.unit}]"),
         ("converged", r["convergence"]),
         ("samples", f"{r['n_samples']:,} of {r['n_drifters']:,} drifter(s); dropped {len(r['dropped_samples']):,}"),
-        ("ensemble", f"{r['members']} members, scheme {r['scheme']}, {r['precision']}; from {quantities.start(r)}"),
+        (
+            "ensemble",
+            f"{r['members']} members, scheme {r['scheme']}, {r['precision']}, engine {r.get('engine', 'driftcal')}; "
+            f"from {quantities.start(r)}",
+        ),
         ("members that left their window", escaped),
         ("speed", f"{r['samples_per_second']:,.4g} samples/s with gradient, on {r['device']}"),
     ]

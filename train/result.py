@@ -40,6 +40,7 @@ def result_of(
         "n_samples": found.n_samples,
         "n_drifters": found.n_drifters,
         "members": settings.ensemble.members,
+        "engine": settings.engine,
         "scheme": settings.integration.scheme,
         "optimizer": method,
         "gradient_mode": mode_of(settings, model.size),

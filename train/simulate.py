@@ -23,7 +23,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from shared.geo import METRES_PER_DEGREE
-from train.config import Scheme
+from train.config import Engine, Scheme
 from train.data import Batch, Grid
 from train.dynamics import Flow, Place, Table, flow_at, tabulate
 from train.noise import Noise
@@ -47,6 +47,7 @@ class Plan(eqx.Module):
     step: int = eqx.field(static=True)
     kappa_every: int = eqx.field(static=True)
     scheme: Scheme = eqx.field(static=True)
+    engine: Engine = eqx.field(static=True, default="driftcal")
 
     @property
     def n_sub(self) -> int:

@@ -19,9 +19,10 @@ from train import score
 from train.config import Training
 from train.data import Batch, Grid
 from train.dynamics import Smagorinsky, tabulate
+from train.engine import simulate
 from train.model import Model
 from train.noise import Noise, noise_for
-from train.simulate import Dynamics, Plan, simulate
+from train.simulate import Dynamics, Plan
 
 TRAINED, WEIGHTS = 0, 1
 """Streams of noise: of the trained ensemble, and of the one whose spread weights the `energy` objective."""
@@ -60,7 +61,7 @@ class Sums(NamedTuple):
 def plan_of(settings: Training, grid: Grid) -> Plan:
     """How a run integrates on a store's grid."""
     integration = settings.integration
-    return Plan(grid, integration.step, integration.kappa_every, integration.scheme)
+    return Plan(grid, integration.step, integration.kappa_every, integration.scheme, settings.engine)
 
 
 def mode_of(settings: Training, n_parameters: int) -> Mode:
