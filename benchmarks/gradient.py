@@ -35,6 +35,8 @@ from benchmarks.windows import eddying  # noqa: E402
 from shared import settings  # noqa: E402
 from train.config import Training  # noqa: E402
 from train.data import Batch, Grid  # noqa: E402
+from train.dynamics import Smagorinsky  # noqa: E402
+from train.model import model_of  # noqa: E402
 from train.noise import noise_for  # noqa: E402
 from train.step import make_step, plan_of, sample_losses  # noqa: E402
 
@@ -53,8 +55,8 @@ def training(members: int = 50, objective: str = "energy-plain", **more: Any) ->
 def gradient(told: Training, grid: Grid, batch: Batch) -> Run:
     """The training step itself."""
     with jax.enable_x64(told.precision == "float64"):
-        step, batch = make_step(told, grid), jax.device_put(batch)
-        at = jnp.asarray(np.log(CS), told.precision)
+        step, batch = make_step(told, grid, model_of(told)), jax.device_put(batch)
+        at = jnp.asarray(np.log([CS]), told.precision)
 
     def run() -> object:
         with jax.enable_x64(told.precision == "float64"):
@@ -70,7 +72,7 @@ def score(told: Training, grid: Grid, batch: Batch) -> Run:
     @jax.jit
     def losses(at: jax.Array, batch: Batch) -> jax.Array:
         draw = noise_for(0, 0, batch.sample, members, 0, np.dtype(np.float32))
-        return sample_losses(at, batch, plan, told, draw, draw)[0]
+        return sample_losses(Smagorinsky(at), batch, plan, told, draw, draw)[0]
 
     placed = jax.device_put(batch)
     return lambda: jax.block_until_ready(losses(jnp.float32(np.log(CS)), placed))
@@ -150,8 +152,8 @@ def the_job(options: argparse.Namespace) -> dict[str, Any]:
 def compiled(told: Training, grid: Grid, batch: Batch) -> dict[str, float]:
     """Time to compile a step [s], and the memory that the compiler sets aside for it [MB]."""
     started = time.perf_counter()
-    step = make_step(told, grid)
-    made = jax.jit(lambda at, batch: step(at, batch, 0)).lower(jnp.float32(0.0), batch).compile()
+    step = make_step(told, grid, model_of(told))
+    made = jax.jit(lambda at, batch: step(at, batch, 0)).lower(jnp.zeros(1, np.float32), batch).compile()
     memory = made.memory_analysis()
     assert memory is not None
     return {"compile_s": time.perf_counter() - started, "temporary_mb": memory.temp_size_in_bytes / 1e6}
