@@ -65,7 +65,6 @@ def test_two_parameters_come_from_anywhere_to_the_minimum(factor):
     assert found.standard_error.max() < 0.2
     # the zero itself: another pass there finds no gradient
     again = toy.at("", found.corrected, numbers).gradient.mean(axis=0)
-    assert np.abs(found.curvature @ found.step).max() < 10 * np.abs(found.standard_error @ found.curvature)
     assert np.abs(np.linalg.solve(found.curvature, again) / found.standard_error).max() < 0.05
     assert toy.taken < 25 * 6000
 
