@@ -23,7 +23,8 @@ from train.config import Training
 from train.data import Grid
 from train.dynamics import Flow
 from train.model import model_of
-from train.simulate import Plan, noise_for, simulate
+from train.noise import noise_for
+from train.simulate import Plan, simulate
 from train.step import gradient, make_step, mode_of, plan_of
 
 EXAMPLE = "docs.examples.background:SmagorinskyBackground"
