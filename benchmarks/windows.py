@@ -45,7 +45,6 @@ def eddying(grid: Grid, n: int, dtype: type, seed: int = 0) -> Batch:
         "phase": (3600.0 * rng.integers(0, 24, n)).astype(dtype),
         "longitude": np.zeros(n, dtype),
         "latitude": (latitude - grid.n_lat // 2 * grid.lat_step).astype(dtype),
-        "longitude": np.zeros(n, dtype),
         "sample": np.arange(n, dtype=np.uint32),
         "weight": np.ones(n, dtype),
     }
