@@ -40,6 +40,8 @@ CAPTIONS = {
         90 % interval, enlarged (c). Descent moves the constant after every batch, final passes hold it, and the
         curvature is measured from 10 % below and above. A sound run is level in (b) long before its descent ends, and
         its final passes lie close to the final constant.""",
+    "parameters": """Loss of every batch, and the parameters at which it was taken; the final ones with their 90 %
+        intervals. The curvature is measured a little to both sides. A sound run ends level.""",
     "examples": """Observed drifters (orange, from the circle), calibrated ensembles (grey), and the mean current of
         those days (arrows; shading, land grey-brown). The ensemble should hold the drifter, and be no wider than that
         takes. The samples are spread evenly over the split, not chosen.""",

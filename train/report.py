@@ -231,7 +231,7 @@ def _table(rows: Iterable[Sequence[str]], head: Sequence[str] = ()) -> str:
     return f"<table><thead><tr>{top}</tr></thead><tbody>\n{body}</tbody></table>"
 
 
-def _figure(drawn: Mapping[str, bytes], name: str) -> str:
+def _figure(drawn: Mapping[str, bytes], name: str, caption: str | None = None) -> str:
     """A figure with number and caption, or what to run to get it."""
     if name not in drawn:
         command = {"convergence": "run STORE --out RUN", "drifters": "evaluate RUN TRAINING-STORE"}.get(name)
@@ -244,7 +244,8 @@ def _figure(drawn: Mapping[str, bytes], name: str) -> str:
     return (
         f'<figure><img alt="{name}" style="width: {100 * min(share, 1):.0f}%" '
         f'src="data:image/png;base64,{base64.b64encode(png).decode()}">'
-        f"<figcaption><b>Figure {1 + list(drawn).index(name)}.</b> {figures.CAPTIONS[name]}</figcaption></figure>"
+        f"<figcaption><b>Figure {1 + list(drawn).index(name)}.</b> {figures.CAPTIONS[caption or name]}"
+        "</figcaption></figure>"
     )
 
 
@@ -273,7 +274,8 @@ def _headline(run: Run) -> list[str]:
 
 
 def _skill(run: Run, drawn: Mapping[str, bytes]) -> list[str]:
-    parts = ["<h2>Convergence</h2>", _figure(drawn, "convergence")]
+    caption = "parameters" if quantities.own(run.result) else None
+    parts = ["<h2>Convergence</h2>", _figure(drawn, "convergence", caption)]
     parts += ["<h2>Observed and simulated tracks</h2>", _figure(drawn, "examples"), "<h2>Skill</h2>"]
     if (found := run.evaluation) is None:
         return [*parts, _figure(drawn, "scores")]
