@@ -33,9 +33,9 @@ import numpy as np  # noqa: E402
 
 from benchmarks.windows import eddying  # noqa: E402
 from shared import settings  # noqa: E402
+from train import dynamics  # noqa: E402
 from train.config import Training  # noqa: E402
 from train.data import Batch, Grid  # noqa: E402
-from train.dynamics import Smagorinsky  # noqa: E402
 from train.model import model_of  # noqa: E402
 from train.noise import noise_for  # noqa: E402
 from train.step import make_step, plan_of, sample_losses  # noqa: E402
@@ -55,8 +55,8 @@ def training(members: int = 50, objective: str = "energy-plain", **more: Any) ->
 def gradient(told: Training, grid: Grid, batch: Batch) -> Run:
     """The training step itself."""
     with jax.enable_x64(told.precision == "float64"):
-        step, batch = make_step(told, grid, model_of(told)), jax.device_put(batch)
-        at = jnp.asarray([np.log(CS)], told.precision)
+        model, batch = model_of(told), jax.device_put(batch)
+        step, at = make_step(told, grid, model), jnp.asarray(model.start, told.precision)
 
     def run() -> object:
         with jax.enable_x64(told.precision == "float64"):
@@ -72,7 +72,7 @@ def score(told: Training, grid: Grid, batch: Batch) -> Run:
     @jax.jit
     def losses(at: jax.Array, batch: Batch) -> jax.Array:
         draw = noise_for(0, 0, batch.sample, members, 0, np.dtype(np.float32))
-        return sample_losses(Smagorinsky(at), batch, plan, told, draw, draw)[0]
+        return sample_losses(dynamics.Smagorinsky(at), batch, plan, told, draw, draw)[0]
 
     placed = jax.device_put(batch)
     return lambda: jax.block_until_ready(losses(jnp.float32(np.log(CS)), placed))
@@ -120,16 +120,31 @@ def yardstick(folder: Path, batch: Batch, with_gradient: bool) -> Run:
     return run
 
 
+def unwalled(told: Training, grid: Grid, batch: Batch) -> Run:
+    """The training step with gathers that the compiler may fuse into."""
+    kept = dynamics.walled
+    dynamics.walled = lambda function, _, *operands: function(*operands)
+    try:
+        run = gradient(told, grid, batch)
+        run()  # compiles
+    finally:
+        dynamics.walled = kept
+    return run
+
+
 def the_job(options: argparse.Namespace) -> dict[str, Any]:
     """Every way of doing the job, interleaved."""
     batch, double = eddying(GRID, 128, np.float32), eddying(GRID, 32, np.float64)
-    few = jax.tree.map(lambda a: a[:8], batch)
+    few, half = (jax.tree.map(lambda a, n=n: a[:n], batch) for n in (8, 64))
     default = training(objective="energy")
     candidates: dict[str, tuple[Run, int]] = {
         "score and gradient": (gradient(training(), GRID, batch), 128),
         "  score only": (score(training(), GRID, batch), 128),
         "  float64": (gradient(training(precision="float64"), GRID, double), 32),
+        "  batches of 64": (gradient(training(), GRID, half), 64),
+        "  gathers fused": (unwalled(training(), GRID, batch), 128),
         "  weighted by a reference ensemble": (gradient(default, GRID, batch), 128),
+        "  the same, batches of 64": (gradient(default, GRID, half), 64),
         "  Liu and Weisberg's index": (gradient(training(objective="liu"), GRID, batch), 128),
         "  the 2025 objective": (gradient(training(objective="reference"), GRID, batch), 128),
         "  Ito-Heun": (gradient(training(integration={"scheme": "ito-heun"}), GRID, batch), 128),
@@ -152,8 +167,9 @@ def the_job(options: argparse.Namespace) -> dict[str, Any]:
 def compiled(told: Training, grid: Grid, batch: Batch) -> dict[str, float]:
     """Time to compile a step [s], and the memory that the compiler sets aside for it [MB]."""
     started = time.perf_counter()
-    step = make_step(told, grid, model_of(told))
-    made = jax.jit(lambda at, batch: step(at, batch, 0)).lower(jnp.zeros(1, jnp.float32), batch).compile()
+    model = model_of(told)
+    step, at = make_step(told, grid, model), jnp.asarray(model.start, jnp.float32)
+    made = jax.jit(lambda at, batch: step(at, batch, 0)).lower(at, batch).compile()
     memory = made.memory_analysis()
     assert memory is not None
     return {"compile_s": time.perf_counter() - started, "temporary_mb": memory.temp_size_in_bytes / 1e6}
@@ -195,6 +211,30 @@ def sweeps(options: argparse.Namespace) -> dict[str, list[dict[str, Any]]]:
     return tables
 
 
+def modes(options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Forward against reverse mode, by the number of trained parameters of a user's term."""
+    batch, rows = eddying(GRID, 64, np.float32), []
+    runs: dict[str, tuple[Run, int]] = {}
+    counts = 1, 2, 4, 6, 8, 12, 16
+    told = {
+        (n, mode): training(
+            20, dynamics="benchmarks.terms:Tides", dynamics_settings={"parameters": n}, gradient={"mode": mode}
+        )
+        for n in counts
+        for mode in ("forward", "reverse")
+    }
+    for (n, mode), settings_ in told.items():
+        runs[f"{n} {mode}"] = gradient(settings_, GRID, batch), 64
+    found = interleave(runs, options.rounds)
+    print(f"\n{'parameters':>10}{'forward':>9}{'reverse':>9}{'MB':>9}{'MB':>9}")
+    for n in counts:
+        memory = {mode: compiled(told[n, mode], GRID, batch)["temporary_mb"] for mode in ("forward", "reverse")}
+        cpu = {mode: found[f"{n} {mode}"].cpu_ms for mode in ("forward", "reverse")}
+        rows.append({"parameters": n, "cpu_ms": cpu, "temporary_mb": memory})
+        print(f"{n:10}{cpu['forward']:9.2f}{cpu['reverse']:9.2f}{memory['forward']:9.0f}{memory['reverse']:9.0f}")
+    return rows
+
+
 def main() -> int:
     """Entry point; returns the exit code."""
     options = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
@@ -207,6 +247,7 @@ def main() -> int:
     found["job"] = the_job(chosen)
     if not chosen.quick:
         found |= sweeps(chosen)
+        found["modes"] = modes(chosen)
     if chosen.json:
         chosen.json.write_text(json.dumps(found, indent=1) + "\n")
     return 0

@@ -20,9 +20,7 @@ import sys
 import time
 from pathlib import Path
 
-import yaml
-
-from preprocess.__main__ import main as preprocess
+from benchmarks import stores
 from shared.settings import build
 from shared.shards import ShardStore
 from train import loop
@@ -59,34 +57,10 @@ def main() -> int:
 
 def _store(chosen: argparse.Namespace, cs: float) -> ShardStore:
     """A store of twins whose windows give members of large constants room."""
-    folder = chosen.out / f"cs-{cs:g}"
-    manifest = {
-        "name": f"twin with C_s = {cs:g}",
-        "synthetic": {
-            "folder": str(folder / "source"),
-            "cs": cs,
-            "seed": 1,
-            "drifters": chosen.drifters,
-            "drifter_days": 16,
-            "days": 40,
-            "step": "20min",
-            "clean": True,
-            "lon": [165.0, 205.0],
-        },
-        # hourly steps of the simulated noise may pass the 3 m/s that is right for real drifters
-        "drifters": {"path": str(folder / "source" / "drifters.nc"), "max_speed": 50.0},
-        "currents": {"path": str(folder / "source" / "currents" / "*.nc")},
-        "segment": {"days": chosen.days},
-        "window": {"half_width_deg": chosen.half_width},
-        "split": {"train": 1.0, "validation": 0.0, "test": 0.0},
-    }
-    folder.mkdir()
-    path = folder / "manifest.yaml"
-    path.write_text(yaml.safe_dump(manifest, sort_keys=False))
+    synthetic = {"drifters": chosen.drifters, "drifter_days": 16, "days": 40, "step": "20min", "lon": [165.0, 205.0]}
+    segment, window = {"days": chosen.days}, {"half_width_deg": chosen.half_width}
     with contextlib.redirect_stdout(io.StringIO()):
-        if preprocess([str(path), "--out", str(folder / "store")]):
-            sys.exit(1)
-    return ShardStore(folder / "store")
+        return ShardStore(stores.twins(chosen.out / f"cs-{cs:g}", cs, synthetic, segment=segment, window=window))
 
 
 def _run(store: ShardStore, tree: dict) -> dict:

@@ -13,9 +13,7 @@ import math
 import sys
 from pathlib import Path
 
-import yaml
-
-from preprocess.__main__ import main as preprocess
+from benchmarks import stores
 from train.__main__ import main as train
 
 OBJECTIVES = ("energy", "energy-plain", "liu", "reference")
@@ -46,30 +44,9 @@ def main() -> int:
 
 
 def _store(chosen: argparse.Namespace, cs: float) -> Path:
-    folder = chosen.out / f"cs-{cs:g}"
-    manifest = {
-        "name": f"twin with C_s = {cs:g}",
-        "synthetic": {
-            "folder": str(folder / "source"),
-            "cs": cs,
-            "seed": 1,
-            "drifters": chosen.drifters,
-            "drifter_days": chosen.days,
-            "clean": True,
-            "currents": {"path": chosen.currents},
-        },
-        # hourly steps of the simulated noise may pass the 3 m/s that is right for real drifters
-        "drifters": {"path": str(folder / "source" / "drifters.nc"), "max_speed": 50.0},
-        "currents": {"path": chosen.currents},
-        "window": {"half_width_deg": chosen.half_width},
-        "split": {"train": 1.0, "validation": 0.0, "test": 0.0},
-    }
-    folder.mkdir()
-    path = folder / "manifest.yaml"
-    path.write_text(yaml.safe_dump(manifest, sort_keys=False))
-    if preprocess([str(path), "--out", str(folder / "store")]):
-        sys.exit(1)
-    return folder / "store"
+    synthetic = {"drifters": chosen.drifters, "drifter_days": chosen.days, "currents": {"path": chosen.currents}}
+    currents, window = {"path": chosen.currents}, {"half_width_deg": chosen.half_width}
+    return stores.twins(chosen.out / f"cs-{cs:g}", cs, synthetic, currents=currents, window=window)
 
 
 def _calibrate(chosen: argparse.Namespace, store: Path, cs: float, objective: str, factor: float) -> dict:

@@ -5,8 +5,8 @@ et al. 2011, "Parallel random numbers: as easy as 1, 2, 3") keyed by the first f
 sample's noise depends neither on its batch nor on the batch's size or device, and nothing is stored between steps.
 Thirteen rounds are the fewest that pass BigCrush, by those authors' tests; keys are made with all twenty.
 
-The two words of a draw make two normal deviates (Box and Muller 1958), with short series for the sine and cosine of an
-eighth of a turn instead of library calls, which XLA does not vectorise on a CPU.
+The two words of a draw make two normal deviates (Box and Muller 1958), with the short series of `train.sphere` for the
+sine and cosine of an eighth of a turn.
 """
 
 from collections.abc import Callable
@@ -14,6 +14,8 @@ from collections.abc import Callable
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, UInt32
+
+from train.sphere import cosine, sine
 
 Noise = Callable[[Array], tuple[Float[Array, "S B"], Float[Array, "S B"]]]
 """Number of a step -> standard normal increments, east and north."""
@@ -54,11 +56,9 @@ def normals(words: Words, dtype: np.dtype) -> tuple[Array, Array]:
     uniform, angle = ((word >> 8).astype(jnp.int32).astype(dtype) for word in words)
     radius = jnp.sqrt(-2.0 * jnp.log((uniform + 0.5) * 2.0**-24))
     turn = (angle + 0.5) * (np.pi / 2 * 2.0**-24) - np.pi / 4
-    q = turn * turn
-    sine = turn * (1.0 - q * (1 / 6 - q * (1 / 120 - q * (1 / 5040 - q * (1 / 362880 - q / 39916800)))))
-    cosine = 1.0 - q * (1 / 2 - q * (1 / 24 - q * (1 / 720 - q * (1 / 40320 - q / 3628800))))
+    along, across = cosine(turn), sine(turn)
     swap, east_sign, north_sign = (words[1] & bit != 0 for bit in (1, 2, 4))
-    east, north = jnp.where(swap, sine, cosine), jnp.where(swap, cosine, sine)
+    east, north = jnp.where(swap, across, along), jnp.where(swap, along, across)
     return jnp.where(east_sign, -radius, radius) * east, jnp.where(north_sign, -radius, radius) * north
 
 

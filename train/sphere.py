@@ -1,7 +1,7 @@
 """Geometry on the sphere without a library's trigonometry, which XLA does not vectorise on a CPU.
 
 Everything happens around a sample's start, so that angles are small and their series short: relative errors stay below
-1e-10 within a radian of it, in float64, which `train.config.check_against` holds windows to.
+2e-10 within a radian of it, in float64, which `train.config.check_against` holds windows to.
 """
 
 from typing import NamedTuple

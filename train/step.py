@@ -27,8 +27,8 @@ from train.simulate import Dynamics, Plan
 TRAINED, WEIGHTS = 0, 1
 """Streams of noise: of the trained ensemble, and of the one whose spread weights the `energy` objective."""
 
-MOST_FORWARD = 6
-"""Parameters up to which forward mode is taken to be the cheaper one."""
+MOST_FORWARD = 4
+"""Parameters up to which forward mode is the cheaper one (`benchmarks/gradient.py`)."""
 
 Mode = Literal["forward", "reverse"]
 

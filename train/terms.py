@@ -21,7 +21,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import equinox as eqx
 import jax
@@ -160,7 +160,7 @@ def saved(path: Path, like: eqx.Module) -> eqx.Module:
 
 def term_of(module: eqx.Module) -> Term:
     """The term of a module: its method `term`, or the module itself where that can be called, as in pastax."""
-    return getattr(module, "term", module)  # type: ignore[return-value]
+    return cast(Term, getattr(module, "term", module))
 
 
 def load(spec: str, arguments: Mapping[str, Any], dtype: np.dtype) -> eqx.Module:

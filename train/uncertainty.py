@@ -124,10 +124,16 @@ def estimate(
 
 def covariance_of_mean(gradient: Float[np.ndarray, "n P"], drifter: Int[np.ndarray, " n"]) -> np.ndarray:
     """Covariance `(P, P)` of the mean gradient, clustered by drifter, with the usual factor for few of them."""
+    shares = _shares(gradient, drifter)
+    return shares.T @ shares
+
+
+def _shares(gradient: Float[np.ndarray, "n P"], drifter: Int[np.ndarray, " n"]) -> Float[np.ndarray, "drifters P"]:
+    """What each drifter adds to the mean gradient's departure: their outer products sum to its covariance."""
     clusters, which = np.unique(drifter, return_inverse=True)
     sums = np.zeros((len(clusters), gradient.shape[1]))
     np.add.at(sums, which, gradient - gradient.mean(axis=0))
-    return sums.T @ sums / len(gradient) ** 2 * len(clusters) / (len(clusters) - 1)
+    return sums / len(gradient) * np.sqrt(len(clusters) / (len(clusters) - 1))
 
 
 @dataclass(frozen=True)
@@ -182,12 +188,8 @@ def judge(
     ashore: int,
 ) -> Judged:
     """What a pass at fixed parameters says of many of them; arguments as those of `estimate`."""
-    clusters, which = np.unique(drifter, return_inverse=True)
-    n_clusters, ratio = len(clusters), float("inf")
+    n_clusters, ratio = len(np.unique(drifter)), float("inf")
     if n_clusters > 1:
         mean = gradient.mean(axis=0)
-        sums = np.zeros((n_clusters, gradient.shape[1]))
-        np.add.at(sums, which, gradient - mean)
-        by_chance = float((sums**2).sum()) / len(gradient) ** 2 * n_clusters / (n_clusters - 1)
-        ratio = float(mean @ mean) / by_chance
+        ratio = float(mean @ mean) / float((_shares(gradient, drifter) ** 2).sum())
     return Judged(parameters, ratio, float(loss.mean()), len(loss), n_clusters, escaped, ashore)
