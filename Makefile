@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO := demo
 
-.PHONY: demo test check clean
+.PHONY: demo test test-faults check clean
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit("driftcal needs Python 3.11 or newer, this is " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
@@ -22,6 +22,10 @@ demo: $(VENV)/.installed
 
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest --numprocesses 2
+
+# Injected faults in the full counts: hundreds of kills and flipped bits, some minutes.
+test-faults: $(VENV)/.installed
+	$(BIN)/python -m pytest -m faults
 
 check: $(VENV)/.installed
 	$(BIN)/ruff check .
