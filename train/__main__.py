@@ -12,9 +12,16 @@ from shared.manifest import to_bytes, write_file
 from shared.shards import ShardStore
 from train import evaluate, folder, loop, report
 from train.config import Training
+from train.signals import Stop
 
 MOST_OF_TRAINING = 2048
 """Samples on which a run without a validation split is evaluated: all of a large one take as long as training."""
+
+
+INTERRUPTED = "interrupted before anything was written. Run the command again."
+"""What Ctrl-C says while the run has not begun."""
+
+RESUMABLE = "Run the same command with --resume to go on."
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -30,10 +37,11 @@ def _parser() -> argparse.ArgumentParser:
         epilog="example: drift-train run stores/agulhas --out runs/agulhas --set ensemble.members=50",
     )
     run.add_argument("store", metavar="STORE", help="a finished shard store")
-    run.add_argument("--out", required=True, metavar="RUN", help="folder for the results; must be new or empty")
+    run.add_argument("--out", required=True, metavar="RUN", help="folder for the results; new or empty unless --resume")
     run.add_argument("--config", metavar="FILE", help="YAML with training settings")
     run.add_argument("--set", action="append", default=[], metavar="a.b=c", help="override a setting")
     run.add_argument("--devices", type=int, default=1, metavar="N", help="devices to use (default: 1)")
+    run.add_argument("--resume", action="store_true", help="go on where the run in RUN was saved last, if there is one")
     command.add_common(run)
     judge = verbs.add_parser(
         "evaluate",
@@ -50,7 +58,7 @@ def _parser() -> argparse.ArgumentParser:
 def main(arguments: list[str] | None = None) -> int:
     """Entry point; returns the exit code."""
     options = _parser().parse_args(arguments)
-    return command.run(_run if options.verb == "run" else _evaluate, options, interrupted=command.KEPT_NOTHING)
+    return command.run(_run if options.verb == "run" else _evaluate, options, interrupted=INTERRUPTED)
 
 
 def entry() -> NoReturn:
@@ -67,12 +75,13 @@ def _run(options: argparse.Namespace) -> int:
     training = settings.build(Training, settings.override(tree, options.set), options.config or "training settings")
     store, out = ShardStore(options.store), Path(options.out)
     progress = command.progress() and not options.json
-    result = loop.run(store, training, out, progress)
-    if store.manifest.splits.get("validation", {}).get("samples"):
-        _judge(out, store, "validation", progress)
-    else:
-        _judge(out, store, "train", progress, MOST_OF_TRAINING)
-    page = report.write(out, store)
+    with Stop(RESUMABLE) as stop:
+        result = loop.run(store, training, out, progress, options.resume, stop)
+        if store.manifest.splits.get("validation", {}).get("samples"):
+            _judge(out, store, "validation", progress)
+        else:
+            _judge(out, store, "train", progress, MOST_OF_TRAINING)
+        page = report.write(out, store)
     if options.json:
         command.emit(result)
     else:

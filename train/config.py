@@ -59,6 +59,17 @@ class Optimizer(Settings):
     """Samples from which the objective's curvature at the end is measured."""
 
 
+class Checkpointing(Settings):
+    """How often a run is saved, so that it can be resumed (see `train.checkpoint`)."""
+
+    every: Duration = 60
+    """Save after a batch when so much time has passed since the last save."""
+    every_steps: int | None = Field(default=None, ge=1)
+    """Save after every so many batches as well."""
+    keep: int = Field(default=3, ge=1, le=1000)
+    """The last so many are kept."""
+
+
 class Training(Settings):
     """All settings of a training run."""
 
@@ -78,6 +89,7 @@ class Training(Settings):
     seed: int = Field(default=0, ge=0, lt=2**32)
     initial_cs: float = Field(default=0.1, gt=0, le=100)
     precision: Literal["float32", "float64"] = "float32"
+    checkpoint: Checkpointing = Checkpointing()
 
     @model_validator(mode="before")
     @classmethod

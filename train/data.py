@@ -97,6 +97,8 @@ def load(store: ShardStore, samples: np.ndarray, size: int, dtype: np.dtype) -> 
 def batches(store: ShardStore, samples: np.ndarray, size: int, dtype: np.dtype) -> Iterator[tuple[np.ndarray, Batch]]:
     """Batches of `size` over `samples` in the given order, on the device, one read ahead; with their sample numbers."""
     parts = [samples[k : k + size] for k in range(0, len(samples), size)]
+    if not parts:
+        return
     with ThreadPoolExecutor(1, thread_name_prefix="driftcal-read") as reader:
         ahead = reader.submit(load, store, parts[0], size, dtype)
         for k, part in enumerate(parts):
