@@ -91,15 +91,16 @@ class Record:
         self._phase, self._epoch, self._began, self._bar = "", 0, 0.0, tqdm(disable=True)
 
     def __enter__(self) -> Self:
-        try:
-            self._file = self._path.open("a+b")
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            self._file.truncate(self.counts.size)
-            self._file.seek(self.counts.size)
-        except BlockingIOError as error:
-            raise ConfigError(f"{self._path}: another process is writing this run. Wait for it, or stop it.") from error
-        except OSError as error:
-            raise ConfigError(f"cannot write {self._path}: {error.strerror}. Choose another --out.") from error
+        with contextlib.ExitStack() as stack:
+            try:
+                self._file = stack.enter_context(self._path.open("a+b"))
+                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                self._file.truncate(self.counts.size)
+            except BlockingIOError as error:
+                raise ConfigError(f"{self._path}: another process is writing this run. Stop it, or wait.") from error
+            except OSError as error:
+                raise ConfigError(f"cannot write {self._path}: {error.strerror}. Choose another --out.") from error
+            stack.pop_all()
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
