@@ -1,4 +1,4 @@
-"""The C++ engine against the scan in JAX, the float64 oracle and finite differences; independent of batch and threads."""
+"""The C++ engine against the scan in JAX, the float64 oracle and finite differences; what its results rest on."""
 
 import json
 import os
