@@ -13,7 +13,7 @@ from typing import Any
 from preprocess.build import Build
 from preprocess.recipe import Recipe
 from preprocess.shard import run
-from shared import chunks, command, durable, manifest, schema, shards
+from shared import chunks, command, durable, manifest, schema, store_files
 from shared.errors import ConfigError, StoreError
 from shared.lock import Lock
 from shared.manifest import Begun, FileEntry, Manifest, Stage
@@ -131,7 +131,11 @@ class Writing:
         now = self.build.begun
         if not path.exists():
             # what a run that was stopped while it replaced a store has left
-            for name in (*(spec.name for spec in schema.arrays(self.build.plan.layout)), "zarr.json", shards.DRIFTERS):
+            for name in (
+                *(spec.name for spec in schema.arrays(self.build.plan.layout)),
+                "zarr.json",
+                store_files.DRIFTERS,
+            ):
                 _delete(self.store / name)
             manifest.write_file(path, manifest.to_bytes(now.as_json()), "plan")
             return
@@ -168,7 +172,7 @@ class Writing:
             for spec in schema.arrays(layout)
         }
         trees["zarr.json"] = _group(self.build.recipe)
-        trees[shards.DRIFTERS] = {"drifters": self.build.found.drifters}
+        trees[store_files.DRIFTERS] = {"drifters": self.build.found.drifters}
         listed |= {name: self._metadata(name, tree) for name, tree in trees.items()}
         held = Manifest(
             name=self.build.recipe.name,
