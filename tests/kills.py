@@ -2,13 +2,12 @@
 
 usage: python -m tests.kills STORE WHOLE FOLDER N SEED
 
-Every run is a process of its own, `... run STORE OUT COMPILED POINT NTH`. Compiled programs are cached on disk, so
-that it costs little more than loading JAX.
+Every run is a process of its own, `... run STORE OUT COMPILED`, told where to die by DRIFTCAL_CRASH. Compiled programs
+are cached on disk, so that it costs little more than loading JAX.
 """
 
 import json
 import os
-import pathlib
 import signal
 import subprocess
 import sys
@@ -19,56 +18,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from shared import manifest
+from shared import crashpoints
 from tests import runs
-from train import checkpoint
 
-POINTS = ("half written", "before fsync", "before rename", "after rename", "before removing", "random", "random")
-
-
-def die(*_: Any, **__: Any) -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-def arm(point: str, nth: int) -> None:
-    """Makes this process kill itself at the `nth` passing of `point`, inside a save."""
-    passed = 0
-
-    def counting(module: Any, name: str, before: bool = True, act: Any = die) -> None:
-        original = getattr(module, name)
-
-        def wrapped(*arguments: Any, **options: Any) -> Any:
-            nonlocal passed
-            passed += 1
-            if passed == nth and before:
-                act(*arguments)
-            found = original(*arguments, **options)
-            if passed == nth:
-                die()
-            return found
-
-        setattr(module, name, wrapped)
-
-    def half(path: Path, content: bytes) -> None:
-        temporary = path.with_name(f".{path.name}.0123abcd.part")
-        temporary.parent.mkdir(exist_ok=True)
-        with temporary.open("wb") as file:
-            file.write(content[: len(content) // 2])
-            file.flush()
-            os.fsync(file.fileno())
-        die()
-
-    match point:
-        case "half written":
-            counting(checkpoint, "write_file", act=half)
-        case "before fsync":
-            counting(manifest.os, "fsync")
-        case "before rename":
-            counting(pathlib.Path, "replace")
-        case "after rename":
-            counting(pathlib.Path, "replace", before=False)
-        case "before removing":
-            counting(pathlib.Path, "unlink")
+POINTS = (*(f"checkpoint: {step}" for step in (*crashpoints.STEPS, "published")), "random", "random", "random")
 
 
 def killed_at_random(out: Path, rng: np.random.Generator, last: int) -> Any:
@@ -89,12 +42,11 @@ def killed_at_random(out: Path, rng: np.random.Generator, last: int) -> Any:
     return kill
 
 
-def train(store: Path, out: Path, compiled: Path, point: str, nth: int) -> None:
-    """One run, armed; it resumes what is there."""
+def train(store: Path, out: Path, compiled: Path) -> None:
+    """One run; it resumes what is there."""
     jax.config.update("jax_compilation_cache_dir", str(compiled))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
-    arm(point, nth)
     runs.train(store, out, runs.settings(), resume=True)
 
 
@@ -105,9 +57,10 @@ def main(store: Path, whole: Path, folder: Path, n: int, seed: int) -> None:
     kills, run, lost, different, left = 0, 0, 0, [], []
 
     def status_of(out: Path, point: str, nth: int) -> int:
-        command = [sys.executable, "-m", "tests.kills", "run", store, out, folder / "compiled", point, str(nth)]
+        command = [sys.executable, "-m", "tests.kills", "run", store, out, folder / "compiled"]
+        die = {crashpoints.VARIABLE: f"{point}@{nth}"} if ":" in point else {}
         kill = killed_at_random(out, rng, last) if point == "random" else None
-        with subprocess.Popen([str(word) for word in command]) as child:
+        with subprocess.Popen([str(word) for word in command], env=os.environ | die) as child:
             if kill is not None:
                 kill(child.pid)
             try:
@@ -149,6 +102,6 @@ def saved_of(out: Path) -> int:
 
 if __name__ == "__main__":
     if sys.argv[1] == "run":
-        train(*(Path(path) for path in sys.argv[2:5]), sys.argv[5], int(sys.argv[6]))
+        train(*(Path(path) for path in sys.argv[2:5]))
     else:
         main(*(Path(path) for path in sys.argv[1:4]), int(sys.argv[4]), int(sys.argv[5]))

@@ -17,6 +17,7 @@ from shared.settings import build
 from shared.shards import ShardStore
 from train import loop, step
 from train.config import Training
+from train.devices import Devices
 from train.record import Record
 from train.signals import Stop
 from train.terms import Positive
@@ -50,15 +51,17 @@ def settings(**more: Any) -> Training:
     return build(Training, TINY | more, "tiny")
 
 
-def train(store: Path, out: Path, told: Training, resume: bool = False) -> dict[str, Any]:
+def train(
+    store: Path, out: Path, told: Training, resume: bool = False, devices: Devices | None = None
+) -> dict[str, Any]:
     """Trains as the command does, listening to signals; programs are compiled once for all runs of a process."""
 
-    def once(told: Training, grid: Any, model: Any) -> step.Step:
-        key = f"{told.model_dump_json(exclude={'checkpoint'})} {grid}"
-        return _steps.setdefault(key, step.make_step(told, grid, model))
+    def once(told: Training, grid: Any, model: Any, devices: Any) -> step.Step:
+        key = f"{told.model_dump_json(exclude={'checkpoint'})} {grid} {devices.n}"
+        return _steps.setdefault(key, step.make_step(told, grid, model, devices))
 
     with Stop("") as stop, mock.patch.object(loop, "make_step", once):
-        return loop.run(ShardStore(store), told, out, False, resume, stop)
+        return loop.run(ShardStore(store), told, out, False, resume, stop, devices)
 
 
 @contextmanager

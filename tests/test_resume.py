@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shared.errors import ConfigError, DataError, StoreError
+from shared.errors import ConfigError, DataError, Interrupted, StoreError
 from tests import runs, stores
 from train import checkpoint
 from train.checkpoint import Damaged, decode, encode
+from train.record import Record, Taken
 
 SIGNALS = ("SIGTERM", "SIGINT", "SIGUSR1")
 TERM = {
@@ -39,7 +40,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory, store: Path) -> Path:
 def half(tmp_path: Path, store: Path) -> Path:
     """A run stopped in its second epoch, with checkpoints of steps 0, 4 and 7."""
     out = tmp_path / "half"
-    with pytest.raises(runs.Interrupted), runs.stopped_at(7, "SIGTERM"):
+    with pytest.raises(Interrupted), runs.stopped_at(7, "SIGTERM"):
         runs.train(store, out, runs.settings())
     assert [path.name for path in sorted((out / "checkpoints").iterdir())] == [f"step-{k:08d}.npz" for k in (0, 4, 7)]
     return out
@@ -313,12 +314,12 @@ def test_two_processes_do_not_write_one_run(half: Path, store: Path) -> None:
 def test_19_divergence_names_the_last_good_checkpoint(
     store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def away(self: runs.Record, *arguments: object) -> runs.Taken:
+    def away(self: Record, *arguments: object) -> Taken:
         taken = take(self, *arguments)
         return taken._replace(sums=taken.sums._replace(gradient=-1e6 * np.ones_like(taken.sums.gradient)))
 
-    take = runs.Record.take
-    monkeypatch.setattr(runs.Record, "take", away)
+    take = Record.take
+    monkeypatch.setattr(Record, "take", away)
     told = runs.settings(epochs=40)
     with pytest.raises(DataError, match=r"C_s went to .*The last good checkpoint is .*checkpoints/step-0.*npz\.$"):
         runs.train(store, tmp_path / "run", told)

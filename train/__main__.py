@@ -4,14 +4,13 @@ import argparse
 from pathlib import Path
 from typing import Any, NoReturn
 
-import jax
-
 from shared import command, settings
 from shared.errors import ConfigError
 from shared.manifest import to_bytes, write_file
 from shared.shards import ShardStore
-from train import evaluate, folder, loop, report
+from train import devices, evaluate, folder, loop, report
 from train.config import Training
+from train.devices import Devices
 from train.signals import Stop
 
 MOST_OF_TRAINING = 2048
@@ -40,7 +39,9 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--out", required=True, metavar="RUN", help="folder for the results; new or empty unless --resume")
     run.add_argument("--config", metavar="FILE", help="YAML with training settings")
     run.add_argument("--set", action="append", default=[], metavar="a.b=c", help="override a setting")
-    run.add_argument("--devices", type=int, default=1, metavar="N", help="devices to use (default: 1)")
+    run.add_argument(
+        "--devices", type=int, metavar="N", help="devices to share a batch (default: 1, or all of several processes)"
+    )
     run.add_argument("--resume", action="store_true", help="go on where the run in RUN was saved last, if there is one")
     command.add_common(run)
     judge = verbs.add_parser(
@@ -67,16 +68,16 @@ def entry() -> NoReturn:
 
 
 def _run(options: argparse.Namespace) -> int:
-    if not 1 <= options.devices <= jax.device_count():
-        raise ConfigError(f"--devices {options.devices}: this machine offers {jax.device_count()}.")
-    if options.devices > 1:
-        raise ConfigError(f"--devices {options.devices}: this version trains on one device.")
+    devices.join()
+    shared_by = Devices.of(options.devices)
     tree = settings.read_yaml(options.config) if options.config else {}
     training = settings.build(Training, settings.override(tree, options.set), options.config or "training settings")
     store, out = ShardStore(options.store), Path(options.out)
     progress = command.progress() and not options.json
     with Stop(RESUMABLE) as stop:
-        result = loop.run(store, training, out, progress, options.resume, stop)
+        result = loop.run(store, training, out, progress, options.resume, stop, shared_by)
+        if not shared_by.first:
+            return 0
         if store.manifest.splits.get("validation", {}).get("samples"):
             _judge(out, store, "validation", progress)
         else:

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from shared.command import say
+from shared.crashpoints import reached
 from shared.errors import ConfigError, StoreError
 from shared.manifest import write_file
 from shared.shards import ShardStore
@@ -112,8 +113,9 @@ class Checkpoints:
     def write(self, step: int, about: dict[str, Any], arrays: dict[str, np.ndarray]) -> Path:
         """Publishes a checkpoint durably, then removes those beyond the last few."""
         path = self._folder / f"step-{step:08d}.npz"
-        write_file(path, encode(step, self._identity, about, arrays))
+        write_file(path, encode(step, self._identity, about, arrays), "checkpoint")
         self.last = path
+        reached("checkpoint: published")
         for old in self._newest_first()[self._keep :]:
             old.unlink(missing_ok=True)
         return path

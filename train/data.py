@@ -17,6 +17,7 @@ from jaxtyping import Array, Float, Int, UInt32
 from shared.geo import unwrap_longitude
 from shared.schema import Layout
 from shared.shards import ShardStore
+from train.devices import Devices
 
 
 @dataclass(frozen=True)
@@ -72,9 +73,14 @@ def order(samples: np.ndarray, seed: int, epoch: int) -> np.ndarray:
     return np.random.default_rng([seed, epoch]).permutation(samples)
 
 
-def load(store: ShardStore, samples: np.ndarray, size: int, dtype: np.dtype) -> dict[str, np.ndarray]:
-    """What a batch of `size` holds, on the host; fewer `samples` are padded by repeating the last with weight 0."""
-    padded = np.concatenate([samples, np.repeat(samples[-1:], size - len(samples))])
+def load(
+    store: ShardStore, samples: np.ndarray, size: int, dtype: np.dtype, rows: slice = slice(None)
+) -> dict[str, np.ndarray]:
+    """What a batch of `size` holds, on the host; fewer `samples` are padded by repeating the last with weight 0.
+
+    Only its `rows` are read.
+    """
+    padded = np.concatenate([samples, np.repeat(samples[-1:], size - len(samples))])[rows]
     layout, labels = store.layout, store.labels
     step = np.array([layout.lon_step, layout.lat_step])
     start = (labels["origin"][padded] - labels["window_corner"][padded]) / step
@@ -90,19 +96,26 @@ def load(store: ShardStore, samples: np.ndarray, size: int, dtype: np.dtype) -> 
         "longitude": labels["window_corner"][padded, 0].astype(dtype),
         "latitude": labels["window_corner"][padded, 1].astype(dtype),
         "sample": padded.astype(np.uint32),
-        "weight": (np.arange(size) < len(samples)).astype(dtype),
+        "weight": (np.arange(size) < len(samples))[rows].astype(dtype),
     }
 
 
-def batches(store: ShardStore, samples: np.ndarray, size: int, dtype: np.dtype) -> Iterator[tuple[np.ndarray, Batch]]:
-    """Batches of `size` over `samples` in the given order, on the device, one read ahead; with their sample numbers."""
+def batches(
+    store: ShardStore, samples: np.ndarray, size: int, dtype: np.dtype, devices: Devices | None = None
+) -> Iterator[tuple[np.ndarray, Batch]]:
+    """Batches of `size` over `samples` in the given order, one read ahead; with their sample numbers.
+
+    They are on JAX's first device, or shared by `devices`, each process reading what its own need.
+    """
+    rows = slice(0, size) if devices is None else devices.rows(size)
+    place = jax.device_put if devices is None else devices.place
     parts = [samples[k : k + size] for k in range(0, len(samples), size)]
     if not parts:
         return
     with ThreadPoolExecutor(1, thread_name_prefix="driftcal-read") as reader:
-        ahead = reader.submit(load, store, parts[0], size, dtype)
+        ahead = reader.submit(load, store, parts[0], size, dtype, rows)
         for k, part in enumerate(parts):
             batch = ahead.result()
             if k + 1 < len(parts):
-                ahead = reader.submit(load, store, parts[k + 1], size, dtype)
-            yield part, Batch(**jax.device_put(batch))
+                ahead = reader.submit(load, store, parts[k + 1], size, dtype, rows)
+            yield part, Batch(**place(batch))

@@ -26,6 +26,7 @@ from train import folder, optimiser, terms
 from train.checkpoint import Checkpoints, identity_of
 from train.config import Training, check_against
 from train.data import Grid, batches, order
+from train.devices import Devices
 from train.engine import simulator
 from train.model import MOST_NAMED, Model, model_of
 from train.progress import Keeper, Progress, State, counts_of
@@ -38,7 +39,13 @@ from train.uncertainty import Estimate, Judged, judge
 
 
 def run(
-    store: ShardStore, settings: Training, out: Path, progress: bool, resume: bool = False, stop: Stop | None = None
+    store: ShardStore,
+    settings: Training,
+    out: Path,
+    progress: bool,
+    resume: bool = False,
+    stop: Stop | None = None,
+    devices: Devices | None = None,
 ) -> dict[str, Any]:
     """Calibrates on the training split of `store`; writes the folder `out`, returns what its `result.json` holds.
 
@@ -49,6 +56,7 @@ def run(
         progress: whether to show bars.
         resume: goes on where the run in `out` was saved last; begins it where there is none.
         stop: listens to signals; by default nothing does.
+        devices: share every batch; by default there is one. Of several processes all call this, and the first writes.
 
     Raises:
         StoreError: the store or every checkpoint is damaged, or there is no training split.
@@ -60,6 +68,8 @@ def run(
     samples = store.samples_of("train")
     settings = settings.model_copy(update={"batch_size": min(settings.batch_size, len(samples))})
     check_against(settings, store.layout)
+    stop, devices = stop or Stop(""), devices or Devices.of(1)
+    devices.check(settings.batch_size)
     simulator(settings.engine)  # a missing package is refused before anything is written
     with jax.enable_x64(settings.precision == "float64"):
         model = model_of(settings)
@@ -67,40 +77,49 @@ def run(
             terms.probe(str(settings.dynamics), model.template, store.labels["origin"][samples[0]])
         method = method_of(settings, model)
         identity = identity_of(store, settings, model.template)
-        folder.claim(out, identity, resume)
-        if (out / folder.RESULT).exists():
-            return folder.read(out).result
         checkpoints = Checkpoints(out, identity, settings.checkpoint)
-        saved = checkpoints.newest(lambda saved: differs(out, counts_of(saved, len(store)))) if resume else None
+        with devices.first_alone():
+            if devices.first:
+                folder.claim(out, identity, resume)
+            if (out / folder.RESULT).exists():
+                return folder.read(out).result
+            saved = checkpoints.newest(lambda saved: differs(out, counts_of(saved, len(store)))) if resume else None
+            if devices.first:
+                write_file(out / folder.CONFIG, to_bytes(settings.model_dump(mode="json")))
         counts = None if saved is None else counts_of(saved, len(store))
-        write_file(out / folder.CONFIG, to_bytes(settings.model_dump(mode="json")))
-        stop = stop or Stop("")
         try:
-            with Record(out, store, model, progress, counts) as record, stop.noted():
-                keeper = Keeper(checkpoints, settings.checkpoint, Progress(saved), record, stop)
+            with Record(out, store, model, progress, counts, devices.first) as record, stop.noted():
+                keeper = Keeper(checkpoints, settings.checkpoint, Progress(saved), record, stop, devices)
                 if saved is None:
                     keeper.save()  # so that there is a last good one, whatever happens
-                found = _calibrate(store, samples, settings, model, record, keeper)
+                found = _calibrate(store, samples, settings, model, record, keeper, devices)
         except DataError as error:
             raise DataError(f"{error} The last good checkpoint is {checkpoints.last}.") from error
-        if model.template is not None:
-            terms.save(out / folder.DYNAMICS, terms.with_vector(model.template, found.corrected))
-    result = result_of(store, settings, model, method, found, record)
-    write_file(out / folder.RESULT, to_bytes(result))
+        result = result_of(store, settings, model, method, found, record)
+        if devices.first:
+            if model.template is not None:
+                terms.save(out / folder.DYNAMICS, terms.with_vector(model.template, found.corrected))
+            write_file(out / folder.RESULT, to_bytes(result))
     return result
 
 
 def _calibrate(
-    store: ShardStore, samples: np.ndarray, settings: Training, model: Model, record: Record, keeper: Keeper
+    store: ShardStore,
+    samples: np.ndarray,
+    settings: Training,
+    model: Model,
+    record: Record,
+    keeper: Keeper,
+    devices: Devices,
 ) -> Estimate | Judged:
     """Descent and passes, from where the keeper's progress stands."""
-    step = make_step(settings, Grid.of(store.layout), model)
-    passes = Passes(store, settings, model, step, record, keeper)
+    step = make_step(settings, Grid.of(store.layout), model, devices)
+    passes = Passes(store, settings, model, step, record, keeper, devices)
     shuffled = order(samples, settings.seed, settings.epochs)
     if method_of(settings, model) == "newton" and model.template is not None:
         start = passes.approach(model.start, shuffled)
     else:
-        start = _descend(store, samples, settings, model, step, record, keeper)
+        start = _descend(store, samples, settings, model, step, record, keeper, devices)
     if model.few:
         return passes.settle("final pass", start, shuffled, settings.optimizer.final_passes)[-1]
     last = passes.at("final pass", start, shuffled)
@@ -127,6 +146,7 @@ def _descend(
     step: Step,
     record: Record,
     keeper: Keeper,
+    devices: Devices,
 ) -> Float[np.ndarray, " P"]:
     """`epochs` passes with a step after every batch; returns the average of the parameters over them."""
     dtype = np.dtype(settings.precision)
@@ -139,7 +159,8 @@ def _descend(
         epoch = state.epoch
         shuffled = order(samples, settings.seed, epoch)
         with record.phase(f"epoch {epoch + 1} of {settings.epochs}", epoch, len(shuffled), state.position):
-            for numbers, batch in batches(store, shuffled[state.position :], settings.batch_size, dtype):
+            ahead = shuffled[state.position :]
+            for numbers, batch in batches(store, ahead, settings.batch_size, dtype, devices):
                 mean = record.take(numbers, step, state.parameters, batch).mean()
                 state = state._replace(position=state.position + len(numbers))
                 if not np.isnan(mean.loss):  # else nothing is usable in this batch: the record has counted it

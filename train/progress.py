@@ -19,6 +19,7 @@ from shared.errors import StoreError
 from train import optimiser
 from train.checkpoint import Checkpoints, Damaged, Saved
 from train.config import Checkpointing
+from train.devices import Devices
 from train.record import Counts, Record, Taken
 from train.signals import Stop
 
@@ -146,9 +147,16 @@ class Keeper:
     """Saves a run's progress when it is time to, or when it is asked to stop."""
 
     def __init__(
-        self, checkpoints: Checkpoints, settings: Checkpointing, progress: Progress, record: Record, stop: Stop
+        self,
+        checkpoints: Checkpoints,
+        settings: Checkpointing,
+        progress: Progress,
+        record: Record,
+        stop: Stop,
+        devices: Devices,
     ):
         self.progress = progress
+        self._devices = devices
         self._checkpoints, self._settings, self._record, self._stop = checkpoints, settings, record, stop
         self._saved_at, self._saved_step = time.monotonic(), record.counts.step
 
@@ -161,15 +169,19 @@ class Keeper:
         steps = self._record.counts.step - self._saved_step
         due = time.monotonic() - self._saved_at >= self._settings.every
         every = self._settings.every_steps
-        if savable and (due or (every is not None and steps >= every) or self._stop.asked is not None):
+        asked = self._devices.any(self._stop.asked is not None)
+        if savable and (due or (every is not None and steps >= every) or asked):
             self.save()
-        if self._stop.asked is not None:
-            raise self._stop.interrupted(
-                self._stop.asked, f"; the run is saved as of step {self._saved_step} in {self._checkpoints.last}"
-            )
+        if asked:
+            name = self._stop.asked or "a signal to another process"
+            kept = f"; the run is saved as of step {self._saved_step} in {self._checkpoints.last}"
+            raise self._stop.interrupted(name, kept)
 
     def save(self) -> None:
         """Writes a checkpoint of what there is now."""
+        self._saved_at, self._saved_step = time.monotonic(), self._record.counts.step
+        if not self._devices.first:
+            return
         self._record.sync()
         counts, progress = self._record.counts, self.progress
         about = {
@@ -183,7 +195,6 @@ class Keeper:
             **progress.arrays(),
         }
         self._checkpoints.write(counts.step, about, arrays)
-        self._saved_at, self._saved_step = time.monotonic(), counts.step
 
 
 _NUMBERS = ("step", "seen", "size", "crc", "timed", "seconds")

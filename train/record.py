@@ -83,16 +83,29 @@ class Counts:
 class Record:
     """Writes the lines of a run, and counts."""
 
-    def __init__(self, out: Path, store: ShardStore, model: Model, progress: bool, counts: Counts | None = None):
-        """With `counts` a run goes on where they were taken: lines beyond them are cut off."""
+    def __init__(
+        self,
+        out: Path,
+        store: ShardStore,
+        model: Model,
+        progress: bool,
+        counts: Counts | None = None,
+        writes: bool = True,
+    ):
+        """With `counts` a run goes on where they were taken: lines beyond them are cut off. One process `writes`."""
         self.counts = counts or Counts(np.zeros(len(store), bool))
         self._first: tuple[int, float] | None = None
-        self._path, self._store, self._model, self._progress = out / METRICS, store, model, progress
+        self._path, self._store, self._model, self._progress = out / METRICS, store, model, progress and writes
+        self._writes = writes
         self._phase, self._epoch, self._began, self._bar = "", 0, 0.0, tqdm(disable=True)
 
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as stack:
             try:
+                if not self._writes:
+                    self._path = Path(os.devnull)
+                    self._file = self._path.open("wb")
+                    return self
                 self._file = stack.enter_context(self._path.open("a+b"))
                 fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 self._file.truncate(self.counts.size)

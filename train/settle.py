@@ -19,6 +19,7 @@ from shared.shards import ShardStore
 from train import trust
 from train.config import Training
 from train.data import batches
+from train.devices import Devices
 from train.model import Model
 from train.progress import Held, Keeper
 from train.record import Record
@@ -72,16 +73,25 @@ class Pass:
 class Passes:
     """Passes over samples of a store: their noise is that of the epoch after the descent's, whatever the parameters."""
 
-    def __init__(self, store: ShardStore, settings: Training, model: Model, step: Step, record: Record, keeper: Keeper):
+    def __init__(
+        self,
+        store: ShardStore,
+        settings: Training,
+        model: Model,
+        step: Step,
+        record: Record,
+        keeper: Keeper,
+        devices: Devices,
+    ):
         self._store, self._settings, self._model, self._step = store, settings, model, step
-        self._record, self._keeper = record, keeper
+        self._record, self._keeper, self._devices = record, keeper, devices
 
     def at(self, name: str, parameters: np.ndarray, numbers: np.ndarray) -> Pass:
         """One pass over the samples `numbers`; `name` is for the record."""
         dtype, size, epoch = np.dtype(self._settings.precision), self._settings.batch_size, self._settings.epochs
         at, held = jnp.asarray(parameters, dtype), self._held(parameters, len(numbers), dtype)
         with self._record.phase(name, epoch, len(numbers), held.taken):
-            for part, batch in batches(self._store, numbers[held.taken :], size, dtype):
+            for part, batch in batches(self._store, numbers[held.taken :], size, dtype, self._devices):
                 held.add(self._record.take(part, self._step, at, batch), len(part))
                 self._keeper.batch_done(savable=self._model.few)
         loss, gradient, dispersion = (np.asarray(v, np.float64) for v in (held.loss, held.gradient, held.dispersion))

@@ -13,11 +13,13 @@ from typing import Literal, NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+from jax.sharding import PartitionSpec
 from jaxtyping import Array, Bool, Float, Int
 
 from train import score
 from train.config import Training
 from train.data import Batch, Grid
+from train.devices import BATCH, Devices
 from train.dynamics import Smagorinsky, tabulate
 from train.engine import simulate
 from train.model import Model
@@ -156,11 +158,19 @@ Step = Callable[[Array, Batch, int], Sums]
 """(parameters as trained, batch, epoch) -> sums."""
 
 
-def make_step(settings: Training, grid: Grid, model: Model) -> Step:
-    """The compiled step. Noise depends on (seed, epoch, sample, step, member) alone."""
+def make_step(settings: Training, grid: Grid, model: Model, devices: Devices | None = None) -> Step:
+    """The compiled step. Noise depends on (seed, epoch, sample, step, member) alone.
+
+    With `devices` each computes its part of the batch, and all get what every sample gave.
+    """
+    compiled = compile_step(settings, grid, model, devices)
+    return lambda parameters, batch, epoch: compiled(parameters, batch, jnp.asarray(epoch, jnp.uint32))
+
+
+def compile_step(settings: Training, grid: Grid, model: Model, devices: Devices | None = None) -> Callable[..., Sums]:
+    """The step as a jitted function of (parameters, batch, epoch as uint32)."""
     plan = plan_of(settings, grid)
 
-    @eqx.filter_jit
     def step(parameters: Array, batch: Batch, epoch: Array) -> Sums:
         dtype = batch.latitude.dtype
         streams = [
@@ -172,4 +182,14 @@ def make_step(settings: Training, grid: Grid, model: Model) -> Step:
         ]
         return gradient(model, parameters, batch, plan, settings, streams[0], streams[1])
 
-    return lambda parameters, batch, epoch: step(parameters, batch, jnp.asarray(epoch, jnp.uint32))
+    if devices is None or devices.n == 1:
+        return eqx.filter_jit(step)
+
+    def part(parameters: Array, batch: Batch, epoch: Array) -> Sums:
+        mine = step(parameters, batch, epoch)
+        return jax.tree.map(lambda values: jax.lax.all_gather(values, BATCH, tiled=True), mine)
+
+    specs = PartitionSpec(), PartitionSpec(BATCH), PartitionSpec()
+    # what is gathered is the same on every device, which the checker of replication cannot see
+    shared = jax.shard_map(part, mesh=devices.mesh, in_specs=specs, out_specs=PartitionSpec(), check_vma=False)
+    return jax.jit(shared)
