@@ -1,7 +1,7 @@
 """The devices that share a batch, in one process or several.
 
 A batch is cut into equal parts, one a device; every device computes its samples alone. What crosses devices is what
-every sample gave (`train.step.Sums`: its loss, gradient, dispersion and counts, 4 P + 22 bytes in float32 for P
+every sample gave (`train.step.Sums`: its loss, gradient, dispersion and counts, 4 P + 18 bytes in float32 for P
 parameters), gathered once a batch so that every process moves the parameters alike. With several processes one more
 byte a process says whether it was asked to stop. The order of samples and the noise of each are functions of the seed,
 so they do not depend on how many devices there are.
