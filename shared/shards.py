@@ -151,6 +151,11 @@ class ShardStore:
             )
         return found
 
+    def unreadable_of(self, split: str) -> list[int]:
+        """The samples of `split` found unreadable so far, and those of which it is not known whose they are."""
+        whose = (-1, schema.SPLITS.index(split))
+        return sorted(sample for sample in self.unreadable if self.labels["split"][sample] in whose)
+
     def read_batch(self, samples: np.ndarray, currents: np.ndarray, positions: np.ndarray) -> np.ndarray:
         """Decodes `samples` into `currents` and `positions`, `(n, *inner_shape)`; safe in several threads.
 
