@@ -52,7 +52,7 @@ class ShardedArray:
         return opened
 
     def read_into(self, sample: int, out: np.ndarray) -> None:
-        """Decodes `sample` into `out`, C-contiguous bytes or of the array's dtype, and checks it.
+        """Decodes `sample` into `out`, its bytes (see `rows_of`), and checks it.
 
         Raises:
             StoreError: it is damaged, or not the sample that the store was made with.
