@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 
 from shared.geo import EARTH_RADIUS
 
-_LEAST_SQUARE = 1e-6
+LEAST_SQUARE = 1e-6
 """Added to squared distances [m2]: keeps the square root's derivative finite where two points coincide."""
 
 
@@ -68,6 +68,6 @@ def separation(a: Point, b: Point) -> Array:
     The chord needs three subtractions and a square root: what the S (S-1) / 2 pairs of an ensemble can afford.
     """
     east, north, up = a.east - b.east, a.north - b.north, a.up - b.up
-    square = east * east + north * north + up * up + _LEAST_SQUARE
+    square = east * east + north * north + up * up + LEAST_SQUARE
     q = square * (0.25 / EARTH_RADIUS**2)
     return jnp.sqrt(square) * (1.0 + q * (1.0 / 6.0 + q * (3.0 / 40.0 + q * (15.0 / 336.0))))
