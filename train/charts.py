@@ -27,9 +27,9 @@ CAPTIONS = {
         derivative with the 90 % interval over drifters (b). A minimum lies where (b) crosses zero upwards. The dashed
         line is the constant found; open circles: more than 1 % of the members leave their window, so that the curve
         is not to be trusted there.""",
-    "map": """The constant of every box, shrunk towards the mean of all where data are few (left), and how uncertain it
-        is: the upper end of its 90 % interval over the lower (right). Boxes without samples are white; no coastline is
-        drawn.""",
+    "map": """The constant of every box, shrunk towards the mean of all where data are few; on the second map, how
+        uncertain it is: the upper end of its 90 % interval over the lower. Boxes without samples are white; no coastline
+        is drawn.""",
     "forest": """The constant of every group on its own (grey, 90 % interval) and shrunk towards the mean of all (blue).
         Where data are few the two differ, and the blue one is the better guess. Dashed: the one constant of all
         samples. Numbers: drifters.""",
@@ -82,13 +82,11 @@ def against_constant(profile: Mapping[str, Any], cs: float, truth: float | None,
     return figure
 
 
-def _plain_ticks(ax: Axes, which: str, sparse: bool = False) -> None:
+def _plain_ticks(ax: Axes, which: str) -> None:
     """Ticks at 1, 2, 5 of a logarithmic axis, as plain numbers."""
     axis = ax.xaxis if which == "x" else ax.yaxis
     low, high = axis.get_view_interval()
-    subs = (
-        (1.0,) if high / low > 300 or sparse else (1.0, 2.0, 5.0) if high / low > 3 else (1.0, 1.5, 2.0, 3.0, 5.0, 7.0)
-    )
+    subs = (1.0,) if high / low > 300 else (1.0, 2.0, 5.0) if high / low > 3 else (1.0, 1.5, 2.0, 3.0, 5.0, 7.0)
     axis.set_major_locator(LogLocator(subs=subs))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.set_minor_formatter(NullFormatter())
@@ -111,6 +109,7 @@ def forest(one: Mapping[str, Any], cs: float) -> Figure:
             ax.plot([group[key]], [k + offset], "o", color=colour, ms=size)
         label = f"{group['n_drifters']:,}"
         ax.annotate(label, (1.01, k), xycoords=("axes fraction", "data"), va="center", fontsize=7, color=INK)
+    ax.annotate("drifters", (1.01, -0.6), xycoords=("axes fraction", "data"), va="bottom", fontsize=7, color=INK)
     ax.axvline(cs, color=INK, lw=1.0, ls=(0, (4, 2)), zorder=0)
     ax.set_xscale("log")
     ax.set_xlim(low, high)

@@ -43,7 +43,7 @@ def examine(store: ShardStore, settings: Training, result: dict[str, Any], out: 
     """The run's result with `profile`, `minima` and `homogeneity`, also written to its folder; null without C_s."""
     if "profile" in result:
         return result
-    if result["cs"] is None or settings.engine != "driftcal":
+    if result["cs"] is None or settings.engine == "pastax":
         added = {"profile": None, "minima": None, "homogeneity": None}
     else:
         samples = store.samples_of("train")

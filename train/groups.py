@@ -180,7 +180,7 @@ def check(store: ShardStore, settings: Training, keys: Sequence[str]) -> None:
     """
     for key in keys:
         grouping.of(store, store.samples_of("train"), key)
-    if keys and (settings.dynamics is not None or settings.engine != "driftcal"):
+    if keys and (settings.dynamics is not None or settings.engine == "pastax"):
         what = f"dynamics {settings.dynamics}" if settings.dynamics is not None else f"engine {settings.engine}"
         raise ConfigError(
             f"--group-by {' '.join(keys)}: groups have a constant each of the built-in dynamics, and this run has "
