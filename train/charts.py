@@ -28,7 +28,7 @@ CAPTIONS = {
         line is the constant found; open circles: more than 1 % of the members leave their window, so that the curve
         is not to be trusted there.""",
     "map": """The constant of every box, shrunk towards the mean of all where data are few; on the second map, how
-        uncertain it is: the upper end of its 90 % interval over the lower. Boxes without samples are white; no coastline
+        uncertain it is: the upper end of its 90 % interval over the lower. Boxes without samples are white; no coast
         is drawn.""",
     "forest": """The constant of every group on its own (grey, 90 % interval) and shrunk towards the mean of all (blue).
         Where data are few the two differ, and the blue one is the better guess. Dashed: the one constant of all
