@@ -8,7 +8,7 @@ from shared import command, settings
 from shared.errors import ConfigError
 from shared.manifest import to_bytes, write_file
 from shared.shards import ShardStore
-from train import devices, evaluate, folder, loop, report
+from train import devices, evaluate, examine, folder, groups, loop, report
 from train.config import Training
 from train.devices import Devices
 from train.signals import Stop
@@ -40,9 +40,17 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--config", metavar="FILE", help="YAML with training settings")
     run.add_argument("--set", action="append", default=[], metavar="a.b=c", help="override a setting")
     run.add_argument(
+        "--group-by",
+        action="append",
+        default=[],
+        metavar="KEY",
+        help="a constant for every grid:DEGREES, latitude:DEGREES, season, month, year or label; may be repeated",
+    )
+    run.add_argument(
         "--devices", type=int, metavar="N", help="devices to share a batch (default: 1, or all of several processes)"
     )
     run.add_argument("--resume", action="store_true", help="go on where the run in RUN was saved last, if there is one")
+    _add_bad_shard(run)
     command.add_common(run)
     judge = verbs.add_parser(
         "evaluate",
@@ -52,8 +60,19 @@ def _parser() -> argparse.ArgumentParser:
     judge.add_argument("run", metavar="RUN", help="folder of a finished run")
     judge.add_argument("store", metavar="STORE", help="the store to evaluate on")
     judge.add_argument("--split", default="test", help="train, validation or test (default: %(default)s)")
+    _add_bad_shard(judge)
     command.add_common(judge)
     return top
+
+
+def _add_bad_shard(to: argparse.ArgumentParser) -> None:
+    to.add_argument(
+        "--on-bad-shard",
+        choices=("fail", "skip"),
+        default="fail",
+        help="what to do where the store is damaged: fail, or skip the samples that cannot be read, and count them "
+        "(default: %(default)s)",
+    )
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -72,12 +91,16 @@ def _run(options: argparse.Namespace) -> int:
     shared_by = Devices.of(options.devices)
     tree = settings.read_yaml(options.config) if options.config else {}
     training = settings.build(Training, settings.override(tree, options.set), options.config or "training settings")
-    store, out = ShardStore(options.store), Path(options.out)
+    store, out = ShardStore(options.store, options.on_bad_shard), Path(options.out)
     progress = command.progress() and not options.json
+    groups.check(store, training, options.group_by)
     with Stop(RESUMABLE) as stop:
         result = loop.run(store, training, out, progress, options.resume, stop, shared_by)
         if not shared_by.first:
             return 0
+        result = examine.examine(store, training, result, out, progress)
+        if options.group_by:
+            groups.write(store, training, result["log_cs"], out, options.group_by, progress)
         if store.manifest.splits.get("validation", {}).get("samples"):
             _judge(out, store, "validation", progress)
         else:
@@ -92,7 +115,7 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _evaluate(options: argparse.Namespace) -> int:
-    out, store = Path(options.run), ShardStore(options.store)
+    out, store = Path(options.run), ShardStore(options.store, options.on_bad_shard)
     progress = command.progress() and not options.json
     scores = _judge(out, store, options.split, progress)
     page = report.write(out, store)

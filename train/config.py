@@ -70,6 +70,19 @@ class Checkpointing(Settings):
     """The last so many are kept."""
 
 
+class Reading(Settings):
+    """How samples come from the store (see `train.data`); none of this but `run_length` changes a result."""
+
+    run_length: int = Field(default=1, ge=1, le=2**20)
+    """Neighbours in the store that stay together when an epoch is shuffled, for disks that are slow to seek."""
+    threads: int = Field(default=2, ge=1, le=64)
+    """Threads that decode."""
+    prefetch: bool = True
+    """Ask the kernel for the pages of a batch while the one before it is decoded."""
+    stall_timeout: Duration = Field(default=60, ge=1)
+    """A run stops when reading has got no further for so long."""
+
+
 class Training(Settings):
     """All settings of a training run."""
 
@@ -91,6 +104,7 @@ class Training(Settings):
     initial_cs: float = Field(default=0.1, gt=0, le=100)
     precision: Literal["float32", "float64"] = "float32"
     checkpoint: Checkpointing = Checkpointing()
+    data: Reading = Reading()
 
     @model_validator(mode="before")
     @classmethod

@@ -86,7 +86,10 @@ def run(
             saved = checkpoints.newest(lambda saved: differs(out, counts_of(saved, len(store)))) if resume else None
             if devices.first:
                 write_file(out / folder.CONFIG, to_bytes(settings.model_dump(mode="json")))
-        counts = None if saved is None else counts_of(saved, len(store))
+        counts = None
+        if saved is not None:
+            counts = counts_of(saved, len(store))
+            store.unreadable.update((int(k), why) for k, why in saved.about["unreadable"].items())
         try:
             with Record(out, store, model, progress, counts, devices.first) as record, stop.noted():
                 keeper = Keeper(checkpoints, settings.checkpoint, Progress(saved), record, stop, devices)
@@ -115,7 +118,7 @@ def _calibrate(
     """Descent and passes, from where the keeper's progress stands."""
     step = make_step(settings, Grid.of(store.layout), model, devices)
     passes = Passes(store, settings, model, step, record, keeper, devices)
-    shuffled = order(samples, settings.seed, settings.epochs)
+    shuffled = order(samples, settings.seed, settings.epochs, settings.data.run_length)
     if method_of(settings, model) == "newton" and model.template is not None:
         start = passes.approach(model.start, shuffled)
     else:
@@ -157,10 +160,10 @@ def _descend(
     state = keeper.progress.descent(begin)
     while state.epoch < settings.epochs:
         epoch = state.epoch
-        shuffled = order(samples, settings.seed, epoch)
+        shuffled = order(samples, settings.seed, epoch, settings.data.run_length)
         with record.phase(f"epoch {epoch + 1} of {settings.epochs}", epoch, len(shuffled), state.position):
             ahead = shuffled[state.position :]
-            for numbers, batch in batches(store, ahead, settings.batch_size, dtype, devices):
+            for numbers, batch in batches(store, ahead, settings.batch_size, dtype, settings.data, devices):
                 mean = record.take(numbers, step, state.parameters, batch).mean()
                 state = state._replace(position=state.position + len(numbers))
                 if not np.isnan(mean.loss):  # else nothing is usable in this batch: the record has counted it

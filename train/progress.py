@@ -187,6 +187,7 @@ class Keeper:
         about = {
             "descended": progress.state is not None,
             "passes": len(progress.passes),
+            "unreadable": {str(k): why for k, why in self._record.store.unreadable.items()},
             **{name: getattr(counts, name) for name in _NUMBERS},
         }
         arrays = {

@@ -95,7 +95,8 @@ class Record:
         """With `counts` a run goes on where they were taken: lines beyond them are cut off. One process `writes`."""
         self.counts = counts or Counts(np.zeros(len(store), bool))
         self._first: tuple[int, float] | None = None
-        self._path, self._store, self._model, self._progress = out / METRICS, store, model, progress and writes
+        self.store = store
+        self._path, self._model, self._progress = out / METRICS, model, progress and writes
         self._writes = writes
         self._phase, self._epoch, self._began, self._bar = "", 0, 0.0, tqdm(disable=True)
 
@@ -204,8 +205,8 @@ class Record:
             named = ", ".join(str(k) for k in sorted(poisoned)[:10])
             raise DataError(
                 f"{len(poisoned)} of {distinct} samples give no finite loss and gradient (samples {named}"
-                f"{', ...' if len(poisoned) > 10 else ''} of {self._store.root}). Look at one with "
-                f"`drift-inspect sample {self._store.root} {min(poisoned)}`."
+                f"{', ...' if len(poisoned) > 10 else ''} of {self.store.root}). Look at one with "
+                f"`drift-inspect sample {self.store.root} {min(poisoned)}`."
             )
 
 
