@@ -90,7 +90,8 @@ def evaluate(
     with jax.enable_x64(settings.precision == "float64"):
         calibrated, initial = _dynamics(settings, cs, own, dtype)
         tally = _over(store, samples, plan, settings, calibrated, initial, progress)
-        examples = examples_of(store, samples, plan, settings, calibrated, dtype)
+        readable = samples[~np.isin(samples, list(store.unreadable))]
+        examples = examples_of(store, readable, plan, settings, calibrated, dtype)
     good = np.concatenate(tally.good)
     if not good.any():
         raise DataError(f"no sample of split {split!r} of {store.root} gives finite scores. Run drift-inspect verify.")
@@ -106,7 +107,8 @@ def evaluate(
         "n_split": len(everything),
         "n_samples": int(good.sum()),
         "n_drifters": len(np.unique(drifter)),
-        "dropped_samples": samples[~good].tolist(),
+        "dropped_samples": [k for k in samples[~good].tolist() if k not in store.unreadable],
+        "unreadable_samples": store.unreadable_of(split),
         "trained_drifters_left_out": {
             "n_samples": len(seen),
             "drifters": sorted(store.drifters[k] for k in np.unique(store.labels["drifter"][seen])),
@@ -174,11 +176,12 @@ def _over(
     tally = Tally(int(drifter.max()) + 1)
     size = min(settings.batch_size, len(samples))
     with tqdm(total=len(samples), unit="sample", desc="evaluation", disable=not progress, leave=False) as bar:
-        for k, (numbers, batch) in enumerate(batches(store, samples, size, dtype)):
-            taken = {}
+        for k, (numbers, batch) in enumerate(batches(store, samples, size, dtype, settings.data)):
+            taken, read = {}, np.asarray(batch.weight)[: len(numbers)] > 0
             for name, (dynamics, n) in systems.items():
                 host = jax.device_get(measure(plan, settings.seed, n, dynamics, batch))
-                taken[name] = {k: np.asarray(v, np.float64)[..., : len(numbers)] for k, v in host.items()}
+                values = {k: np.asarray(v, np.float64)[..., : len(numbers)] for k, v in host.items()}
+                taken[name] = {k: np.where(read, v, np.nan) for k, v in values.items()}  # no score of what was not read
             tally.add(taken, drifter[k * size : k * size + len(numbers)], members)
             bar.update(len(numbers))
     return tally

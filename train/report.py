@@ -100,6 +100,7 @@ def warnings(result: Mapping[str, Any]) -> list[str]:
         f"{len(dropped)} sample(s) gave no finite loss and gradient and were left out: {verdict.first(dropped)}.": bool(
             dropped
         ),
+        **verdict.unreadable(result),
     }
     return [*(text for text, holds in due.items() if holds), *examined.warnings(result)]
 

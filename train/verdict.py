@@ -49,8 +49,16 @@ def warnings(scores: Mapping[str, Any]) -> list[str]:
         f"{left_out['n_samples']:,} sample(s) of {len(names):,} drifter(s) that the run was trained on were left out: "
         f"{first(names)}.": bool(names),
         f"{len(dropped):,} sample(s) gave no finite score and were left out: {first(dropped)}.": bool(dropped),
+        **unreadable(scores),
     }
     return [text for text, holds in due.items() if holds]
+
+
+def unreadable(found: Mapping[str, Any]) -> dict[str, bool]:
+    """What to say of samples that could not be read (`--on-bad-shard skip`), and whether there are any."""
+    lost = found.get("unreadable_samples", [])  # runs before 0.2 have none
+    text = f"{len(lost):,} sample(s) of damaged shards could not be read and were left out: {first(lost)}. Run "
+    return {f"{text}drift-inspect verify on the store.": bool(lost)}
 
 
 def table(scores: Mapping[str, Any]) -> str:
@@ -71,6 +79,7 @@ def scored(scores: Mapping[str, Any]) -> str:
     """What was scored: how much of which split, and whether the constant has seen it."""
     n, n_split, n_drifters = scores["n_samples"], scores["n_split"], scores["n_drifters"]
     rest = scores["trained_drifters_left_out"]["n_samples"] + len(scores["dropped_samples"])
+    rest += len(scores.get("unreadable_samples", []))
     part = f" (of {n_split:,}, spread evenly)" if n + rest < n_split else ""
     known = "which the constant was fitted to: fit, not skill" if scores["fit"] else "not trained on"
     return f"{n:,} sample(s){part} of {n_drifters:,} drifter(s), split {scores['split']}, {known}"
