@@ -8,14 +8,13 @@ from shared import command, settings
 from shared.errors import ConfigError
 from shared.manifest import to_bytes, write_file
 from shared.shards import ShardStore
-from train import devices, evaluate, examine, folder, groups, loop, report
+from train import devices, evaluate, examine, examples, folder, groups, loop, report, verdict
 from train.config import Training
 from train.devices import Devices
 from train.signals import Stop
 
 MOST_OF_TRAINING = 2048
 """Samples on which a run without a validation split is evaluated: all of a large one take as long as training."""
-
 
 INTERRUPTED = "interrupted before anything was written. Run the command again."
 """What Ctrl-C says while the run has not begun."""
@@ -122,7 +121,7 @@ def _evaluate(options: argparse.Namespace) -> int:
     if options.json:
         command.emit(scores)
     else:
-        print(report.scores_table(scores))
+        print(verdict.table(scores))
         print(report.headline(out))
         print(f"report: {page}")
     return 0
@@ -142,10 +141,10 @@ def _judge(out: Path, store: ShardStore, split: str, progress: bool, most: int |
             f"on its training store ({run.result['store_name']}) first."
         )
     trained = run.data["trained_drifters"]
-    scores, examples = evaluate.evaluate(store, split, run.settings, run.result["cs"], trained, progress, most, own)
+    scores, shown = evaluate.evaluate(store, split, run.settings, run.result["cs"], trained, progress, most, own)
     scores["run_store"] = digest
     write_file(out / folder.EVALUATION, to_bytes(scores))
-    evaluate.save_examples(out, examples)
+    examples.save_examples(out, shown)
     return scores
 
 
