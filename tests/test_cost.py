@@ -363,7 +363,7 @@ def test_the_command_writes_csv_json_and_figure(tmp_path, capsys: pytest.Capture
     [
         ("good", None),
         ("whole_numbers", r"its state must be arrays of floats, and hold int"),
-        ("grows", r"a step makes .*float.*6.* of a state .*float.*3"),
+        ("grows", r"a step makes .*\(6,\).* of a state .*\(3,\)"),
         ("no_scalar", r"the loss must be a scalar"),
         ("not_a_model", r"not_a_model\(\) returns int, not a train\.cost\.Model"),
         ("fails", r"cannot import mine and call its fails\(\) \(RuntimeError: no such forcing\)"),

@@ -189,8 +189,10 @@ def test_mode_keeps_to_the_memory_of_the_device() -> None:
     assert (many.mode, "for 10000 parameters" in many.reason) == ("reverse", True)
     long = choose(6, 10**6, 10_000, 4, 10**10)
     assert long.mode == "forward"
-    assert "reverse mode would take 1/" in long.reason
-    assert "120 GB of memory, and the device has 10 GB" in long.reason
+    assert long.reason.startswith(
+        "forward mode: reverse mode would take 1/1.3 of the time for 6 parameters, but 90 GB of "
+    )
+    assert long.reason.endswith("memory, and the device has 10 GB")
 
 
 def temporary(mode: str, step: str) -> int:

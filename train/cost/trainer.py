@@ -22,11 +22,11 @@ FORWARD = laws.Line(0.29, 0.239)
 REVERSE = 1.36
 """Likewise in reverse mode, for any number."""
 
-FORWARD_NUMBERS = 40
+FORWARD_NUMBERS = 14
 """Numbers that forward mode holds for every member, sample and parameter."""
 
-REVERSE_NUMBERS = 3
-"""Numbers that reverse mode keeps of every member and sample at every fix: position, and whether it is inside."""
+REVERSE_NUMBERS = 2.25
+"""Likewise that reverse mode keeps at every fix: position, and a byte for whether it is inside."""
 
 
 class Choice(NamedTuple):
@@ -54,7 +54,7 @@ def choose(n_parameters: int, ensemble: int, n_fixes: int, number_bytes: int, me
     """
     times: dict[Mode, float] = {"forward": FORWARD.at(n_parameters), "reverse": REVERSE}
     each = ensemble * number_bytes
-    needs: dict[Mode, int] = {
+    needs: dict[Mode, float] = {
         "forward": each * FORWARD_NUMBERS * n_parameters,
         "reverse": each * REVERSE_NUMBERS * n_fixes,
     }
