@@ -190,7 +190,7 @@ def test_a_step_of_the_column_solves_its_implicit_equation() -> None:
         expected = np.asarray(theta) + column.STEP * (into[:-1] - into[1:]) / column.SPACING
         np.testing.assert_allclose(after, expected, atol=1e-12)
         default = np.asarray(column.advance(theta, p, jnp.asarray(7)))
-        assert 0 < np.abs(default - after).max() < 1e-5
+        assert 0 < np.abs(default - after).max() < 3e-5
 
 
 def test_the_tridiagonal_solve_differentiates_in_both_modes_and_maps() -> None:
