@@ -118,7 +118,7 @@ def test_f4_f5_a_disk_that_fails_at_every_call(
 
 
 class Flaky(MemoryFileSystem):
-    """Files in memory whose n-th opening and some that follow fail."""
+    """Files in memory whose n-th reading and some that follow fail."""
 
     protocol = "flaky"
     store = MemoryFileSystem.store
@@ -129,11 +129,11 @@ class Flaky(MemoryFileSystem):
     def _strip_protocol(cls, path: str) -> str:
         return super()._strip_protocol(path.replace("flaky://", "memory://"))
 
-    def _open(self, path: str, *arguments: Any, **options: Any) -> Any:
+    def cat_file(self, path: str, *arguments: Any, **options: Any) -> Any:
         Flaky.seen += 1
         if Flaky.at <= Flaky.seen < Flaky.at + Flaky.times:
             raise OSError(errno.EIO, "Input/output error")
-        return super()._open(path, *arguments, **options)
+        return super().cat_file(path, *arguments, **options)
 
 
 @pytest.fixture
@@ -160,7 +160,7 @@ def test_f5_a_read_that_fails_is_tried_three_times_more(tmp_path: Path, remote: 
     capsys.readouterr()
     out = tmp_path / "broken"
     assert main([*remote, "--out", str(out)]) == 1
-    assert Flaky.seen <= total // 2 + 3 + 1
+    assert Flaky.seen < total // 2 + 4 * 4  # four tries; opening a store reads several documents at once
     error = capsys.readouterr().err
     assert "Input/output error" in error
     assert "flaky://faults/currents.zarr" in error
