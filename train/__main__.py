@@ -10,6 +10,7 @@ from shared.manifest import to_bytes, write_file
 from shared.shards import ShardStore
 from train import devices, evaluate, examine, examples, folder, groups, loop, report, verdict
 from train.config import Training
+from train.cost import command as cost
 from train.devices import Devices
 from train.signals import Stop
 
@@ -28,7 +29,7 @@ def _parser() -> argparse.ArgumentParser:
         "Calibrates the Smagorinsky constant of the drift simulator on a shard store.",
         "drift-train run stores/agulhas --out runs/agulhas --set ensemble.members=50",
     )
-    verbs = top.add_subparsers(dest="verb", required=True, metavar="run | evaluate")
+    verbs = top.add_subparsers(dest="verb", required=True, metavar="run | evaluate | cost")
     run = verbs.add_parser(
         "run",
         help="calibrate on the training split and report",
@@ -61,6 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     judge.add_argument("--split", default="test", help="train, validation or test (default: %(default)s)")
     _add_bad_shard(judge)
     command.add_common(judge)
+    cost.add_verb(verbs)
     return top
 
 
@@ -77,7 +79,8 @@ def _add_bad_shard(to: argparse.ArgumentParser) -> None:
 def main(arguments: list[str] | None = None) -> int:
     """Entry point; returns the exit code."""
     options = _parser().parse_args(arguments)
-    return command.run(_run if options.verb == "run" else _evaluate, options, interrupted=INTERRUPTED)
+    work = {"run": _run, "evaluate": _evaluate, "cost": cost.run}[options.verb]
+    return command.run(work, options, interrupted=INTERRUPTED)
 
 
 def entry() -> NoReturn:
@@ -109,6 +112,7 @@ def _run(options: argparse.Namespace) -> int:
         command.emit(result)
     else:
         print(report.summary(out))
+        print(f"gradient: {result['gradient_reason']}")
         print(f"report: {page}")
     return 0
 
