@@ -88,7 +88,7 @@ def decode(path: Path) -> Saved:
         raise Damaged(f"it is no checkpoint ({error})") from error
 
 
-FREE: Any = {"checkpoint": True, "data": {"threads", "prefetch", "stall_timeout"}}
+FREE: Any = {"checkpoint": True, "tracking": True, "data": {"threads", "prefetch", "stall_timeout"}}
 """Settings that change nothing of what a run finds: they may be others when it is resumed."""
 
 

@@ -83,6 +83,13 @@ class Reading(Settings):
     """A run stops when reading has got no further for so long."""
 
 
+class Tracking(Settings):
+    """Where the lines of a run go beside `metrics.jsonl`."""
+
+    tensorboard: bool = False
+    """Into event files in the run's folder; needs the package tensorboardX."""
+
+
 class Training(Settings):
     """All settings of a training run."""
 
@@ -104,6 +111,7 @@ class Training(Settings):
     initial_cs: float = Field(default=0.1, gt=0, le=100)
     precision: Literal["float32", "float64"] = "float32"
     checkpoint: Checkpointing = Checkpointing()
+    tracking: Tracking = Tracking()
     data: Reading = Reading()
 
     @model_validator(mode="before")

@@ -23,6 +23,7 @@ from shared.errors import ConfigError, DataError
 from shared.manifest import to_bytes, write_file
 from shared.shards import ShardStore
 from train import folder, optimiser, terms
+from train.board import Board
 from train.checkpoint import Checkpoints, identity_of
 from train.config import Training, check_against
 from train.data import Grid, batches, order
@@ -91,7 +92,10 @@ def run(
             counts = counts_of(saved, len(store))
             store.unreadable.update((int(k), why) for k, why in saved.about["unreadable"].items())
         try:
-            with Record(out, store, model, progress, counts, devices.first) as record, stop.noted():
+            board = (
+                Board(out, counts.step if counts else 0) if settings.tracking.tensorboard and devices.first else None
+            )
+            with Record(out, store, model, progress, counts, devices.first, board) as record, stop.noted():
                 keeper = Keeper(checkpoints, settings.checkpoint, Progress(saved), record, stop, devices)
                 if saved is None:
                     keeper.save()  # so that there is a last good one, whatever happens

@@ -24,6 +24,7 @@ from tqdm import tqdm
 
 from shared.errors import ConfigError, DataError
 from shared.shards import ShardStore
+from train.board import Board
 from train.data import Batch
 from train.folder import METRICS
 from train.model import Model
@@ -91,13 +92,14 @@ class Record:
         progress: bool,
         counts: Counts | None = None,
         writes: bool = True,
+        board: Board | None = None,
     ):
         """With `counts` a run goes on where they were taken: lines beyond them are cut off. One process `writes`."""
         self.counts = counts or Counts(np.zeros(len(store), bool))
         self._first: tuple[int, float] | None = None
         self.store = store
         self._path, self._model, self._progress = out / METRICS, model, progress and writes
-        self._writes = writes
+        self._writes, self._board = writes, board
         self._phase, self._epoch, self._began, self._bar = "", 0, 0.0, tqdm(disable=True)
 
     def __enter__(self) -> Self:
@@ -119,6 +121,8 @@ class Record:
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._file.close()
+        if self._board is not None:
+            self._board.close()
 
     @contextlib.contextmanager
     def phase(self, name: str, epoch: int, samples: int, done: int = 0) -> Iterator[None]:
@@ -151,6 +155,8 @@ class Record:
             "dropped_samples": bad.tolist(),
         }
         self._write(line)
+        if self._board is not None:
+            self._board.add(line)
         self._stop_if_poisoned()
         if self._model.few:
             shown = {name: f"{value:.4g}" for name, value in zip(self._model.names, values, strict=True)}
