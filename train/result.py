@@ -9,30 +9,40 @@ import numpy as np
 from shared.shards import ShardStore
 from train import terms
 from train.config import Training
-from train.folder import Z_90
 from train.model import Model
 from train.record import Record
 from train.step import mode_of
 from train.uncertainty import Estimate, Judged
+
+_KERNEL = "the kernel score of a distance of negative type, which great circles are (Lyons 2020): least in expectation "
+_KERNEL += "where the ensemble is distributed as the drifter is (Gneiting and Raftery 2007)"
+PROPER = {
+    "energy": (True, f"{_KERNEL}; its weights depend neither on the drifter's track nor on the constant"),
+    "energy-plain": (True, _KERNEL),
+    "liu": (False, "each sample is weighted by its drifter's own path, which the score is then not proper for"),
+    "reference": (False, "squares the score, and divides members' distances by their own paths"),
+}
+"""Whether each objective is a proper score, and why."""
 
 
 def result_of(
     store: ShardStore, settings: Training, model: Model, method: str, found: Estimate | Judged, record: Record
 ) -> dict[str, Any]:
     """The result, for JSON; null where there is no number to give."""
-    trained = found.corrected
-    errors = found.standard_error
     n = found.n_samples * settings.ensemble.members
     return {
         **_constant(model, found),
-        "parameters": _parameters(model, trained, errors),
+        "parameters": _parameters(model, found),
         "parameters_correlation": _correlation(found),
         "n_parameters": model.size,
         "standard_error_clusters": "drifter",
+        "standard_error_degrees_of_freedom": None if isinstance(found, Judged) else found.degrees,
         "dynamics": settings.dynamics,
         "formula": model.formula,
         "objective": settings.score.objective,
         "estimator": "fair",
+        "proper": PROPER[settings.score.objective][0],
+        "propriety": PROPER[settings.score.objective][1],
         "score": found.score,
         "converged": found.settled,
         "convergence": found.explain("log C_s" if model.template is None else ", ".join(model.names)),
@@ -71,7 +81,9 @@ def _constant(model: Model, found: Estimate | Judged) -> dict[str, Any]:
     return {
         "cs": cs,
         "cs_standard_error": None if error is None else cs * error,
-        "cs_interval_90": None if error is None else [float(np.exp(log_cs + z * error)) for z in (-Z_90, Z_90)],
+        "cs_interval_90": None
+        if error is None
+        else np.exp(log_cs + error * found.quantile * np.array([-1, 1])).tolist(),
         "log_cs": log_cs,
         "log_cs_standard_error": error,
         "score_at_cs": float(np.exp(found.parameters[0])),
@@ -79,8 +91,9 @@ def _constant(model: Model, found: Estimate | Judged) -> dict[str, Any]:
     }
 
 
-def _parameters(model: Model, trained: np.ndarray, errors: np.ndarray | None) -> dict[str, Any]:
+def _parameters(model: Model, found: Estimate | Judged) -> dict[str, Any]:
     """Every parameter of a few by name; of many, what shape each array has and how large its numbers are."""
+    trained, errors = found.corrected, found.standard_error
     if not model.few:
         assert model.template is not None
         after = terms.trained_leaves(terms.with_vector(model.template, trained))
@@ -95,10 +108,11 @@ def _parameters(model: Model, trained: np.ndarray, errors: np.ndarray | None) ->
             for leaf, first in zip(after, before, strict=True)
         }
     values, starts = model.values(trained), model.values(model.start)
+    half = found.quantile if isinstance(found, Estimate) else 0.0
     named = {}
     for k, name in enumerate(model.names):
         error = None if errors is None else float(errors[k])
-        ends = None if error is None else model.values(trained + np.array([[-Z_90], [Z_90]]) * errors)[:, k].tolist()
+        ends = None if error is None else model.values(trained + np.array([[-half], [half]]) * errors)[:, k].tolist()
         named[name] = {
             "value": float(values[k]),
             "standard_error": error if error is None or not model.positive[k] else float(values[k]) * error,

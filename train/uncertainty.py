@@ -5,18 +5,25 @@ H^-1 G H^-1 (Huber 1967; White 1982): H the curvature, the matrix of second deri
 gradient. Samples of one drifter are not independent, so G sums over drifters the outer products of each drifter's
 summed gradients (Liang and Zeger 1986). The gradients come from random ensembles, and the noise of those is in G as
 well.
+
+An interval is a t interval (Cameron and Miller 2015, sec. VI): the variance of few drifters is itself uncertain. Its
+degrees of freedom are those of Satterthwaite for drifters of unequal numbers of samples (Imbens and Kolesar 2016).
 """
 
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, Int
+from scipy.special import stdtrit
 
 SETTLED = 0.25
 """A correction that is shorter than this in standard errors is small."""
 
 SETTLED_ALONE = 0.01
 """The same in the parameters as trained, where too few drifters give no standard error."""
+
+LEAST_REST = 1e-3
+"""Share of the samples that other drifters are taken to have at least."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +42,7 @@ class Estimate:
         n_drifters: drifters used.
         escaped: members that left their window.
         ashore: members that ended in a cell without current.
+        degrees: of freedom of the standard errors.
     """
 
     parameters: Float[np.ndarray, " P"]
@@ -47,11 +55,17 @@ class Estimate:
     n_drifters: int
     escaped: int
     ashore: int
+    degrees: float
 
     @property
     def corrected(self) -> Float[np.ndarray, " P"]:
         """The parameters after the correction."""
         return self.parameters + self.step
+
+    @property
+    def quantile(self) -> float:
+        """Half width of a 90 % interval in standard errors."""
+        return quantile_90(self.degrees)
 
     @property
     def standard_error(self) -> Float[np.ndarray, " P"] | None:
@@ -119,21 +133,52 @@ def estimate(
         inverse = np.linalg.inv(curvature)
         covariance = inverse @ covariance_of_mean(gradient, drifter) @ inverse.T
     score = float(loss.mean())
-    return Estimate(parameters, step, covariance, curvature, minimum, score, len(loss), n_clusters, escaped, ashore)
+    degrees = degrees_of_freedom(gradient, drifter)
+    return Estimate(
+        parameters, step, covariance, curvature, minimum, score, len(loss), n_clusters, escaped, ashore, degrees
+    )
+
+
+def degrees_of_freedom(gradient: Float[np.ndarray, "n P"], drifter: Int[np.ndarray, " n"]) -> float:
+    """Of a variance clustered by drifter (Imbens and Kolesar 2016); of several parameters', the fewest; at least 1.
+
+    A drifter with n samples has a sum of variance v = n + r n (n - 1), r their correlation with one another, estimated
+    from all and taken to be no less than 0. Satterthwaite's degrees of freedom are then (sum of v)^2 / sum of v^2, less
+    those of the parameters: drifters less parameters where all have as many samples.
+    """
+    _, which, counts = np.unique(drifter, return_inverse=True, return_counts=True)
+    apart = gradient - gradient.mean(axis=0)
+    sums = np.zeros((len(counts), gradient.shape[1]))
+    np.add.at(sums, which, apart)
+    pairs, square = float((counts * (counts - 1.0)).sum()), (apart**2).sum(axis=0)
+    shared = ((sums**2).sum(axis=0) - square) / max(pairs, 1.0) * len(gradient) / np.where(square > 0, square, 1.0)
+    variance = counts[:, None] * (1.0 + np.clip(shared, 0.0, 1.0) * (counts[:, None] - 1.0))
+    alike = variance.sum(axis=0) ** 2 / (variance**2).sum(axis=0)
+    return max(float(alike.min()) - gradient.shape[1], 1.0)
+
+
+def quantile_90(degrees: float) -> float:
+    """Half width in standard errors of a 90 % t interval."""
+    return float(stdtrit(degrees, 0.95))
 
 
 def covariance_of_mean(gradient: Float[np.ndarray, "n P"], drifter: Int[np.ndarray, " n"]) -> np.ndarray:
-    """Covariance `(P, P)` of the mean gradient, clustered by drifter, with the usual factor for few of them."""
+    """Covariance `(P, P)` of the mean gradient, clustered by drifter."""
     shares = _shares(gradient, drifter)
     return shares.T @ shares
 
 
 def _shares(gradient: Float[np.ndarray, "n P"], drifter: Int[np.ndarray, " n"]) -> Float[np.ndarray, "drifters P"]:
-    """What each drifter adds to the mean gradient's departure: their outer products sum to its covariance."""
-    clusters, which = np.unique(drifter, return_inverse=True)
+    """What each drifter adds to the mean gradient's departure: their outer products sum to its covariance.
+
+    Departures are from a mean that the drifter itself has drawn near, by its share of the samples; they are enlarged by
+    as much (CR2: Bell and McCaffrey 2002). With equal shares that is the factor n / (n - 1) of n drifters.
+    """
+    clusters, which, counts = np.unique(drifter, return_inverse=True, return_counts=True)
     sums = np.zeros((len(clusters), gradient.shape[1]))
     np.add.at(sums, which, gradient - gradient.mean(axis=0))
-    return sums / len(gradient) * np.sqrt(len(clusters) / (len(clusters) - 1))
+    share = counts / len(gradient)
+    return sums / len(gradient) / np.sqrt(np.maximum(1.0 - share, LEAST_REST))[:, None]
 
 
 @dataclass(frozen=True)
