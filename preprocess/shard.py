@@ -80,9 +80,8 @@ def write_shard(task: ShardTask) -> int:
     values["split"] = np.where(status == 0, task.labels["split"], -1)
     held = task.layout.samples_of(task.number)
     listed = {}
-    for spec in schema.arrays(task.layout):
+    for spec, content in chunks.encode_shard(task.layout, values):
         name = spec.file_of(task.number)
-        content = chunks.encode(spec, values[spec.name], task.layout.samples_per_shard, task.layout.compression)
         listed[name] = replace(manifest.write_file(task.store / name, content), samples=(held.start, held.stop))
     manifest.write_file(task.mark, manifest.to_bytes(Mark.of(listed, values).as_json()))
     return task.number

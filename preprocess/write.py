@@ -18,7 +18,7 @@ from preprocess.plan import Plan, take
 from preprocess.recipe import Recipe
 from preprocess.shard import ShardTask, run
 from preprocess.survey import Survey
-from shared import chunks, command, manifest, schema, shards
+from shared import chunks, command, manifest, schema, store_files
 from shared.errors import ConfigError, StoreError
 from shared.manifest import Begun, FileEntry, Manifest, Stage
 
@@ -224,7 +224,7 @@ class Build:
             for spec in schema.arrays(layout)
         }
         trees["zarr.json"] = _group(self.recipe)
-        trees[shards.DRIFTERS] = {"drifters": self.found.drifters}
+        trees[store_files.DRIFTERS] = {"drifters": self.found.drifters}
         listed |= {name: manifest.write_file(store / name, manifest.to_bytes(tree)) for name, tree in trees.items()}
         held = Manifest(
             name=self.recipe.name,

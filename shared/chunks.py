@@ -2,11 +2,13 @@
 
 A sharded file is the samples' chunks one after the other, then an index of (offset, size) pairs as little-endian
 uint64 and the index's crc32c (zarr v3 sharding specification, index at the end). With lz4 a chunk is one blosc buffer
-(bitshuffle) followed by its crc32c; uncompressed it is the raw array, guarded by the manifest's digest alone, so that
-its address stays a multiple of 64 bytes. This skips the machinery that zarr-python runs for every chunk it reads.
+(bitshuffle) followed by its crc32c; uncompressed it is the raw array alone, so that its address stays a multiple of 64
+bytes. The label `checksum` holds the crc32c of both.
+This skips the machinery that zarr-python runs for every chunk it reads.
 """
 
 import struct
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import google_crc32c
@@ -14,18 +16,20 @@ import numpy as np
 from numcodecs import blosc  # pyright: ignore[reportAttributeAccessIssue] - compiled, without stubs
 
 from shared.errors import StoreError
-from shared.schema import ArraySpec, Compression
+from shared.schema import CHECKSUM, ArraySpec, Compression, Layout, arrays
 
 blosc.use_threads = False  # one context a call: safe in our own threads, and the same bytes on every machine
 
 LEVEL = 5
 _ABSENT = 2**64 - 1
 _CRC = struct.Struct("<I")
+_HEADER = struct.Struct("<4B3I")  # blosc 1: version, codec's version, flags, item size; sizes decoded, block, encoded
+_LZ4 = 1  # the codec's number in the upper three bits of the flags
 
 
-def crc32c(data: bytes | memoryview) -> bytes:
-    """crc32c (Castagnoli) of `data`, as the four little-endian bytes that zarr stores."""
-    return _CRC.pack(google_crc32c.value(bytes(data)))
+def crc32c(data: bytes | np.ndarray) -> bytes:
+    """crc32c (Castagnoli) of `data`, bytes or a read-only array, as the four little-endian bytes that zarr stores."""
+    return _CRC.pack(google_crc32c.value(data))
 
 
 def codecs(spec: ArraySpec, compression: Compression) -> list[dict[str, Any]]:
@@ -100,14 +104,39 @@ def encode(spec: ArraySpec, data: np.ndarray, samples_per_shard: int, compressio
     return b"".join([*parts, raw_index, crc32c(raw_index)])
 
 
-def read_index(shard: memoryview, n: int, samples_per_shard: int, where: str) -> np.ndarray:
-    """The checked index of a sharded file: `(n, 2)` int64 offsets and sizes [bytes] of its `n` samples."""
+def encode_shard(layout: Layout, values: Mapping[str, np.ndarray]) -> Iterator[tuple[ArraySpec, bytes]]:
+    """The files of one shard one after the other, as array and content.
+
+    Args:
+        layout: Of the store.
+        values: By name `(n, *inner_shape)` of the shard's samples, of every array but `checksum`, which is made here.
+    """
+    sums = []
+    for spec in arrays(layout):
+        part = np.stack(sums, axis=1) if spec.name == CHECKSUM else values[spec.name]
+        content = encode(spec, part, layout.samples_per_shard, layout.compression)
+        if spec.sharded:
+            sums.append(_checksums(content, len(part), layout))
+        yield spec, content
+
+
+def _checksums(shard: bytes, n: int, layout: Layout) -> np.ndarray:
+    """crc32c, uint32 `(n,)`, of the chunks of a sharded file; with lz4 each ends with it."""
+    index = read_index(np.frombuffer(shard, np.uint8), n, layout.samples_per_shard, "shard just encoded").tolist()
+    ends = [(offset + size - 4, offset + size) for offset, size in index]
+    if layout.compression == "lz4":
+        return np.array([_CRC.unpack(shard[a:b])[0] for a, b in ends], np.uint32)
+    return np.array([google_crc32c.value(shard[o : o + size]) for o, size in index], np.uint32)
+
+
+def read_index(shard: np.ndarray, n: int, samples_per_shard: int, where: str) -> np.ndarray:
+    """The checked index of a sharded file, given as its bytes: `(n, 2)` int64 offsets and sizes of its `n` samples."""
     size = 16 * samples_per_shard
     body = len(shard) - size - 4
     if body < 0:
         raise StoreError(f"{where}: {len(shard)} bytes, too short for its index: truncated or foreign. {REMEDY}")
     raw = shard[body : body + size]
-    if crc32c(raw) != bytes(shard[body + size :]):
+    if crc32c(raw) != shard[body + size :].tobytes():
         raise StoreError(f"{where}: the shard's index does not match its crc32c: damaged or truncated. {REMEDY}")
     index = np.frombuffer(raw, "<u8").reshape(-1, 2)
     if (index[n:] != _ABSENT).any():
@@ -118,25 +147,45 @@ def read_index(shard: memoryview, n: int, samples_per_shard: int, where: str) ->
     return index.astype(np.int64)
 
 
-def decode_into(chunk: memoryview, out: np.ndarray, compression: Compression, where: str) -> None:
-    """Checks one chunk and decodes it into the C-contiguous `out`; nothing is allocated from what it claims."""
-    if compression == "lz4":
-        payload, stored = chunk[:-4], bytes(chunk[-4:])
-        if len(chunk) < 20 or crc32c(payload) != stored:
-            raise StoreError(f"{where}: the data do not match their crc32c: damaged. {REMEDY}")
-        claimed, _, size = struct.unpack_from("<III", payload, 4)
-        if claimed != out.nbytes:
-            raise StoreError(f"{where}: decodes to {claimed} bytes, expected {out.nbytes}. {REMEDY}")
-        if size != len(payload):  # blosc would read on past the buffer
-            raise StoreError(f"{where}: claims {size} bytes and has {len(payload)}. {REMEDY}")
-        try:
-            blosc.decompress(payload, out)
-        except RuntimeError as error:
-            raise StoreError(f"{where}: cannot be decoded ({error}). {REMEDY}") from error
-    elif len(chunk) != out.nbytes:
-        raise StoreError(f"{where}: {len(chunk)} bytes, expected {out.nbytes}. {REMEDY}")
-    else:
-        out.reshape(-1).view(np.uint8)[:] = np.frombuffer(chunk, np.uint8)
+def decode_into(chunk: np.ndarray, out: np.ndarray, compression: Compression, checksum: int) -> None:
+    """Checks one chunk and decodes it into `out`; nothing is allocated from what it claims.
+
+    Args:
+        chunk: Its bytes, read-only (which lets the checksum be taken without a copy).
+        out: C-contiguous, as large as what is decoded.
+        compression: Of the store.
+        checksum: crc32c that it must have.
+
+    Raises:
+        StoreError: it is damaged or another's. The caller knows which one it is.
+    """
+    size = len(chunk)
+    if compression == "none":
+        if size != out.nbytes:
+            raise StoreError(f"{size} bytes, expected {out.nbytes}. {REMEDY}")
+        if google_crc32c.value(chunk) != checksum:
+            raise StoreError(f"the data do not match the store's checksum: damaged, or another's. {REMEDY}")
+        np.copyto(out if out.dtype == np.uint8 else out.reshape(-1).view(np.uint8), chunk)
+        return
+    if size < 20:
+        raise StoreError(f"{size} bytes, too few for a chunk: damaged. {REMEDY}")
+    payload = chunk[:-4]
+    found = google_crc32c.value(payload)
+    if found != _CRC.unpack_from(chunk.data, size - 4)[0]:
+        raise StoreError(f"the data do not match their crc32c: damaged. {REMEDY}")
+    if found != checksum:
+        raise StoreError(f"whole, but without the store's checksum: another shard's or store's. {REMEDY}")
+    _, _, flags, _, claimed, _, held = _HEADER.unpack_from(chunk.data)
+    if flags >> 5 != _LZ4:
+        raise StoreError(f"its codec is not lz4 (blosc flags {flags:#04x}): refused. {REMEDY}")
+    if claimed != out.nbytes:
+        raise StoreError(f"decodes to {claimed} bytes, expected {out.nbytes}. {REMEDY}")
+    if held != len(payload):  # blosc would read on past the buffer
+        raise StoreError(f"claims {held} bytes and has {len(payload)}. {REMEDY}")
+    try:
+        blosc.decompress(payload, out)
+    except RuntimeError as error:
+        raise StoreError(f"cannot be decoded ({error}). {REMEDY}") from error
 
 
 REMEDY = "Run `drift-inspect verify` on the store, and make it again with drift-preprocess --overwrite."

@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from shared import chunks, geo, manifest, schema
+from shared import geo, manifest, schema
 from shared.errors import StoreError
 from shared.manifest import Stage
 from shared.schema import Layout
-from shared.shards import ShardStore
+from shared.shards import ShardStore, label_of
 from shared.verify import check_sources, checked_words
 
 
@@ -153,13 +153,13 @@ def _labels(root: Path, layout: Layout, name: str, done: Sequence[int]) -> np.nd
     for shard in done:
         path = root / spec.file_of(shard)
         try:
-            raw = path.read_bytes()
+            raw = np.frombuffer(path.read_bytes(), np.uint8)
         except OSError as error:
             raise StoreError(f"cannot read {path}, marked as done: {error.strerror}. {_AFRESH}") from error
-        if len(raw) != layout.samples_per_shard * spec.sample_bytes + 4 or chunks.crc32c(raw[:-4]) != raw[-4:]:
-            raise StoreError(f"{path}: marked as done, but truncated or damaged. {_AFRESH}")
-        values = np.frombuffer(raw[:-4], spec.dtype).reshape(-1, *spec.inner_shape)
-        parts.append(values[: len(layout.samples_of(shard))])
+        try:
+            parts.append(label_of(raw, spec, layout, shard, str(path)))
+        except StoreError as error:
+            raise StoreError(f"{path}: marked as done, but truncated or damaged. {_AFRESH}") from error
     return np.concatenate(parts)
 
 

@@ -15,8 +15,8 @@ import numpy as np
 
 from shared.errors import StoreError
 
-VERSION = 1
-"""Version of this schema; a store says which it was written by."""
+VERSION = 2
+"""Version of this schema; a store says which it was written by. Since 2 there is the array `checksum`."""
 
 SCALE = 1e-4
 """Value of one count of `currents` [m/s]: DUACS' own scale_factor, so its values survive unchanged."""
@@ -36,6 +36,10 @@ DROGUE = {"on": 1, "lost": 0, "unknown": -1}
 STATUS = ("usable", "currents missing at times in the window", "current above 3.2766 m/s in the window")
 """Codes of the array `status`. What is not usable was found out when its window was cut, after its place had been
 given: it keeps the place, belongs to no split (-1), and is counted in the funnel."""
+
+CHECKSUM = "checksum"
+"""Label that binds every sample to its place: what is read must have the checksum that the label lists, and the labels
+the digest that the manifest lists. So a whole chunk of another shard or store is told from the right one."""
 
 Compression = Literal["lz4", "none"]
 
@@ -168,4 +172,5 @@ def arrays(layout: Layout) -> tuple[ArraySpec, ...]:
         label("status", "|i1", "1", "; ".join(f"{k} {what}" for k, what in enumerate(STATUS))),
         label("source", "|i1", "1", "index of the drifter source in the manifest"),
         label("source_row", "<i8", "1", "index of the first fix along the source's observations"),
+        label(CHECKSUM, "<u4", "1", "crc32c of the stored currents, positions of the sample", ("array",)),
     )

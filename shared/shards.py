@@ -1,67 +1,100 @@
 """Reading a finished store: labels in memory, samples through memory maps.
 
-`ShardStore` is what training and the inspector open. It trusts nothing but the manifest: shapes come from there, a
-file's size is checked before it is mapped, a chunk's checksum before it is decoded. Files are mapped read-only, so a
-store on a read-only file system works, and pages are shared between processes.
-
-Labels, and uncompressed shards when a sample of theirs is first read, must match their sha256 in the manifest. An lz4
-shard is not hashed whole, which would read it all for one sample: damage is found by its chunks' checksums, but a
-whole shard of another store of the same layout only by `drift-inspect verify`.
+`ShardStore` is what training and the inspector open. It trusts nothing but the manifest: shapes come from there, files
+must have the sizes and, but for the shards of samples, the sha256 listed there. A shard is not hashed, which would read
+it all for one sample: every sample that is read must have the checksum that the label `checksum` lists for it, so a
+chunk that is whole but another's is told from the right one. Files are mapped read-only, so a store on a read-only
+file system works, and pages are shared between processes.
 """
 
-import hashlib
-import json
 import mmap
-import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal, NamedTuple
 
 import numpy as np
 
-from shared import chunks, manifest, schema
+from shared import chunks, manifest, schema, store_files
 from shared.errors import StoreError
-from shared.schema import ArraySpec
+from shared.schema import ArraySpec, Layout
 
-DRIFTERS = "drifters.json"
-"""Names of the drifters; the array `drifter` holds positions in this list."""
+OnBadShard = Literal["fail", "skip"]
+"""What becomes of a sample that cannot be read: it ends the command, or is left out and counted."""
+
+
+class Shard(NamedTuple):
+    """One mapped file of samples: where each begins and stops in it [bytes], and its checksum."""
+
+    map: mmap.mmap
+    data: np.ndarray
+    start: list[int]
+    stop: list[int]
+    checksum: list[int]
 
 
 class ShardedArray:
     """One sharded array of a store, read sample by sample through memory maps."""
 
-    def __init__(self, root: Path, spec: ArraySpec, held: manifest.Manifest):
+    def __init__(self, root: Path, spec: ArraySpec, held: manifest.Manifest, checksum: np.ndarray):
         self.spec = spec
-        self._root = root
-        self._held = held
-        self._shards: dict[int, tuple[memoryview, np.ndarray]] = {}
+        self._root, self._held, self._layout, self._checksum = root, held, held.layout, checksum
+        self._shards: dict[int, Shard] = {}
 
-    def _shard(self, shard: int) -> tuple[memoryview, np.ndarray]:
-        if shard not in self._shards:
-            layout = self._held.layout
-            name = self.spec.file_of(shard)
-            data = mapped(self._root, name, self._held)
-            if layout.compression == "none":  # its chunks have no checksums
-                _refuse_other_content(self._root, name, data, self._held)
-            where = f"{self.spec.name} shard {shard} of {self._root}"
-            index = chunks.read_index(data, len(layout.samples_of(shard)), layout.samples_per_shard, where)
-            self._shards[shard] = data, index
-        return self._shards[shard]
+    def _shard(self, shard: int) -> Shard:
+        layout = self._layout
+        found = store_files.mapped(self._root, self.spec.file_of(shard), self._held)
+        data = store_files.array_of(found)
+        where = f"{self.spec.name} shard {shard} of {self._root}"
+        held = layout.samples_of(shard)
+        index = chunks.read_index(data, len(held), layout.samples_per_shard, where)
+        sums = self._checksum[held.start : held.stop].tolist()
+        self._shards[shard] = opened = Shard(found, data, index[:, 0].tolist(), index.sum(axis=1).tolist(), sums)
+        return opened
 
     def read_into(self, sample: int, out: np.ndarray) -> None:
-        """Decodes `sample` into `out`, C-contiguous, `inner_shape`, of the array's dtype; checks it."""
-        layout = self._held.layout
-        shard, k = divmod(sample, layout.samples_per_shard)
-        data, index = self._shard(shard)
-        offset, size = index[k]
-        where = f"{self.spec.name} of sample {sample} (shard {shard}) of {self._root}"
-        chunks.decode_into(data[offset : offset + size], out, layout.compression, where)
+        """Decodes `sample` into `out`, C-contiguous bytes or of the array's dtype, and checks it.
+
+        Raises:
+            StoreError: it is damaged, or not the sample that the store was made with.
+        """
+        number, k = divmod(sample, self._layout.samples_per_shard)
+        shard = self._shards.get(number) or self._shard(number)
+        try:
+            chunk = shard.data[shard.start[k] : shard.stop[k]]
+            chunks.decode_into(chunk, out, self._layout.compression, shard.checksum[k])
+        except StoreError as error:
+            where = f"{self.spec.name} of sample {sample} (shard {number}) of {self._root}"
+            raise StoreError(f"{where}: {error}") from error
 
     def read(self, samples: Sequence[int] | np.ndarray) -> np.ndarray:
         """Decoded `samples`, `(n, *inner_shape)`."""
         out = np.empty((len(samples), *self.spec.inner_shape), self.spec.dtype)
-        for k, sample in enumerate(samples):
-            self.read_into(int(sample), out[k])
+        for sample, row in zip(np.asarray(samples).tolist(), rows_of(out), strict=True):
+            self.read_into(sample, row)
         return out
+
+    def will_need(self, samples: Sequence[int] | np.ndarray) -> None:
+        """Asks the kernel to read the pages of `samples`, and does not wait for them; a no-op where it cannot.
+
+        One call a sample: the kernel truncates what is longer than its read-ahead. A damaged shard is left to
+        whoever reads it.
+        """
+        if not hasattr(mmap, "MADV_WILLNEED"):
+            return
+        for sample in np.asarray(samples).tolist():
+            number, k = divmod(sample, self._layout.samples_per_shard)
+            try:
+                shard = self._shards.get(number) or self._shard(number)
+            except StoreError:
+                continue
+            first = shard.start[k] // mmap.PAGESIZE * mmap.PAGESIZE
+            if shard.stop[k] > first:
+                shard.map.madvise(mmap.MADV_WILLNEED, first, shard.stop[k] - first)
+
+
+def rows_of(samples: np.ndarray) -> np.ndarray:
+    """The bytes of C-contiguous `samples` `(n, ...)`, `(n, bytes a sample)`, not copied."""
+    return samples.reshape(len(samples), -1).view(np.uint8) if len(samples) else np.empty((0, 0), np.uint8)
 
 
 class ShardStore:
@@ -73,17 +106,30 @@ class ShardStore:
         positions: float32, `(sample, obs, 2)` (lon, lat) [degrees] relative to the sample's origin.
         labels: every other array of the schema by name, `(sample, ...)`, in memory.
         drifters: names of the drifters.
+        on_bad_shard: what becomes of a sample that cannot be read.
+        unreadable: with `skip`, samples that could not be read and why; those of a shard whose labels are damaged
+            from the start, others when they are asked for.
     """
 
-    def __init__(self, root: str | Path):
-        self.root = Path(root)
+    def __init__(self, root: str | Path, on_bad_shard: OnBadShard = "fail"):
+        self.root, self.on_bad_shard = Path(root), on_bad_shard
+        self.unreadable: dict[int, str] = {}
         self.manifest = manifest.read(self.root)
         self.layout = self.manifest.layout
+        store_files.check_listing(self.root, self.manifest)
+        store_files.check_metadata(self.root, self.manifest)
+        self.drifters = store_files.drifters(self.root, self.manifest)
         specs = schema.arrays(self.layout)
-        sharded = {s.name: ShardedArray(self.root, s, self.manifest) for s in specs if s.sharded}
-        self.currents, self.positions = sharded["currents"], sharded["positions"]
         self.labels = {s.name: self._label(s) for s in specs if not s.sharded}
-        self.drifters = self._drifters()
+        self.labels["split"][list(self.unreadable)] = -1  # whose they are is not known
+        sums = self.labels.pop(schema.CHECKSUM)
+        sharded = [s for s in specs if s.sharded]
+        self.currents, self.positions = (
+            ShardedArray(self.root, spec, self.manifest, sums[:, k]) for k, spec in enumerate(sharded)
+        )
+        indices = self.labels["drifter"]
+        if len(indices) and not 0 <= indices.min() <= indices.max() < len(self.drifters):
+            raise StoreError(f"{self.root}: a sample names a drifter that drifters.json does not hold. {chunks.REMEDY}")
 
     def __len__(self) -> int:
         return self.layout.n_samples
@@ -105,55 +151,53 @@ class ShardStore:
             )
         return found
 
+    def read_batch(self, samples: np.ndarray, currents: np.ndarray, positions: np.ndarray) -> np.ndarray:
+        """Decodes `samples` into `currents` and `positions`, `(n, *inner_shape)`; safe in several threads.
+
+        Returns:
+            Whether each could be read, `(n,)`; one that could not is zero in both. False with `on_bad_shard` skip only.
+
+        Raises:
+            StoreError: one cannot be read, and `on_bad_shard` is fail.
+        """
+        readable = np.ones(len(samples), bool)
+        current, position = rows_of(currents), rows_of(positions)
+        for k, sample in enumerate(samples.tolist()):
+            try:
+                self.currents.read_into(sample, current[k])
+                self.positions.read_into(sample, position[k])
+            except StoreError as error:
+                if self.on_bad_shard == "fail":
+                    raise
+                self.unreadable.setdefault(sample, str(error))
+                readable[k], current[k], position[k] = False, 0, 0
+        return readable
+
+    def will_need(self, samples: np.ndarray) -> None:
+        """Asks the kernel to read `samples` ahead."""
+        self.currents.will_need(samples)
+        self.positions.will_need(samples)
+
     def _label(self, spec: ArraySpec) -> np.ndarray:
-        parts = []
+        out = np.zeros((self.layout.n_samples, *spec.inner_shape), spec.dtype)
         for shard in range(self.layout.n_shards):
-            name = spec.file_of(shard)
-            raw = mapped(self.root, name, self.manifest)
-            _refuse_other_content(self.root, name, raw, self.manifest)
-            where = f"{spec.name} shard {shard} of {self.root}"
-            if len(raw) != self.layout.samples_per_shard * spec.sample_bytes + 4:
-                raise StoreError(f"{where}: {len(raw)} bytes, not what its layout says. {chunks.REMEDY}")
-            if chunks.crc32c(raw[:-4]) != bytes(raw[-4:]):
-                raise StoreError(f"{where}: the data do not match their crc32c: damaged. {chunks.REMEDY}")
-            values = np.frombuffer(raw[:-4], spec.dtype).reshape(-1, *spec.inner_shape)
-            parts.append(values[: len(self.layout.samples_of(shard))])
-        return np.concatenate(parts) if parts else np.empty((0, *spec.inner_shape), spec.dtype)
-
-    def _drifters(self) -> list[str]:
-        raw = bytes(mapped(self.root, DRIFTERS, self.manifest))
-        _refuse_other_content(self.root, DRIFTERS, raw, self.manifest)
-        try:
-            names = json.loads(raw)["drifters"]
-        except (ValueError, KeyError, TypeError) as error:
-            raise StoreError(f"{self.root / DRIFTERS}: not readable ({error}): damaged. {chunks.REMEDY}") from error
-        indices = self.labels["drifter"]
-        if len(indices) and not 0 <= indices.min() <= indices.max() < len(names):
-            raise StoreError(f"{self.root}: a sample names a drifter that drifters.json does not hold. {chunks.REMEDY}")
-        return names
+            held = self.layout.samples_of(shard)
+            try:
+                raw = store_files.checked(self.root, spec.file_of(shard), self.manifest)
+                out[held.start : held.stop] = label_of(raw, spec, self.layout, shard, f"{spec.name} shard {shard}")
+            except StoreError as error:
+                if self.on_bad_shard == "fail":
+                    raise
+                for sample in held:
+                    self.unreadable.setdefault(sample, str(error))
+        return out
 
 
-def mapped(root: Path, name: str, held: manifest.Manifest) -> memoryview:
-    """The file `name` of the store, memory-mapped read-only, its size checked against the manifest."""
-    path = root / name
-    entry = held.files.get(name)
-    if entry is None:
-        raise StoreError(f"{root}: the manifest does not list {name}. {chunks.REMEDY}")
-    try:
-        with path.open("rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            if size != entry.size:
-                raise StoreError(f"{path}: {size} bytes, expected {entry.size}: truncated or replaced. {chunks.REMEDY}")
-            if size == 0:
-                return memoryview(b"")
-            return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
-    except OSError as error:
-        raise StoreError(f"cannot read {path}: {error.strerror}. {chunks.REMEDY}") from error
-
-
-def _refuse_other_content(root: Path, name: str, data: memoryview | bytes, held: manifest.Manifest) -> None:
-    if hashlib.sha256(data).hexdigest() != held.files[name].sha256:
-        raise StoreError(
-            f"{root / name}: its content does not match its sha256 in the manifest: damaged, or of another shard or "
-            f"store. {chunks.REMEDY}"
-        )
+def label_of(raw: np.ndarray, spec: ArraySpec, layout: Layout, shard: int, where: str) -> np.ndarray:
+    """The values of one label of the samples of `shard`, from the bytes of its file."""
+    if len(raw) != layout.samples_per_shard * spec.sample_bytes + 4:
+        raise StoreError(f"{where}: {len(raw)} bytes, not what its layout says. {chunks.REMEDY}")
+    if chunks.crc32c(raw[:-4]) != raw[-4:].tobytes():
+        raise StoreError(f"{where}: the data do not match their crc32c: damaged. {chunks.REMEDY}")
+    values = np.frombuffer(raw[:-4], spec.dtype).reshape(-1, *spec.inner_shape)
+    return values[: len(layout.samples_of(shard))]

@@ -4,8 +4,6 @@ The order matters: what is cheap and bounded comes first, and nothing is allocat
 damage ends the check, with the file, shard or sample in the message.
 """
 
-import hashlib
-import json
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,10 +14,9 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from shared import chunks, manifest, schema, shards
+from shared import chunks, manifest, schema, store_files
 from shared.errors import StoreError
 from shared.manifest import Manifest
-from shared.schema import ArraySpec
 from shared.shards import ShardStore
 
 REMEDY = "Copy it again from where it is whole, or make the store again with drift-preprocess."
@@ -58,12 +55,11 @@ def verify(store: str | Path, progress: bool = False) -> Verdict:
         if (root / manifest.NAME).read_bytes() != manifest.to_bytes(held.as_json()):
             raise StoreError(f"{root / manifest.NAME}: says more, or otherwise, than its digest covers. {REMEDY}")
         specs = schema.arrays(held.layout)
-        notes = _check_listing(root, held, specs)
+        notes = _check_listing(root, held)
         small = [name for name in held.files if not any(name.startswith(f"{s.name}/c/") for s in specs if s.sharded)]
         for name in small:
-            _refuse_other_content(root, name, held)
+            store_files.checked(root, name, held)
         files = len(small)
-        _check_metadata(root, held, specs)
         opened = ShardStore(root)
         _check_labels(opened)
         _check_counts(opened)
@@ -125,20 +121,11 @@ def check_sources(sources: Any, where: str | Path) -> None:
         raise StoreError(f"{where}: sources is not what this schema has there: damaged. {REMEDY}")
 
 
-def _check_listing(root: Path, held: Manifest, specs: tuple[ArraySpec, ...]) -> tuple[str, ...]:
+def _check_listing(root: Path, held: Manifest) -> tuple[str, ...]:
     """Refuses missing, foreign and linked files and other sizes; returns what is worth a note."""
-    layout = held.layout
-    if not layout.n_samples:
+    if not held.layout.n_samples:
         raise StoreError(f"{root}: holds no sample. Make it again from drifters and currents that overlap.")
-    # compared before the names are made: a forged layout can ask for more names than there is memory
-    due = len(specs) * (layout.n_shards + 1) + 2
-    if len(held.files) != due:
-        raise StoreError(f"{root / manifest.NAME}: lists {len(held.files)} files, its layout asks for {due}. {REMEDY}")
-    held_by = {name: range(0) for name in ("zarr.json", shards.DRIFTERS, *(f"{spec.name}/zarr.json" for spec in specs))}
-    held_by |= {spec.file_of(k): layout.samples_of(k) for spec in specs for k in range(layout.n_shards)}
-    for name, part in held_by.items():
-        if name not in held.files or held.files[name].samples != (part.start, part.stop):
-            raise StoreError(f"{root / manifest.NAME}: does not list {name} with samples {part}. {REMEDY}")
+    store_files.check_listing(root, held)
     building, found = 0, set()
     for path in _walk(root):
         name = path.relative_to(root).as_posix()
@@ -171,39 +158,6 @@ def _walk(root: Path) -> Iterator[Path]:
         folders.sort()
         yield from (Path(folder) / name for name in folders if (Path(folder) / name).is_symlink())
         yield from (Path(folder) / name for name in sorted(names))
-
-
-def _refuse_other_content(root: Path, name: str, held: Manifest) -> None:
-    digest = hashlib.sha256()
-    with (root / name).open("rb") as file:
-        while block := file.read(BLOCK):
-            digest.update(block)
-    if digest.hexdigest() != held.files[name].sha256:
-        raise StoreError(f"{root / name}: its content does not match its sha256 in the manifest: damaged. {REMEDY}")
-
-
-def _check_metadata(root: Path, held: Manifest, specs: tuple[ArraySpec, ...]) -> None:
-    """Refuses metadata that say anything else than the schema: zarr's readers go by them, with any codec they name."""
-    layout = held.layout
-    for spec in specs:
-        due = chunks.metadata(spec, layout.n_samples, layout.samples_per_shard, layout.compression)
-        path = root / spec.name / "zarr.json"
-        if _tree(path) != due:
-            raise StoreError(f"{path}: does not describe the array that the manifest's layout says. {REMEDY}")
-    group = _tree(root / "zarr.json")
-    if not isinstance(group, dict) or group.get("zarr_format") != 3 or group.get("node_type") != "group":
-        raise StoreError(f"{root / 'zarr.json'}: does not describe a zarr v3 group. {REMEDY}")
-    tree = _tree(root / shards.DRIFTERS)
-    names = tree.get("drifters") if isinstance(tree, dict) else None
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise StoreError(f"{root / shards.DRIFTERS}: not a list of drifters' names. {REMEDY}")
-
-
-def _tree(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise StoreError(f"{path}: not readable JSON ({type(error).__name__}): damaged. {REMEDY}") from error
 
 
 def _check_labels(opened: ShardStore) -> None:
@@ -279,21 +233,15 @@ def _check_samples(opened: ShardStore, progress: bool) -> Iterator[int]:
 
 def _check_shard(opened: ShardStore, shard: int) -> int:
     """Decodes every sample of `shard` and hashes its files; damage to a sample is reported with its number."""
-    layout, held = opened.layout, opened.layout.samples_of(shard)
+    held = opened.layout.samples_of(shard)
     for array in (opened.currents, opened.positions):
         spec, name = array.spec, array.spec.file_of(shard)
-        data = shards.mapped(opened.root, name, opened.manifest)
-        where = f"{spec.name} shard {shard} of {opened.root}"
-        index = chunks.read_index(data, len(held), layout.samples_per_shard, where)
         out = np.empty(spec.inner_shape, spec.dtype)
-        for sample, (offset, size) in zip(held, index.tolist(), strict=True):
+        for sample in held:
+            array.read_into(sample, out)
             where = f"{spec.name} of sample {sample} (shard {shard}) of {opened.root}"
-            try:
-                chunks.decode_into(data[offset : offset + size], out, layout.compression, where)
-            except (RuntimeError, ValueError) as error:
-                raise StoreError(f"{where}: the chunk cannot be decoded ({error}). {REMEDY}") from error
             _check_values(spec.name, out, opened, sample, where)
-        _refuse_other_content(opened.root, name, opened.manifest)
+        store_files.checked(opened.root, name, opened.manifest)
     return len(held)
 
 

@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from shared import chunks, geo, manifest, schema, shards
+from shared import chunks, geo, manifest, schema, store_files
 from shared.manifest import FileEntry, Manifest, Stage
 from shared.schema import Layout
+from shared.shards import ShardStore
 
 DAY = 86_400
 FIRST = 1_456_660_800
@@ -217,9 +218,8 @@ def write_shard(path: Path, layout: Layout, shard: int, values: dict[str, np.nda
     """Writes every file of one shard."""
     held = layout.samples_of(shard)
     files = {}
-    for spec in schema.arrays(layout):
-        part = values[spec.name][held.start : held.stop]
-        content = chunks.encode(spec, part, layout.samples_per_shard, layout.compression)
+    parts = {name: array[held.start : held.stop] for name, array in values.items()}
+    for spec, content in chunks.encode_shard(layout, parts):
         entry = manifest.write_file(path / spec.file_of(shard), content)
         files[spec.file_of(shard)] = FileEntry(entry.size, entry.sha256, (held.start, held.stop))
     return files
@@ -232,7 +232,7 @@ def write_metadata(path: Path, layout: Layout, drifters: list[str]) -> dict[str,
         f"{spec.name}/zarr.json": chunks.metadata(spec, layout.n_samples, layout.samples_per_shard, layout.compression)
         for spec in schema.arrays(layout)
     }
-    trees |= {"zarr.json": group, shards.DRIFTERS: {"drifters": drifters}}
+    trees |= {"zarr.json": group, store_files.DRIFTERS: {"drifters": drifters}}
     return {name: manifest.write_file(path / name, manifest.to_bytes(tree)) for name, tree in trees.items()}
 
 
@@ -261,7 +261,7 @@ def funnel(values: dict[str, np.ndarray]) -> tuple[Stage, ...]:
 
 def read_all(path: Path) -> None:
     """Reads everything that a store holds, as training does."""
-    store = shards.ShardStore(path)
+    store = ShardStore(path)
     every = np.arange(len(store))
     store.currents.read(every)
     store.positions.read(every)

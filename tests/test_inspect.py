@@ -29,7 +29,7 @@ def test_facts_of_a_finished_store(built: stores.Built) -> None:
     on_disk = sum(file.stat().st_size for file in built.path.rglob("*") if file.is_file())
     assert found.bytes_on_disk == on_disk
     decoded = sum(values.nbytes for name, values in built.values.items() if name not in ("drifter", "split"))
-    assert found.bytes_decoded == decoded + 23 * (4 + 1)
+    assert found.bytes_decoded == decoded + 23 * (4 + 1 + 8)
     assert found.ratio == pytest.approx(found.bytes_decoded / on_disk)
     assert found.n_drifters == 5
     assert found.splits == built.held.splits

@@ -72,35 +72,23 @@ class Simulation(NamedTuple):
     positions: Float[Array, "obs 2 S B"] | None
 
 
-def simulate(
-    dynamics: Dynamics,
-    batch: Batch,
-    plan: Plan,
-    members: int,
-    noise: Noise,
-    own_lengths: bool = False,
-    keep_positions: bool = False,
-    table: Table | None = None,
-    checkpoint: bool = False,
-) -> Simulation:
-    """Simulates `members` tracks from the first fix of every sample to its last.
+class Stepper(NamedTuple):
+    """One step of a batch, and what it reads.
 
-    Args:
-        dynamics: drift and diffusion in a flow.
-        batch: B samples.
-        plan: the grid and the scheme.
-        members: S.
-        noise: increments of every step.
-        own_lengths: whether the distances of the `reference` objective are needed too.
-        keep_positions: whether to return the tracks.
-        table: of `batch`, where it has been made before.
-        checkpoint: whether reverse mode will keep only the state at every fix, and step again from one to the next.
+    Attributes:
+        advance: (x, y, inside, number of the step) -> (x, y, inside) a step later.
+        flow: (x, y, number of the step) -> the flow at positions x, y at the start of that step.
     """
+
+    advance: Callable[[Array, Array, Array, Array], tuple[Array, Array, Array]]
+    flow: Callable[[Array, Array, Array], Flow]
+
+
+def stepper(dynamics: Dynamics, batch: Batch, plan: Plan, noise: Noise, table: Table) -> Stepper:
+    """The step that `simulate` scans; positions in cells relative to the starting cell."""
     grid, dtype = plan.grid, batch.latitude.dtype
-    if table is None:
-        table = tabulate(batch.currents, batch.latitude, grid, plan.kappa_every, plan.step)
     per_x, per_y = 1.0 / (METRES_PER_DEGREE * grid.lon_step), 1.0 / (METRES_PER_DEGREE * grid.lat_step)
-    radians_x, radians_y = np.radians(grid.lon_step), np.radians(grid.lat_step)
+    radians_y = np.radians(grid.lat_step)
     start_longitude = batch.longitude + batch.cell[:, 0] * grid.lon_step
     start_latitude = batch.latitude + batch.cell[:, 1] * grid.lat_step
     origin = Origin.at(start_latitude)
@@ -146,6 +134,40 @@ def simulate(
         # written so that a NaN counts as inside: it must poison the sample, not pass for one that left
         inside &= ~((new_x < least[:, 0]) | (new_x > most[:, 0]) | (new_y < least[:, 1]) | (new_y > most[:, 1]))
         return jnp.where(inside, new_x, x), jnp.where(inside, new_y, y), inside
+
+    return Stepper(advance, flow)
+
+
+def simulate(
+    dynamics: Dynamics,
+    batch: Batch,
+    plan: Plan,
+    members: int,
+    noise: Noise,
+    own_lengths: bool = False,
+    keep_positions: bool = False,
+    table: Table | None = None,
+    checkpoint: bool = False,
+) -> Simulation:
+    """Simulates `members` tracks from the first fix of every sample to its last.
+
+    Args:
+        dynamics: drift and diffusion in a flow.
+        batch: B samples.
+        plan: the grid and the scheme.
+        members: S.
+        noise: increments of every step.
+        own_lengths: whether the distances of the `reference` objective are needed too.
+        keep_positions: whether to return the tracks.
+        table: of `batch`, where it has been made before.
+        checkpoint: whether reverse mode will keep only the state at every fix, and step again from one to the next.
+    """
+    grid = plan.grid
+    if table is None:
+        table = tabulate(batch.currents, batch.latitude, grid, plan.kappa_every, plan.step)
+    advance, flow = stepper(dynamics, batch, plan, noise, table)
+    radians_x, radians_y = np.radians(grid.lon_step), np.radians(grid.lat_step)
+    origin = Origin.at(batch.latitude + batch.cell[:, 1] * grid.lat_step)
 
     def to_next_fix(carry: tuple, given: tuple[Array, Point]) -> tuple[tuple, tuple]:
         fix, seen = given
