@@ -17,8 +17,24 @@ from train.model import model_of
 from train.step import make_step
 
 FREE = frozenset(
-    "broadcast_in_dim concatenate convert_element_type copy dynamic_slice dynamic_update_slice gather iota pad reshape "
-    "rev select_n slice squeeze stop_gradient transpose".split()
+    [
+        "broadcast_in_dim",
+        "concatenate",
+        "convert_element_type",
+        "copy",
+        "dynamic_slice",
+        "dynamic_update_slice",
+        "gather",
+        "iota",
+        "pad",
+        "reshape",
+        "rev",
+        "select_n",
+        "slice",
+        "squeeze",
+        "stop_gradient",
+        "transpose",
+    ]
 )
 """Primitives that move numbers but compute none."""
 
