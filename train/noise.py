@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, UInt32
 
+from train.fusion import walled
 from train.sphere import cosine, sine
 
 Noise = Callable[[Array], tuple[Float[Array, "S B"], Float[Array, "S B"]]]
@@ -71,6 +72,6 @@ def noise_for(
     member = jnp.arange(members, dtype=jnp.uint32)[:, None]
 
     def draw(step: Array) -> tuple[Array, Array]:
-        return normals(threefry(key, (step.astype(jnp.uint32), member), DRAW_ROUNDS), dtype)
+        return normals(walled(lambda step: threefry(key, (step.astype(jnp.uint32), member), DRAW_ROUNDS), step), dtype)
 
     return draw

@@ -6,6 +6,7 @@ Everything happens around a sample's start, so that angles are small and their s
 
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -15,16 +16,23 @@ _LEAST_SQUARE = 1e-6
 """Added to squared distances [m2]: keeps the square root's derivative finite where two points coincide."""
 
 
+@jax.custom_jvp
 def sine(angle: Array) -> Array:
     """Sine of at most a radian."""
     q = angle * angle
     return angle * (1.0 - q * (1 / 6 - q * (1 / 120 - q * (1 / 5040 - q * (1 / 362880 - q / 39916800)))))
 
 
+@jax.custom_jvp
 def cosine(angle: Array) -> Array:
     """Cosine of at most a radian."""
     q = angle * angle
     return 1.0 - q * (1 / 2 - q * (1 / 24 - q * (1 / 720 - q * (1 / 40320 - q * (1 / 3628800 - q / 479001600)))))
+
+
+# the derivative of a series has as many terms again: the other function is dearer than half of that
+sine.defjvps(lambda slope, _, angle: slope * cosine(angle))
+cosine.defjvps(lambda slope, _, angle: -slope * sine(angle))
 
 
 class Point(NamedTuple):
