@@ -76,6 +76,20 @@ def separation(a: Point, b: Point) -> Array:
     The chord needs three subtractions and a square root: what the S (S-1) / 2 pairs of an ensemble can afford.
     """
     east, north, up = a.east - b.east, a.north - b.north, a.up - b.up
-    square = east * east + north * north + up * up + _LEAST_SQUARE
+    return _along_sphere(east * east + north * north + up * up + _LEAST_SQUARE)
+
+
+@jax.custom_jvp
+def _along_sphere(square: Array) -> Array:
+    """Length of the arc over a chord, given the chord's square [m2]."""
     q = square * (0.25 / EARTH_RADIUS**2)
     return jnp.sqrt(square) * (1.0 + q * (1.0 / 6.0 + q * (3.0 / 40.0 + q * (15.0 / 336.0))))
+
+
+@_along_sphere.defjvp
+def _along_sphere_jvp(squares: tuple[Array], slopes: tuple[Array]) -> tuple[Array, Array]:
+    """By the arc's derivative, 1 / sqrt(1 - q): half as dear as that of every term of the series."""
+    (square,), (slope,) = squares, slopes
+    q = square * (0.25 / EARTH_RADIUS**2)
+    steep = 1.0 + q * (1.0 / 2.0 + q * (3.0 / 8.0 + q * (15.0 / 48.0)))
+    return _along_sphere(square), slope * (0.5 * jax.lax.rsqrt(square) * steep)
