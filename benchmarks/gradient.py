@@ -34,11 +34,13 @@ import numpy as np  # noqa: E402
 
 from benchmarks.windows import eddying  # noqa: E402
 from shared import settings  # noqa: E402
+from shared.errors import ConfigError  # noqa: E402
 from shared.schema import FILL  # noqa: E402
 from train import dynamics, fusion  # noqa: E402
 from train.config import Training  # noqa: E402
 from train.data import Batch, Grid  # noqa: E402
 from train.model import model_of  # noqa: E402
+from train.native import library  # noqa: E402
 from train.noise import noise_for  # noqa: E402
 from train.step import make_step, plan_of, sample_losses  # noqa: E402
 
@@ -96,6 +98,27 @@ def through_pastax(
             return jax.block_until_ready(run(at, placed, key))
 
     return call
+
+
+def through_native(batch: Batch, double: Batch) -> dict[str, tuple[Run, int]]:
+    """The same job by `engine=native`, where there is a compiler."""
+    try:
+        library.compiler()
+    except ConfigError:
+        return {}
+
+    def told(members: int = 50, **more: Any) -> Training:
+        return training(members, engine="native", **more)
+
+    return {
+        "engine=native": (gradient(told(), GRID, batch), 128),
+        "engine=native, score only": (score(told(), GRID, batch), 128),
+        "engine=native, float64": (gradient(told(precision="float64"), GRID, double), 32),
+        "engine=native, weighted": (gradient(told(objective="energy"), GRID, batch), 128),
+        "engine=native, the 2025 objective": (gradient(told(objective="reference"), GRID, batch), 128),
+        "engine=native, Euler-Maruyama": (gradient(told(integration={"scheme": "euler"}), GRID, batch), 128),
+        "engine=native, 20 members": (gradient(told(20), GRID, batch), 128),
+    }
 
 
 def yardstick(folder: Path, batch: Batch, with_gradient: bool) -> Run:
@@ -163,6 +186,7 @@ def the_job(options: argparse.Namespace) -> dict[str, Any]:
         "  Euler-Maruyama": (gradient(training(integration={"scheme": "euler"}), GRID, batch), 128),
         "  20 members": (gradient(training(20), GRID, batch), 128),
     }
+    candidates |= through_native(batch, double)
     if importlib.util.find_spec("pastax"):
         candidates["pastax, float64"] = through_pastax("float64", jax.tree.map(lambda a: a[:8], double)), 8
         candidates["pastax, float32"] = through_pastax("float32", few), 8

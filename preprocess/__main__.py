@@ -4,7 +4,6 @@ import argparse
 import contextlib
 import glob
 import re
-import secrets
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -12,12 +11,15 @@ from importlib.metadata import version
 from pathlib import Path
 
 from preprocess import plan as planning
-from preprocess import shard, survey, twin, write
+from preprocess import shard, survey, twin
+from preprocess.build import Build
 from preprocess.currents import open_currents
 from preprocess.drifters import open_drifters
 from preprocess.recipe import Recipe, Synthetic
+from preprocess.write import Writing
 from shared import command, facts, manifest, settings, show
 from shared.errors import ConfigError
+from shared.lock import Lock, hold
 
 SCHEDULERS = ("threads", "processes", "synchronous")
 
@@ -39,6 +41,9 @@ def _parser() -> argparse.ArgumentParser:
     to.add_argument("--scheduler", default="threads", help="dask: threads, processes, synchronous or tcp://host:port")
     to.add_argument("--workers", type=int, default=None, help="dask workers here (default: one per core)")
     to.add_argument("--overwrite", action="store_true", help="replace the store in STORE, once the plan is made")
+    to.add_argument(
+        "--take-over", action="store_true", help="build although a process that cannot be seen from this host may too"
+    )
     command.add_common(to)
     return to
 
@@ -71,24 +76,33 @@ def _run(options: argparse.Namespace) -> int:
     progress = command.progress() and not options.json
     if recipe.synthetic is not None:
         _make_twin(recipe.synthetic, options.dry_run, progress)
-    with _scratch(store, options.dry_run) as scratch:
-        build = _plan(recipe, store, scratch, progress)
+    if options.dry_run:
+        with tempfile.TemporaryDirectory(prefix="driftcal-") as folder:
+            return _estimate(_plan(recipe, store, Path(folder) / "tracks.f32", progress), options.json)
+    with _held(store, share, options) as lock:
+        build = _plan(recipe, store, lock.scratch, progress)
         if not options.json:
             _report(build)
-        if options.dry_run:
-            if options.json:
-                funnel = [manifest.stage_as_json(stage) for stage in build.plan.funnel]
-                command.emit({"estimate": build.estimate, "funnel": funnel, "notes": build.notes, **build.facts})
-            return 0
+        writing = Writing(build, lock)
         if options.overwrite:
-            build.clear()
-        finished = build.write(share, options.scheduler, options.workers, progress)
+            writing.clear()
+        finished = writing.write(share, options.scheduler, options.workers, progress)
     if options.json:
         command.emit(facts.facts(store).as_json())
     elif finished:
         print(show.render(facts.facts(store)))
     else:
         command.say(f"part {options.parts} is done; the store is finished when all parts are.")
+    return 0
+
+
+def _estimate(build: Build, as_json: bool) -> int:
+    """What `--dry-run` prints."""
+    if as_json:
+        funnel = [manifest.stage_as_json(stage) for stage in build.plan.funnel]
+        command.emit({"estimate": build.estimate, "funnel": funnel, "notes": build.notes, **build.facts})
+    else:
+        _report(build)
     return 0
 
 
@@ -159,29 +173,26 @@ def _make_twin(spec: Synthetic, dry_run: bool, progress: bool) -> None:
 
 
 @contextlib.contextmanager
-def _scratch(store: Path, dry_run: bool) -> Iterator[Path]:
-    """A file for the tracks, inside the store; it goes again, and with it every folder made for it that is empty."""
-    if dry_run:
-        with tempfile.TemporaryDirectory(prefix="driftcal-") as folder:
-            yield Path(folder) / "tracks.f32"
-        return
+def _held(store: Path, share: tuple[int, int], options: argparse.Namespace) -> Iterator[Lock]:
+    """The right to build; in the end every folder that was made for it and is empty goes again."""
     folder = store / manifest.STAGING
     made = [place for place in (folder, *folder.parents) if not place.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(f"cannot make {folder}: {error.strerror}. Choose another --out.") from error
-    # not the process id: hosts that share the store may have the same one
-    scratch = folder / f"tracks-{secrets.token_hex(8)}.f32"
     try:
-        yield scratch
+        with hold(folder, share, options.overwrite, options.take_over) as lock:
+            yield lock
     finally:
-        for remove in (scratch.unlink, *(place.rmdir for place in made)):
+        if (store / manifest.NAME).exists():
+            made = [folder]
+        for place in made:
             with contextlib.suppress(OSError):
-                remove()
+                place.rmdir()
 
 
-def _plan(recipe: Recipe, store: Path, scratch: Path, progress: bool) -> write.Build:
+def _plan(recipe: Recipe, store: Path, scratch: Path, progress: bool) -> Build:
     drifters = [open_drifters(source) for source in recipe.drifters]
     currents = [open_currents(source) for source in recipe.currents]
     found = survey.survey(recipe, drifters, scratch, progress)
@@ -189,7 +200,7 @@ def _plan(recipe: Recipe, store: Path, scratch: Path, progress: bool) -> write.B
         planned = planning.plan(recipe, found, scratch, currents)
     except FileNotFoundError as error:
         raise shard.tracks_gone(scratch, error) from error
-    return write.Build(
+    return Build(
         store=store,
         recipe=recipe,
         plan=planned,
@@ -209,7 +220,7 @@ def _plan(recipe: Recipe, store: Path, scratch: Path, progress: bool) -> write.B
     )
 
 
-def _report(build: write.Build) -> None:
+def _report(build: Build) -> None:
     layout, estimate = build.plan.layout, build.estimate
     for note in build.notes:
         command.say(f"note: {note}")

@@ -20,7 +20,8 @@ from preprocess.currents import Currents
 from preprocess.plan import take
 from preprocess.recipe import DAY
 from preprocess.survey import read_tracks
-from shared import chunks, manifest, schema
+from shared import chunks, durable, lock, manifest, schema
+from shared.crashpoints import reached
 from shared.errors import ConfigError, DriftcalError, Interrupted, StoreError
 from shared.manifest import Mark
 
@@ -34,7 +35,8 @@ class ShardTask:
 
     `currents` has the sources of this shard's samples by number, cut down to the levels of their windows, and
     `placement` counts from those. `land` are the windows' cells without any current in the whole record, which such a
-    part cannot tell: bits of `(n, lat, lon)`, packed window by window.
+    part cannot tell: bits of `(n, lat, lon)`, packed window by window. Once `lock` is gone the task writes nothing
+    more: its run has ended without it, and another one may build here.
     """
 
     store: Path
@@ -45,6 +47,7 @@ class ShardTask:
     current: np.ndarray
     placement: windows.Placement
     land: np.ndarray
+    lock: Path
     scratch: Path
     candidate: np.ndarray
     labels: dict[str, np.ndarray]
@@ -74,6 +77,7 @@ def write_shard(task: ShardTask) -> int:
         status[of_source] = windows.judge(block, land[of_source])
         cut[of_source] = block
     cut[cut == schema.OVER] = schema.FILL  # the sample is not usable; no reader need know a second fill value
+    reached("shard: cut")
     values["currents"] = cut
     values["positions"] = _tracks(task)
     values["status"] = status
@@ -82,8 +86,12 @@ def write_shard(task: ShardTask) -> int:
     listed = {}
     for spec, content in chunks.encode_shard(task.layout, values):
         name = spec.file_of(task.number)
-        listed[name] = replace(manifest.write_file(task.store / name, content), samples=(held.start, held.stop))
-    manifest.write_file(task.mark, manifest.to_bytes(Mark.of(listed, values).as_json()))
+        lock.check(task.lock)
+        entry = manifest.write_file(task.store / name, content, "shard")
+        listed[name] = replace(entry, samples=(held.start, held.stop))
+    lock.check(task.lock)
+    # the folder is not made again where another run has finished and removed it
+    durable.write(task.mark, manifest.to_bytes(Mark.of(listed, values).as_json()), "mark")
     return task.number
 
 

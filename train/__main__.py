@@ -10,7 +10,7 @@ from shared import command, settings
 from shared.errors import ConfigError
 from shared.manifest import to_bytes, write_file
 from shared.shards import ShardStore
-from train import evaluate, folder, loop, report
+from train import evaluate, examine, folder, groups, loop, report
 from train.config import Training
 
 MOST_OF_TRAINING = 2048
@@ -33,6 +33,13 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--out", required=True, metavar="RUN", help="folder for the results; must be new or empty")
     run.add_argument("--config", metavar="FILE", help="YAML with training settings")
     run.add_argument("--set", action="append", default=[], metavar="a.b=c", help="override a setting")
+    run.add_argument(
+        "--group-by",
+        action="append",
+        default=[],
+        metavar="KEY",
+        help="a constant for every grid:DEGREES, latitude:DEGREES, season, month, year or label; may be repeated",
+    )
     run.add_argument("--devices", type=int, default=1, metavar="N", help="devices to use (default: 1)")
     command.add_common(run)
     judge = verbs.add_parser(
@@ -67,7 +74,11 @@ def _run(options: argparse.Namespace) -> int:
     training = settings.build(Training, settings.override(tree, options.set), options.config or "training settings")
     store, out = ShardStore(options.store), Path(options.out)
     progress = command.progress() and not options.json
+    groups.check(store, training, options.group_by)
     result = loop.run(store, training, out, progress)
+    result = examine.examine(store, training, result, out, progress)
+    if options.group_by:
+        groups.write(store, training, result["log_cs"], out, options.group_by, progress)
     if store.manifest.splits.get("validation", {}).get("samples"):
         _judge(out, store, "validation", progress)
     else:

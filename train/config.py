@@ -11,7 +11,7 @@ from shared.settings import Duration, Settings
 
 Objective = Literal["energy", "energy-plain", "liu", "reference"]
 Scheme = Literal["heun", "ito-heun", "euler", "reference"]
-Engine = Literal["driftcal", "pastax"]
+Engine = Literal["driftcal", "pastax", "native"]
 
 
 class Ensemble(Settings):
@@ -63,7 +63,8 @@ class Training(Settings):
     """All settings of a training run."""
 
     engine: Engine = "driftcal"
-    """What simulates: `pastax` needs the package of that name (see `train.pastax_bridge`)."""
+    """What simulates: `pastax` needs the package of that name (see `train.pastax_bridge`), `native` a C++ compiler (see
+    `train.native`)."""
     ensemble: Ensemble = Ensemble()
     integration: Integration = Integration()
     dynamics: str | None = None
@@ -111,12 +112,14 @@ class Training(Settings):
 
     @model_validator(mode="after")
     def _engine_has_scheme(self) -> "Training":
-        if self.engine == "pastax" and self.gradient.mode == "reverse":
-            raise ValueError("engine=pastax is differentiated in forward mode. Set gradient.mode to auto or forward")
-        if self.engine == "pastax" and self.dynamics is not None:
+        if self.engine != "driftcal" and self.gradient.mode == "reverse":
             raise ValueError(
-                "engine=pastax simulates the built-in dynamics only, and dynamics is set. Leave engine at driftcal, or "
-                "call pastax with your term yourself"
+                f"engine={self.engine} is differentiated in forward mode. Set gradient.mode to auto or forward"
+            )
+        if self.engine != "driftcal" and self.dynamics is not None:
+            raise ValueError(
+                f"engine={self.engine} simulates the built-in dynamics only, and dynamics is set. Leave engine at "
+                f"driftcal" + (", or call pastax with your term yourself" if self.engine == "pastax" else "")
             )
         if self.engine == "pastax" and self.integration.scheme == "ito-heun":
             raise ValueError(

@@ -1,4 +1,4 @@
-"""Which engine simulates: this project's own, or pastax where it is installed."""
+"""Which engine simulates: this project's own, the same as a C++ kernel, or pastax where it is installed."""
 
 from collections.abc import Callable
 from importlib import import_module
@@ -8,6 +8,8 @@ from shared.errors import ConfigError
 from train import simulate as own
 from train.config import Engine
 from train.data import Batch
+from train.native import library
+from train.native import simulate as native
 from train.simulate import Dynamics, Plan, Simulation
 
 REPOSITORY = "https://github.com/vadmbertr/pastax"
@@ -17,10 +19,13 @@ def simulator(engine: Engine) -> Callable[..., Simulation]:
     """The engine's `simulate`.
 
     Raises:
-        ConfigError: the engine's package is missing, or too old.
+        ConfigError: what the engine needs is missing: pastax (or it is too old), or a CPU and a C++ compiler.
     """
     if engine == "driftcal":
         return own.simulate
+    if engine == "native":
+        library.register()
+        return native.simulate
     try:
         # not at the top: pastax is an extra, and nothing else may depend on it
         return import_module("train.pastax_bridge").simulate

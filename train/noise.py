@@ -10,6 +10,7 @@ sine and cosine of an eighth of a turn.
 """
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -63,15 +64,24 @@ def normals(words: Words, dtype: np.dtype) -> tuple[Array, Array]:
     return jnp.where(east_sign, -radius, radius) * east, jnp.where(north_sign, -radius, radius) * north
 
 
+class Increments(NamedTuple):
+    """Increments for every step of an ensemble of `members`, in `dtype`, under every sample's key."""
+
+    key: Words
+    members: int
+    dtype: np.dtype
+
+    def __call__(self, step: Array) -> tuple[Float[Array, "S B"], Float[Array, "S B"]]:
+        """Standard normal, east and north."""
+        member = jnp.arange(self.members, dtype=jnp.uint32)[:, None]
+        # made once: the radius and both directions would each draw them again
+        words = walled(lambda step: threefry(self.key, (step.astype(jnp.uint32), member), DRAW_ROUNDS), step)
+        return normals(words, self.dtype)
+
+
 def noise_for(
     seed: int, epoch: int | Array, sample: UInt32[Array, " B"], members: int, stream: int, dtype: np.dtype
-) -> Noise:
+) -> Increments:
     """Increments for every step of an ensemble. Streams keep ensembles apart that must be independent."""
     run = threefry((jnp.uint32(seed), jnp.uint32(stream)), (jnp.asarray(epoch, jnp.uint32), jnp.uint32(0)), KEY_ROUNDS)
-    key = threefry(run, (sample, jnp.zeros_like(sample)), KEY_ROUNDS)
-    member = jnp.arange(members, dtype=jnp.uint32)[:, None]
-
-    def draw(step: Array) -> tuple[Array, Array]:
-        return normals(walled(lambda step: threefry(key, (step.astype(jnp.uint32), member), DRAW_ROUNDS), step), dtype)
-
-    return draw
+    return Increments(threefry(run, (sample, jnp.zeros_like(sample)), KEY_ROUNDS), members, dtype)

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 
 from shared.geo import EARTH_RADIUS
 
-_LEAST_SQUARE = 1e-6
+LEAST_SQUARE = 1e-6
 """Added to squared distances [m2]: keeps the square root's derivative finite where two points coincide."""
 
 
@@ -76,7 +76,7 @@ def separation(a: Point, b: Point) -> Array:
     The chord needs three subtractions and a square root: what the S (S-1) / 2 pairs of an ensemble can afford.
     """
     east, north, up = a.east - b.east, a.north - b.north, a.up - b.up
-    return _along_sphere(east * east + north * north + up * up + _LEAST_SQUARE)
+    return _along_sphere(east * east + north * north + up * up + LEAST_SQUARE)
 
 
 @jax.custom_jvp

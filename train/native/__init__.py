@@ -1,0 +1,1 @@
+"""The simulator as a C++ kernel behind `jax.ffi`, compiled where it runs: an optional engine for CPUs."""
