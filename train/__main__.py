@@ -41,6 +41,7 @@ def _parser() -> argparse.ArgumentParser:
         help="a constant for every grid:DEGREES, latitude:DEGREES, season, month, year or label; may be repeated",
     )
     run.add_argument("--devices", type=int, default=1, metavar="N", help="devices to use (default: 1)")
+    _add_bad_shard(run)
     command.add_common(run)
     judge = verbs.add_parser(
         "evaluate",
@@ -50,8 +51,19 @@ def _parser() -> argparse.ArgumentParser:
     judge.add_argument("run", metavar="RUN", help="folder of a finished run")
     judge.add_argument("store", metavar="STORE", help="the store to evaluate on")
     judge.add_argument("--split", default="test", help="train, validation or test (default: %(default)s)")
+    _add_bad_shard(judge)
     command.add_common(judge)
     return top
+
+
+def _add_bad_shard(to: argparse.ArgumentParser) -> None:
+    to.add_argument(
+        "--on-bad-shard",
+        choices=("fail", "skip"),
+        default="fail",
+        help="what to do where the store is damaged: fail, or skip the samples that cannot be read, and count them "
+        "(default: %(default)s)",
+    )
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -72,7 +84,7 @@ def _run(options: argparse.Namespace) -> int:
         raise ConfigError(f"--devices {options.devices}: this version trains on one device.")
     tree = settings.read_yaml(options.config) if options.config else {}
     training = settings.build(Training, settings.override(tree, options.set), options.config or "training settings")
-    store, out = ShardStore(options.store), Path(options.out)
+    store, out = ShardStore(options.store, options.on_bad_shard), Path(options.out)
     progress = command.progress() and not options.json
     groups.check(store, training, options.group_by)
     result = loop.run(store, training, out, progress)
@@ -93,7 +105,7 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _evaluate(options: argparse.Namespace) -> int:
-    out, store = Path(options.run), ShardStore(options.store)
+    out, store = Path(options.run), ShardStore(options.store, options.on_bad_shard)
     progress = command.progress() and not options.json
     scores = _judge(out, store, options.split, progress)
     page = report.write(out, store)

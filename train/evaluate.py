@@ -102,7 +102,8 @@ def evaluate(
     with jax.enable_x64(settings.precision == "float64"):
         calibrated, initial = _dynamics(settings, cs, own, dtype)
         tally = _over(store, samples, plan, settings, calibrated, initial, progress)
-        examples = _examples(store, samples, plan, settings, calibrated, dtype)
+        readable = samples[~np.isin(samples, list(store.unreadable))]
+        examples = _examples(store, readable, plan, settings, calibrated, dtype)
     good = np.concatenate(tally.good)
     if not good.any():
         raise DataError(f"no sample of split {split!r} of {store.root} gives finite scores. Run drift-inspect verify.")
@@ -118,7 +119,8 @@ def evaluate(
         "n_split": len(everything),
         "n_samples": int(good.sum()),
         "n_drifters": len(np.unique(drifter)),
-        "dropped_samples": samples[~good].tolist(),
+        "dropped_samples": [k for k in samples[~good].tolist() if k not in store.unreadable],
+        "unreadable_samples": store.unreadable_of(split),
         "trained_drifters_left_out": {
             "n_samples": len(seen),
             "drifters": sorted(store.drifters[k] for k in np.unique(store.labels["drifter"][seen])),
@@ -217,11 +219,12 @@ def _over(
     tally = Tally()
     size = min(settings.batch_size, len(samples))
     with tqdm(total=len(samples), unit="sample", desc="evaluation", disable=not progress, leave=False) as bar:
-        for numbers, batch in batches(store, samples, size, dtype):
-            taken = {}
+        for numbers, batch in batches(store, samples, size, dtype, settings.data):
+            taken, read = {}, np.asarray(batch.weight)[: len(numbers)] > 0
             for name, (dynamics, n) in systems.items():
                 host = jax.device_get(_measure(plan, settings.seed, n, dynamics, batch))
-                taken[name] = {k: np.asarray(v, np.float64)[..., : len(numbers)] for k, v in host.items()}
+                values = {k: np.asarray(v, np.float64)[..., : len(numbers)] for k, v in host.items()}
+                taken[name] = {k: np.where(read, v, np.nan) for k, v in values.items()}  # no score of what was not read
             tally.add(taken)
             bar.update(len(numbers))
     return tally

@@ -108,6 +108,7 @@ def warnings(result: Mapping[str, Any]) -> list[str]:
         f"{len(dropped)} sample(s) gave no finite loss and gradient and were left out: {_first(dropped)}.": bool(
             dropped
         ),
+        **_unreadable(result),
     }
     return [*(text for text, holds in due.items() if holds), *examined.warnings(result)]
 
@@ -129,8 +130,16 @@ def scores_warnings(scores: Mapping[str, Any]) -> list[str]:
         f"{left_out['n_samples']:,} sample(s) of {len(names):,} drifter(s) that the run was trained on were left out: "
         f"{_first(names)}.": bool(names),
         f"{len(dropped):,} sample(s) gave no finite score and were left out: {_first(dropped)}.": bool(dropped),
+        **_unreadable(scores),
     }
     return [text for text, holds in due.items() if holds]
+
+
+def _unreadable(found: Mapping[str, Any]) -> dict[str, bool]:
+    """What to say of samples that could not be read (`--on-bad-shard skip`), and whether there are any."""
+    lost = found.get("unreadable_samples", [])  # runs before 0.2 have none
+    text = f"{len(lost):,} sample(s) of damaged shards could not be read and were left out: {_first(lost)}. Run "
+    return {f"{text}drift-inspect verify on the store.": bool(lost)}
 
 
 def scores_table(scores: Mapping[str, Any]) -> str:
@@ -151,6 +160,7 @@ def _scored(scores: Mapping[str, Any]) -> str:
     """What was scored: how much of which split, and whether the constant has seen it."""
     n, n_split, n_drifters = scores["n_samples"], scores["n_split"], scores["n_drifters"]
     rest = scores["trained_drifters_left_out"]["n_samples"] + len(scores["dropped_samples"])
+    rest += len(scores.get("unreadable_samples", []))
     part = f" (of {n_split:,}, spread evenly)" if n + rest < n_split else ""
     known = "which the constant was fitted to: fit, not skill" if scores["fit"] else "not trained on"
     return f"{n:,} sample(s){part} of {n_drifters:,} drifter(s), split {scores['split']}, {known}"

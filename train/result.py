@@ -59,6 +59,7 @@ def result_of(
         "ashore_members": found.ashore,
         "ashore_share": found.ashore / n,
         "dropped_samples": sorted(record.poisoned),
+        "unreadable_samples": store.unreadable_of("train"),
         "gradient_samples": record.seen,
         "steps": record.step,
         "samples_per_second": record.samples_per_second,
