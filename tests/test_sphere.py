@@ -50,7 +50,8 @@ def test_slope_of_a_distance():
         _, slope = jax.jvp(
             lambda t: separation(origin.point(*jnp.radians(b + t * way)), fixed), (jnp.asarray(0.0),), (jnp.ones(()),)
         )
-    ahead, behind = (geo.separation(a + [0.0, 38.0], b + t * way + [0.0, 38.0]) for t in (near, -near))
+    away = np.array([0.0, 38.0])
+    ahead, behind = (geo.separation(a + away, b + t * way + away) for t in (near, -near))
     assert float(slope) == pytest.approx((ahead - behind) / (2 * near), rel=1e-7)
 
 
