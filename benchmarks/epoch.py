@@ -147,9 +147,9 @@ def _pass(store: ShardStore, samples: np.ndarray, told: Training, step: Step | N
     """One pass over `samples`; without a step they are only read."""
     at = jnp.asarray(model_of(told).start, told.precision)
     waited: list[float] = []
-    shuffled = order(samples, told.seed, 0)
+    shuffled = order(samples, told.seed, 0, told.data.run_length)
     began = time.perf_counter(), time.process_time()
-    ahead = batches(store, shuffled, told.batch_size, np.dtype(told.precision))
+    ahead = batches(store, shuffled, told.batch_size, np.dtype(told.precision), told.data)
     for _, batch in timed(ahead, waited):
         if step is not None:
             sums = jax.device_get(step(at, batch, 0))
