@@ -10,7 +10,7 @@ from shared import command, settings
 from shared.errors import ConfigError
 from shared.manifest import to_bytes, write_file
 from shared.shards import ShardStore
-from train import evaluate, examine, folder, groups, loop, report
+from train import evaluate, examine, examples, folder, groups, loop, report, verdict
 from train.config import Training
 
 MOST_OF_TRAINING = 2048
@@ -112,7 +112,7 @@ def _evaluate(options: argparse.Namespace) -> int:
     if options.json:
         command.emit(scores)
     else:
-        print(report.scores_table(scores))
+        print(verdict.table(scores))
         print(report.headline(out))
         print(f"report: {page}")
     return 0
@@ -132,10 +132,10 @@ def _judge(out: Path, store: ShardStore, split: str, progress: bool, most: int |
             f"on its training store ({run.result['store_name']}) first."
         )
     trained = run.data["trained_drifters"]
-    scores, examples = evaluate.evaluate(store, split, run.settings, run.result["cs"], trained, progress, most, own)
+    scores, shown = evaluate.evaluate(store, split, run.settings, run.result["cs"], trained, progress, most, own)
     scores["run_store"] = digest
     write_file(out / folder.EVALUATION, to_bytes(scores))
-    evaluate.save_examples(out, examples)
+    examples.save_examples(out, shown)
     return scores
 
 

@@ -5,9 +5,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 
 from shared.figures import DPI, WIDTH
-from train import charts, figures
+from train import charts, figures, skill
 
-CAPTIONS = figures.CAPTIONS | charts.CAPTIONS
+CAPTIONS = figures.CAPTIONS | charts.CAPTIONS | skill.CAPTIONS
 
 TEMPLATE = """<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><title>C_s from {name}</title><style>{style}</style></head>

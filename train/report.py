@@ -5,7 +5,7 @@ bytes. A page may be written with another store than the one trained on (an eval
 training data comes from `training_data.json` in the run folder.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -16,16 +16,9 @@ import yaml
 from shared.manifest import stage_from_json, write_file
 from shared.shards import ShardStore
 from shared.show import render_funnel
-from train import charts, examined, figures, page, quantities
-from train.folder import FIGURES, PAGE, Z_90, Run, read
+from train import charts, examined, figures, page, quantities, skill, verdict
+from train.folder import FIGURES, PAGE, Run, read
 
-FEW_DRIFTERS = 5
-"""Drifters below which scores are warned of."""
-
-HOW_TO_READ = (
-    "± is half of a 90 % interval over drifters. Any spread adds to separation and takes from Liu skill: only the\n"
-    "energy score rewards the right one. Last column: energy score less the calibrated one's, paired by sample."
-)
 MOST_ESCAPED = 0.01
 """Share of members that may leave their window without a warning."""
 
@@ -41,14 +34,13 @@ def write(out: Path, store: ShardStore) -> Path:
         ConfigError: `out` holds no finished run, or a file of it is damaged.
     """
     run = read(out)
-    result, steps, scores, shown = run.result, run.steps, run.evaluation, run.examples
+    result, steps, shown = run.result, run.steps, run.examples
     same = store.manifest.digest == result["store"]
     convergence = figures.parameters if quantities.own(result) else figures.convergence
     wanted = {
         "convergence": steps and (lambda: convergence(steps, result, run.truth, run.unit)),
         "examples": shown and (lambda: figures.examples(shown)),
-        "scores": scores and (lambda: figures.whiskers(scores)),
-        "spread": scores and (lambda: figures.spread(scores)),
+        **skill.wanted(run),
         "drifters": same and (lambda: figures.starts(store)),
         **charts.wanted(run),
     }
@@ -105,74 +97,12 @@ def warnings(result: Mapping[str, Any]) -> list[str]:
         f"no standard error: {alone} cannot tell how far {them} {stand} from that of other drifters.": not known,
         f"{100 * share:.2g} % of the members left their window and were held at its edge, which biases {them}. "
         "Preprocess with a larger window.half_width_deg.": share > MOST_ESCAPED,
-        f"{len(dropped)} sample(s) gave no finite loss and gradient and were left out: {_first(dropped)}.": bool(
+        f"{len(dropped)} sample(s) gave no finite loss and gradient and were left out: {verdict.first(dropped)}.": bool(
             dropped
         ),
-        **_unreadable(result),
+        **verdict.unreadable(result),
     }
     return [*(text for text, holds in due.items() if holds), *examined.warnings(result)]
-
-
-def scores_warnings(scores: Mapping[str, Any]) -> list[str]:
-    """What to know before the scores of an evaluation are used for anything."""
-    dropped, left_out = scores["dropped_samples"], scores["trained_drifters_left_out"]
-    names = left_out["drifters"]
-    others = {n: f["energy_score_above_calibrated_km"] for n, f in scores["scores"].items()}
-    beaten = [n for n, f in others.items() if f["standard_error"] and f["mean"] + Z_90 * f["standard_error"] < 0]
-    due = {
-        f"scored on the store {scores['store'][:12]}, not the one that the constant was fitted to "
-        f"({scores['run_store'][:12]}).": scores["store"] != scores["run_store"],
-        f"{' and '.join(beaten)} scored better than the calibrated constant, beyond the 90 % interval: it does not "
-        "hold for these drifters.": bool(beaten),
-        f"{scores['n_drifters']} drifter(s) are too few to judge by; with one there is no interval at all.": (
-            scores["n_drifters"] < FEW_DRIFTERS
-        ),
-        f"{left_out['n_samples']:,} sample(s) of {len(names):,} drifter(s) that the run was trained on were left out: "
-        f"{_first(names)}.": bool(names),
-        f"{len(dropped):,} sample(s) gave no finite score and were left out: {_first(dropped)}.": bool(dropped),
-        **_unreadable(scores),
-    }
-    return [text for text, holds in due.items() if holds]
-
-
-def _unreadable(found: Mapping[str, Any]) -> dict[str, bool]:
-    """What to say of samples that could not be read (`--on-bad-shard skip`), and whether there are any."""
-    lost = found.get("unreadable_samples", [])  # runs before 0.2 have none
-    text = f"{len(lost):,} sample(s) of damaged shards could not be read and were left out: {_first(lost)}. Run "
-    return {f"{text}drift-inspect verify on the store.": bool(lost)}
-
-
-def scores_table(scores: Mapping[str, Any]) -> str:
-    """The scores of an evaluation for a terminal, means with 90 % intervals over drifters."""
-    names = _names(scores)
-    title = (name.replace("_", " ").replace("energy score above", "above") for name in names)
-    lines = [_scored(scores), f"{'':18s}" + "".join(f"{text:>24s}" for text in title)]
-    for system, found in scores["scores"].items():
-        cells = []
-        for mean, error in ((found[name]["mean"], found[name]["standard_error"]) for name in names):
-            cells.append(f"{mean:.3f}" + (f" ± {Z_90 * error:.3f}" if error is not None else ""))
-        lines.append(f"{system:18s}" + "".join(f"{cell:>24s}" for cell in cells))
-    lines.append(HOW_TO_READ)
-    return "\n".join([*lines, *(f"WARNING: {warning}" for warning in scores_warnings(scores))])
-
-
-def _scored(scores: Mapping[str, Any]) -> str:
-    """What was scored: how much of which split, and whether the constant has seen it."""
-    n, n_split, n_drifters = scores["n_samples"], scores["n_split"], scores["n_drifters"]
-    rest = scores["trained_drifters_left_out"]["n_samples"] + len(scores["dropped_samples"])
-    rest += len(scores.get("unreadable_samples", []))
-    part = f" (of {n_split:,}, spread evenly)" if n + rest < n_split else ""
-    known = "which the constant was fitted to: fit, not skill" if scores["fit"] else "not trained on"
-    return f"{n:,} sample(s){part} of {n_drifters:,} drifter(s), split {scores['split']}, {known}"
-
-
-def _names(scores: Mapping[str, Any]) -> list[str]:
-    """Names of the scores that have a mean and an error."""
-    return [name for name, score in scores["scores"]["calibrated"].items() if isinstance(score, dict)]
-
-
-def _first(items: Sequence[Any]) -> str:
-    return f"{', '.join(map(str, items[:10]))}{', ...' if len(items) > 10 else ''}"
 
 
 def _facts(run: Run) -> list[tuple[str, str]]:
@@ -240,22 +170,23 @@ def _skill(run: Run, drawn: Mapping[str, bytes]) -> list[str]:
     if (found := run.evaluation) is None:
         return [*parts, page.figure(drawn, "scores")]
     other = "" if found["store"] == run.result["store"] else ", of another store"
-    names = _names(found)
+    names = verdict.names_of(found)
     what = "The calibrated dynamics" if found["cs"] is None else f"C<sub>s</sub> = {found['cs']:.4g}"
     head = ["", *(f"{name.removesuffix('_km').replace('_', ' ')} [{'km' if 'km' in name else '-'}]" for name in names)]
     rows = []
     for system, scores in found["scores"].items():
-        pairs = ((scores[name]["mean"], scores[name]["standard_error"]) for name in names)
-        rows.append([system, *(quantities.measured(mean, error and Z_90 * error) for mean, error in pairs)])
+        pairs = ((scores[name]["mean"], verdict.half_of(scores[name])) for name in names)
+        rows.append([system, *(quantities.measured(mean, half) for mean, half in pairs)])
     return [
         *parts,
-        f"<p>{what} on {escape(_scored(found))}{other}.</p>",
-        *(f"<p><b>Warning:</b> {escape(warning)}</p>" for warning in scores_warnings(found)),
+        f"<p>{what} on {escape(verdict.scored(found))}{other}.</p>",
+        *(f"<p><b>Warning:</b> {escape(warning)}</p>" for warning in verdict.warnings(found)),
         page.table(rows, head),
         '<p class="small">Means over samples and lead times; ± half of the 90 % interval, clustered by drifter. Small '
         "is good, except for Liu and Weisberg's skill, where 1 is perfect. Any spread adds to separation and worsens "
         "that skill; only the energy score rewards the right one.</p>",
-        *(page.figure(drawn, name) for name in ("scores", "spread")),
+        *verdict.reliability_html(found),
+        *(page.figure(drawn, name) for name in skill.wanted(run)),
     ]
 
 

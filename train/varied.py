@@ -66,9 +66,10 @@ class Varied:
     def at(self, which: Int[np.ndarray, " m"], log_cs: Float[np.ndarray, " m"]) -> Found:
         """One pass over the samples at the positions `which`, each at its own of `log_cs`."""
         dtype, epoch, parts = np.dtype(self._settings.precision), jnp.asarray(self._settings.epochs, jnp.uint32), []
-        reading = self._settings.data
         with tqdm(total=len(which), unit="sample", desc=self._name, disable=not self._progress, leave=False) as bar:
-            for k, (part, batch) in enumerate(batches(self._store, self._samples[which], self._size, dtype, reading)):
+            for k, (part, batch) in enumerate(
+                batches(self._store, self._samples[which], self._size, dtype, self._settings.data)
+            ):
                 own = log_cs[k * self._size : k * self._size + len(part)]
                 padded = jnp.asarray(np.pad(own, (0, self._size - len(part)), mode="edge"), dtype)
                 sums: Sums = jax.device_get(self._step(padded, batch, epoch))
