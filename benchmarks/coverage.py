@@ -20,11 +20,10 @@ import sys
 import time
 from pathlib import Path
 
-import jax
 import numpy as np
 
 from benchmarks import stores
-from shared.settings import build
+from shared.settings import build, override
 from shared.shards import ShardStore
 from train import loop
 from train.config import Training
@@ -46,8 +45,6 @@ def main() -> int:
     options.add_argument("--set", action="append", default=[], help="further training settings")
     chosen = options.parse_args()
     chosen.out.mkdir(parents=True)
-    # all twins have one program: compiled once
-    jax.config.update("jax_compilation_cache_dir", str(chosen.out / "compiled"))
     rows = []
     for k in range(chosen.twins):
         rows.append(_twin(chosen, chosen.first_seed + k, chosen.cs[k % len(chosen.cs)]))
@@ -80,8 +77,9 @@ def _twin(chosen: argparse.Namespace, seed: int, cs: float) -> dict:
     segment, window = {"days": 2}, {"half_width_deg": 3.0}
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         store = ShardStore(stores.twins(folder, cs, synthetic, segment=segment, window=window))
-    tree = dict(item.split("=", 1) for item in chosen.set)
-    found = loop.run(store, build(Training, tree, "benchmark"), folder / "run", False)
+    # a seed of its own: the noise of an ensemble is keyed by the sample's number, and would be the same in all twins
+    training = build(Training, override({"seed": seed}, chosen.set), "benchmark")
+    found = loop.run(store, training, folder / "run", False)
     shutil.rmtree(folder)
     low, high = found["cs_interval_90"]
     return {

@@ -3,21 +3,25 @@
 import argparse
 import contextlib
 import glob
+import os
 import re
-import secrets
 import sys
 import tempfile
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 
+from preprocess import estimate as estimating
 from preprocess import plan as planning
-from preprocess import shard, survey, twin, write
+from preprocess import shard, survey, twin
+from preprocess.build import Build
 from preprocess.currents import open_currents
 from preprocess.drifters import open_drifters
 from preprocess.recipe import Recipe, Synthetic
+from preprocess.write import Writing
 from shared import command, facts, manifest, settings, show
 from shared.errors import ConfigError
+from shared.lock import Lock, hold
 
 SCHEDULERS = ("threads", "processes", "synchronous")
 
@@ -38,7 +42,11 @@ def _parser() -> argparse.ArgumentParser:
     to.add_argument("--parts", default="1/1", metavar="k/N", help="write only every N-th shard, from the k-th (1..N)")
     to.add_argument("--scheduler", default="threads", help="dask: threads, processes, synchronous or tcp://host:port")
     to.add_argument("--workers", type=int, default=None, help="dask workers here (default: one per core)")
+    to.add_argument("--memory-limit", metavar="SIZE", help="refuse to take more memory than this, such as 4GB")
     to.add_argument("--overwrite", action="store_true", help="replace the store in STORE, once the plan is made")
+    to.add_argument(
+        "--take-over", action="store_true", help="build although a process that cannot be seen from this host may too"
+    )
     command.add_common(to)
     return to
 
@@ -58,6 +66,13 @@ def _run(options: argparse.Namespace) -> int:
         raise ConfigError(f"--scheduler {options.scheduler!r}: expected one of {', '.join(SCHEDULERS)} or tcp://...")
     if options.workers is not None and options.workers < 1:
         raise ConfigError(f"--workers {options.workers}: expected at least 1.")
+    if options.memory_limit is not None:
+        estimating.parse_bytes(options.memory_limit)
+        if options.scheduler.startswith(shard.CLUSTERS):
+            raise ConfigError(
+                "--memory-limit and a cluster: its workers keep limits of their own. Leave out --memory-limit, and "
+                "start the workers with one (dask worker --memory-limit 4GB)."
+            )
     if options.workers is not None and options.scheduler.startswith(shard.CLUSTERS):
         raise ConfigError(
             f"--workers {options.workers} and --scheduler {options.scheduler}: a cluster has the workers that it was "
@@ -71,18 +86,18 @@ def _run(options: argparse.Namespace) -> int:
     progress = command.progress() and not options.json
     if recipe.synthetic is not None:
         _make_twin(recipe.synthetic, options.dry_run, progress)
-    with _scratch(store, options.dry_run) as scratch:
-        build = _plan(recipe, store, scratch, progress)
-        if not options.json:
-            _report(build)
-        if options.dry_run:
-            if options.json:
-                funnel = [manifest.stage_as_json(stage) for stage in build.plan.funnel]
-                command.emit({"estimate": build.estimate, "funnel": funnel, "notes": build.notes, **build.facts})
+    if options.dry_run:
+        with tempfile.TemporaryDirectory(prefix="driftcal-") as folder:
+            build = _plan(recipe, store, Path(folder) / "tracks.f32", progress)
+            _told(build, share, options)
             return 0
+    with _held(store, share, options) as lock:
+        build = _plan(recipe, store, lock.scratch, progress)
+        _told(build, share, options)
+        writing = Writing(build, lock)
         if options.overwrite:
-            build.clear()
-        finished = build.write(share, options.scheduler, options.workers, progress)
+            writing.clear()
+        finished = writing.write(share, options.scheduler, options.workers, progress)
     if options.json:
         command.emit(facts.facts(store).as_json())
     elif finished:
@@ -90,6 +105,19 @@ def _run(options: argparse.Namespace) -> int:
     else:
         command.say(f"part {options.parts} is done; the store is finished when all parts are.")
     return 0
+
+
+def _told(build: Build, share: tuple[int, int], options: argparse.Namespace) -> None:
+    """Says what making the store will take, and refuses it above `--memory-limit`."""
+    workers = options.workers or (1 if options.scheduler == "synchronous" else (os.cpu_count() or 1))
+    wanted = estimating.estimate(build, share, workers, options.scheduler == "processes")
+    if options.json and options.dry_run:
+        funnel = [manifest.stage_as_json(stage) for stage in build.plan.funnel]
+        command.emit({"estimate": wanted.as_json(), "funnel": funnel, "notes": build.notes, **build.facts})
+    elif not options.json:
+        _report(build, wanted)
+    if options.memory_limit is not None:
+        estimating.check_memory(wanted, estimating.parse_bytes(options.memory_limit))
 
 
 def _share(text: str) -> tuple[int, int]:
@@ -159,29 +187,26 @@ def _make_twin(spec: Synthetic, dry_run: bool, progress: bool) -> None:
 
 
 @contextlib.contextmanager
-def _scratch(store: Path, dry_run: bool) -> Iterator[Path]:
-    """A file for the tracks, inside the store; it goes again, and with it every folder made for it that is empty."""
-    if dry_run:
-        with tempfile.TemporaryDirectory(prefix="driftcal-") as folder:
-            yield Path(folder) / "tracks.f32"
-        return
+def _held(store: Path, share: tuple[int, int], options: argparse.Namespace) -> Iterator[Lock]:
+    """The right to build; in the end every folder that was made for it and is empty goes again."""
     folder = store / manifest.STAGING
     made = [place for place in (folder, *folder.parents) if not place.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(f"cannot make {folder}: {error.strerror}. Choose another --out.") from error
-    # not the process id: hosts that share the store may have the same one
-    scratch = folder / f"tracks-{secrets.token_hex(8)}.f32"
     try:
-        yield scratch
+        with hold(folder, share, options.overwrite, options.take_over) as lock:
+            yield lock
     finally:
-        for remove in (scratch.unlink, *(place.rmdir for place in made)):
+        if (store / manifest.NAME).exists():
+            made = [folder]
+        for place in made:
             with contextlib.suppress(OSError):
-                remove()
+                place.rmdir()
 
 
-def _plan(recipe: Recipe, store: Path, scratch: Path, progress: bool) -> write.Build:
+def _plan(recipe: Recipe, store: Path, scratch: Path, progress: bool) -> Build:
     drifters = [open_drifters(source) for source in recipe.drifters]
     currents = [open_currents(source) for source in recipe.currents]
     found = survey.survey(recipe, drifters, scratch, progress)
@@ -189,7 +214,7 @@ def _plan(recipe: Recipe, store: Path, scratch: Path, progress: bool) -> write.B
         planned = planning.plan(recipe, found, scratch, currents)
     except FileNotFoundError as error:
         raise shard.tracks_gone(scratch, error) from error
-    return write.Build(
+    return Build(
         store=store,
         recipe=recipe,
         plan=planned,
@@ -209,20 +234,27 @@ def _plan(recipe: Recipe, store: Path, scratch: Path, progress: bool) -> write.B
     )
 
 
-def _report(build: write.Build) -> None:
-    layout, estimate = build.plan.layout, build.estimate
+def _report(build: Build, wanted: estimating.Estimate) -> None:
+    layout = build.plan.layout
     for note in build.notes:
         command.say(f"note: {note}")
     command.say(show.render_funnel(build.plan.funnel))
     command.say(
         f"window: {layout.n_times} levels of {layout.n_lat} x {layout.n_lon} cells; "
         f"{layout.n_samples} samples in {layout.n_shards} shards; "
-        f"at most {show.size_text(estimate['disk_bytes_at_most'])} on disk, "
-        f"{show.size_text(estimate['memory_bytes_per_worker'])} of memory a worker"
+        f"about {show.size_text(wanted.disk_bytes)} on disk, at most {show.size_text(wanted.disk_bytes_at_most)}; "
+        f"{show.size_text(wanted.memory_bytes)} of memory for {wanted.workers} at a time; about "
+        f"{_duration(wanted.seconds)}, as fast as {wanted.trial} of its windows were cut just now"
     )
     for name, (samples, drifters) in build.plan.split_counts.items():
         few = " WARNING: so few say little about other drifters." if drifters < FEW_DRIFTERS else ""
         command.say(f"{name}: {samples} samples of {drifters} drifters.{few}")
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s" if seconds >= 1 else "a second"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
 if __name__ == "__main__":

@@ -14,7 +14,9 @@ from tqdm import tqdm
 from preprocess import segments
 from preprocess.drifters import Drifters
 from preprocess.recipe import Recipe
-from shared.errors import DataError, StoreError
+from shared import durable
+from shared.crashpoints import reached
+from shared.errors import DataError
 
 
 @dataclass
@@ -51,13 +53,16 @@ def survey(recipe: Recipe, sources: list[Drifters], scratch: Path, progress: boo
     total = sum(s.n_fixes for s in sources)
     bar = tqdm(total=total, unit="fix", unit_scale=True, desc="drifters", disable=not progress)
     try:
-        with scratch.open("wb") as tracks, bar:
+        with durable.stream(scratch) as put, bar:
             for number, (spec, source) in enumerate(zip(recipe.drifters, sources, strict=True)):
                 steps: Counter = Counter()
                 for fixes in source.blocks():
                     steps[segments.typical_step(fixes)] += 1
                     cut = segments.cut(fixes, spec, recipe.segment, source.has_drogue)
-                    tracks.write(cut.positions.tobytes())
+                    content = cut.positions.tobytes()
+                    put(content[: len(content) // 2])
+                    reached("tracks: half written")
+                    put(content[len(content) // 2 :])
                     _add(found, parts, cut)
                     parts["source"].append(np.full(len(cut), number, np.int8))
                     parts["drifter"].append(
@@ -65,10 +70,9 @@ def survey(recipe: Recipe, sources: list[Drifters], scratch: Path, progress: boo
                     )
                     bar.update(len(fixes.time))
                 _check_step(recipe, spec.path, steps)
+        reached("tracks: written")
     except OSError as error:
-        raise StoreError(
-            f"cannot write {scratch}: {error.strerror}. Free some room or choose another --out."
-        ) from error
+        raise durable.cannot_write(scratch, error) from error
     for name, arrays in parts.items():
         setattr(found, name, np.concatenate(arrays))
     found.drifters = list(names)

@@ -5,82 +5,51 @@ Running again skips the shards that are marked as done.
 
 import shutil
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from preprocess import windows
-from preprocess.currents import Currents
-from preprocess.plan import Plan, take
+from preprocess.build import Build
 from preprocess.recipe import Recipe
-from preprocess.shard import ShardTask, run
-from preprocess.survey import Survey
-from shared import chunks, command, manifest, schema, store_files
+from preprocess.shard import run
+from shared import chunks, command, durable, manifest, schema, store_files
 from shared.errors import ConfigError, StoreError
+from shared.lock import Lock
 from shared.manifest import Begun, FileEntry, Manifest, Stage
 
 
 @dataclass(frozen=True)
-class Build:
-    """One store to be made: where, from what, and by which plan.
+class Writing:
+    """The making of a store by this process, which holds the right to.
 
     Attributes:
-        store: Folder of the store.
-        recipe: The manifest.
-        plan: Which sample goes where.
-        found: The segments that the plan chose from.
-        currents: The opened sources of currents.
-        scratch: File with the tracks of `found`.
-        sources: Fingerprints of the sources, by kind.
-        states: Their sizes and times of change, likewise.
-        notes: What was resolved, assumed and repaired on the way.
+        build: What is made.
+        lock: The right to write the shards of a part.
     """
 
-    store: Path
-    recipe: Recipe
-    plan: Plan
-    found: Survey
-    currents: list[Currents]
-    scratch: Path
-    sources: dict[str, Any]
-    states: dict[str, Any]
-    notes: tuple[str, ...]
+    build: Build
+    lock: Lock
 
     @property
-    def facts(self) -> dict[str, Any]:
-        """What the store is made from and its shape, as JSON."""
-        return {
-            "recipe": self.recipe.model_dump(mode="json"),
-            "sources": self.sources,
-            "layout": self.plan.layout.as_json(),
-        }
-
-    @property
-    def estimate(self) -> dict[str, float]:
-        """What the store will take: bytes on disk at most (before compression), and per shard in memory."""
-        layout = self.plan.layout
-        sample = sum(spec.sample_bytes for spec in schema.arrays(layout))
-        return {
-            "samples": layout.n_samples,
-            "shards": layout.n_shards,
-            "disk_bytes_at_most": layout.n_samples * sample,
-            "memory_bytes_per_worker": 3 * layout.samples_per_shard * sample + windows.SUB_BLOCK_BYTES * 2,
-        }
+    def store(self) -> Path:
+        """Folder of the store."""
+        return self.build.store
 
     def clear(self) -> None:
-        """Deletes what the store holds, its manifest first, but not the scratch file."""
-        (self.store / manifest.NAME).unlink(missing_ok=True)
+        """Deletes what the store holds, its manifest and its plan first.
+
+        Raises:
+            StoreError: it cannot be deleted.
+        """
         try:
-            inside = (*self.store.iterdir(), *(self.store / manifest.STAGING).iterdir())
-            for path in inside:
-                if path.is_dir() and not path.is_symlink():
+            with self.lock.gate():
+                (self.store / manifest.NAME).unlink(missing_ok=True)
+                manifest.plan_of(self.store).unlink(missing_ok=True)
+                self.lock.clean()
+                for path in self.store.iterdir():
                     if path.name != manifest.STAGING:
-                        shutil.rmtree(path)
-                elif path != self.scratch:
-                    path.unlink()
+                        _delete(path)
         except OSError as error:
             raise StoreError(
                 f"cannot clear {self.store}: {error.filename}: {error.strerror}. If another run writes there, stop it."
@@ -96,33 +65,49 @@ class Build:
         if (self.store / manifest.NAME).exists():
             self._check_same()
             command.say(f"{self.store} is finished already: nothing to do.")
-            shutil.rmtree(self.store / manifest.STAGING, ignore_errors=True)
+            with self.lock.gate():
+                self.lock.clean()
             return True
         try:
-            return self._write(share, scheduler, workers, progress)
+            self._write(share, scheduler, workers, progress)
         except StoreError:
             if (self.store / manifest.NAME).exists():
                 return True  # another process finished it meanwhile, and took away what this one needed
             raise
+        with self.lock.gate():
+            if (self.store / manifest.NAME).exists():
+                return True
+            if not all(self._done(shard) for shard in range(self.build.plan.layout.n_shards)):
+                return False
+            self.lock.check()
+            self._finish()
+        return True
 
-    def _write(self, share: tuple[int, int], scheduler: str, workers: int | None, progress: bool) -> bool:
-        """`write`, of a store that is not finished."""
-        self._open()
-        every = range(self.plan.layout.n_shards)
+    def _write(self, share: tuple[int, int], scheduler: str, workers: int | None, progress: bool) -> None:
+        """Writes the shards of `write` that are not done."""
+        with self.lock.gate():
+            self._open()
         k, n = share
-        mine = every[k - 1 :: n]
-        pending = [shard for shard in mine if not manifest.mark_of(self.store, shard).exists()]
+        mine = range(self.build.plan.layout.n_shards)[k - 1 :: n]
+        pending = [shard for shard in mine if not self._done(shard)]
         if len(pending) < len(mine):
             command.say(f"continuing: {len(mine) - len(pending)} of {len(mine)} shards are done.")
-        run([self._task(shard) for shard in pending], scheduler, workers, progress)
-        if not all(manifest.mark_of(self.store, shard).exists() for shard in every):
-            return (self.store / manifest.NAME).exists()
-        self._finish()
+        run(self.build.pending(pending, self.lock.file), scheduler, workers, progress)
+
+    def _done(self, shard: int) -> bool:
+        """Whether `shard` is marked as done, and its files are as large as the mark says."""
+        if not manifest.mark_of(self.store, shard).exists():
+            return False
+        for name, entry in manifest.read_mark(self.store, shard).files.items():
+            path = self.store / name
+            if not path.is_file() or path.stat().st_size != entry.size:
+                command.say(f"shard {shard} is marked as done, but {name} is missing or has another size: made again.")
+                return False
         return True
 
     def _check_same(self) -> None:
         held = manifest.read(self.store)
-        facts = self.facts
+        facts = self.build.facts
         if (held.recipe, held.sources) != (facts["recipe"], facts["sources"]):
             raise ConfigError(
                 f"{self.store} is a finished store made from another manifest or other sources. Choose another --out, "
@@ -142,15 +127,16 @@ class Build:
     def _open(self) -> None:
         """Starts or continues the store: what it was begun from must still be the same."""
         path = manifest.plan_of(self.store)
-        now = Begun(
-            recipe=self.facts["recipe"],
-            sources=self.sources,
-            states=self.states,
-            layout=self.plan.layout,
-            driftcal_version=version("driftcal"),
-        )
+        now = self.build.begun
         if not path.exists():
-            manifest.write_file(path, manifest.to_bytes(now.as_json()))
+            # what a run that was stopped while it replaced a store has left
+            for name in (
+                *(spec.name for spec in schema.arrays(self.build.plan.layout)),
+                "zarr.json",
+                store_files.DRIFTERS,
+            ):
+                _delete(self.store / name)
+            manifest.write_file(path, manifest.to_bytes(now.as_json()), "plan")
             return
         held = manifest.read_begun(self.store)
         if manifest.to_bytes(held.as_json()) != manifest.to_bytes(now.as_json()):
@@ -159,53 +145,14 @@ class Build:
                 f"continued: {_difference(held, now)}. Choose another --out, or start afresh with --overwrite."
             )
 
-    def _task(self, shard: int) -> ShardTask:
-        """The task that writes `shard`."""
-        plan, found = self.plan, self.found
-        held = plan.layout.samples_of(shard)
-        part = slice(held.start, held.stop)
-        candidate, current = plan.candidate[part], plan.current[part]
-        placement = take(plan.placement, np.arange(held.start, held.stop))
-        level = placement.level.copy()
-        land = np.empty((len(candidate), -(-plan.shape.n_lat * plan.shape.n_lon // 8)), np.uint8)
-        currents = {}
-        for number in np.unique(current).tolist():
-            of_source, source = np.flatnonzero(current == number), self.currents[number]
-            dry = windows.masked_always(take(placement, of_source), plan.shape, source)
-            land[of_source] = np.packbits(dry.reshape(len(of_source), -1), axis=1)
-            first = int(level[of_source].min())
-            currents[number] = source.part(first, int(level[of_source].max()) + plan.shape.n_times)
-            level[of_source] -= first
-        return ShardTask(
-            store=self.store,
-            number=shard,
-            layout=plan.layout,
-            shape=plan.shape,
-            currents=currents,
-            current=current,
-            placement=replace(placement, level=level),
-            land=land,
-            scratch=self.scratch,
-            candidate=candidate,
-            labels={
-                "origin": found.origin[candidate],
-                "start_time": found.start_time[candidate],
-                "window_time": placement.time,
-                "window_corner": placement.corner,
-                "drifter": found.drifter[candidate],
-                "drogue": found.drogue[candidate],
-                "split": plan.split[part],
-                "source": found.source[candidate],
-                "source_row": found.source_row[candidate],
-            },
-        )
-
     def _finish(self) -> None:
-        """Writes the metadata and, last, the manifest; then removes the scratch folder."""
-        store, layout = self.store, self.plan.layout
+        """Writes the metadata and, last, the manifest; then removes `.building`. At the gate."""
+        store, layout = self.store, self.build.plan.layout
         listed: dict[str, FileEntry] = {}
         status: Counter = Counter()
-        drifters: dict[str, set[int]] = {name: set() for name in schema.SPLITS if getattr(self.recipe.split, name)}
+        drifters: dict[str, set[int]] = {
+            name: set() for name in schema.SPLITS if getattr(self.build.recipe.split, name)
+        }
         samples: Counter = Counter()
         for shard in range(layout.n_shards):
             mark = manifest.read_mark(store, shard)
@@ -223,24 +170,35 @@ class Build:
             )
             for spec in schema.arrays(layout)
         }
-        trees["zarr.json"] = _group(self.recipe)
-        trees[store_files.DRIFTERS] = {"drifters": self.found.drifters}
-        listed |= {name: manifest.write_file(store / name, manifest.to_bytes(tree)) for name, tree in trees.items()}
+        trees["zarr.json"] = _group(self.build.recipe)
+        trees[store_files.DRIFTERS] = {"drifters": self.build.found.drifters}
+        listed |= {name: self._metadata(name, tree) for name, tree in trees.items()}
         held = Manifest(
-            name=self.recipe.name,
+            name=self.build.recipe.name,
             layout=layout,
             files=listed,
-            recipe=self.facts["recipe"],
-            sources=self.sources,
-            funnel=(*self.plan.funnel, Stage("samples", "samples", status[0], dropped)),
+            recipe=self.build.facts["recipe"],
+            sources=self.build.sources,
+            funnel=(*self.build.plan.funnel, Stage("samples", "samples", status[0], dropped)),
             splits={name: {"samples": samples[name], "drifters": len(held)} for name, held in drifters.items()},
-            notes=self.notes,
+            notes=self.build.notes,
             driftcal_version=version("driftcal"),
         )
-        for left in store.glob("*/c/**/.*.part"):  # of a writer that was killed; every shard is there now
-            left.unlink(missing_ok=True)
-        manifest.write_file(store / manifest.NAME, manifest.to_bytes(held.as_json()))
-        shutil.rmtree(store / manifest.STAGING, ignore_errors=True)
+        for left in store.rglob(f".*{durable.PART}"):  # of a writer that was killed; every shard is there now
+            if left.parent.name != manifest.STAGING:
+                left.unlink(missing_ok=True)
+        manifest.write_file(store / manifest.NAME, manifest.to_bytes(held.as_json()), "manifest")
+        self.lock.clean()
+
+    def _metadata(self, name: str, tree: dict[str, Any]) -> FileEntry:
+        return manifest.write_file(self.store / name, manifest.to_bytes(tree), "metadata")
+
+
+def _delete(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _difference(held: Begun, now: Begun) -> str:

@@ -7,18 +7,15 @@ No clock and no host name goes in, so the same input gives the same bytes.
 Until then `.building` says what the store was `Begun` from, and by a `Mark` which of its shards are done.
 """
 
-import contextlib
 import hashlib
 import json
-import os
-import secrets
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from shared import schema
+from shared import durable, schema
 from shared.errors import StoreError
 from shared.schema import Layout
 
@@ -306,26 +303,14 @@ def _safe(path: str) -> str:
     return path
 
 
-def write_file(path: Path, content: bytes) -> FileEntry:
-    """Writes `content` durably: temporary file beside it, fsync, rename, fsync of the folder."""
-    # not the process id: hosts that share the store may have the same one
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        raise StoreError(f"cannot write {path}: {error.strerror}. Free some room or choose another --out.") from error
+def write_file(path: Path, content: bytes, what: str = "file") -> FileEntry:
+    """Writes `content` durably, and the folders that it needs; `what` is its kind, for `shared.crashpoints`.
+
+    Raises:
+        StoreError: it cannot be written.
+    """
+    durable.make_folder(path.parent)
+    durable.write(path, content, what)
     return FileEntry(len(content), hashlib.sha256(content).hexdigest())
 
 

@@ -52,7 +52,7 @@ class ShardedArray:
         return opened
 
     def read_into(self, sample: int, out: np.ndarray) -> None:
-        """Decodes `sample` into `out`, C-contiguous bytes or of the array's dtype, and checks it.
+        """Decodes `sample` into `out`, its bytes (see `rows_of`), and checks it.
 
         Raises:
             StoreError: it is damaged, or not the sample that the store was made with.
@@ -150,6 +150,11 @@ class ShardStore:
                 f"split, or set split.{split} above 0 in the data manifest and preprocess again."
             )
         return found
+
+    def unreadable_of(self, split: str) -> list[int]:
+        """The samples of `split` found unreadable so far, and those of which it is not known whose they are."""
+        whose = (-1, schema.SPLITS.index(split))
+        return sorted(sample for sample in self.unreadable if self.labels["split"][sample] in whose)
 
     def read_batch(self, samples: np.ndarray, currents: np.ndarray, positions: np.ndarray) -> np.ndarray:
         """Decodes `samples` into `currents` and `positions`, `(n, *inner_shape)`; safe in several threads.

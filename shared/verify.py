@@ -17,7 +17,7 @@ from tqdm import tqdm
 from shared import chunks, manifest, schema, store_files
 from shared.errors import StoreError
 from shared.manifest import Manifest
-from shared.shards import ShardStore
+from shared.shards import ShardStore, rows_of
 
 REMEDY = "Copy it again from where it is whole, or make the store again with drift-preprocess."
 """What to do about a store that is damaged; `chunks.REMEDY` sends the reader here."""
@@ -236,11 +236,11 @@ def _check_shard(opened: ShardStore, shard: int) -> int:
     held = opened.layout.samples_of(shard)
     for array in (opened.currents, opened.positions):
         spec, name = array.spec, array.spec.file_of(shard)
-        out = np.empty(spec.inner_shape, spec.dtype)
+        out = np.empty((1, *spec.inner_shape), spec.dtype)
         for sample in held:
-            array.read_into(sample, out)
+            array.read_into(sample, rows_of(out)[0])
             where = f"{spec.name} of sample {sample} (shard {shard}) of {opened.root}"
-            _check_values(spec.name, out, opened, sample, where)
+            _check_values(spec.name, out[0], opened, sample, where)
         store_files.checked(opened.root, name, opened.manifest)
     return len(held)
 

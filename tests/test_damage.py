@@ -31,7 +31,7 @@ def test_every_flipped_bit_is_found(copy: Callable, compression: str, name: str)
     path = built.path / name
     whole = path.read_bytes()
     rng = np.random.default_rng([len(name), len(whole)])
-    for bit in rng.integers(0, 8 * len(whole), 60).tolist():
+    for bit in rng.integers(0, 8 * len(whole), 8).tolist():
         flipped = bytearray(whole)
         flipped[bit // 8] ^= 1 << bit % 8
         path.write_bytes(flipped)
@@ -41,6 +41,28 @@ def test_every_flipped_bit_is_found(copy: Callable, compression: str, name: str)
         assert _names(verdict.problem, name), verdict.problem
     path.write_bytes(whole)
     assert verify(built.path).ok
+
+
+@pytest.mark.faults
+@BOTH
+def test_a_thousand_flipped_bits_are_found(copy: Callable, compression: str) -> None:
+    """In every file in turn: all found by `verify`, all refused when the store is read."""
+    built = copy(compression)
+    paths = sorted(path for path in built.path.rglob("*") if path.is_file())
+    rng = np.random.default_rng(6)
+    for count in range(1000):
+        path = paths[count % len(paths)]
+        whole = path.read_bytes()
+        flipped = bytearray(whole)
+        bit = int(rng.integers(8 * len(whole)))
+        flipped[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(flipped)
+        assert not verify(built.path).ok, f"bit {bit} of {path}"
+        with pytest.raises(StoreError, match=str(built.path)):
+            stores.read_all(built.path)
+        path.write_bytes(whole)
+    assert verify(built.path).ok
+    stores.read_all(built.path)
 
 
 def _names(problem: str, name: str) -> bool:
@@ -56,7 +78,7 @@ def test_flipped_bits_are_never_read(copy: Callable, compression: str, name: str
     built = copy(compression)
     path = built.path / name
     whole = path.read_bytes()
-    for bit in np.random.default_rng(3).integers(0, 8 * len(whole), 100).tolist():
+    for bit in np.random.default_rng(3).integers(0, 8 * len(whole), 12).tolist():
         flipped = bytearray(whole)
         flipped[bit // 8] ^= 1 << bit % 8
         path.write_bytes(flipped)

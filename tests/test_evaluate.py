@@ -3,14 +3,18 @@
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
+import xarray as xr
+from scores.probability import rank_histogram
 
 from shared.errors import DataError
 from shared.geo import EARTH_RADIUS, METRES_PER_DEGREE
 from shared.shards import ShardStore
 from tests import stores
-from train import evaluate
+from train import evaluate, measures, tally
 from train.config import Training
 
 CS = 0.3
@@ -134,7 +138,7 @@ def test_a_poisoned_sample_and_a_trained_drifter_are_left_out(found: Found, tmp_
     assert unseen["trained_drifters_left_out"] == {"n_samples": 1, "drifters": [name]}
     assert 2 not in examples["sample"]
     for system, scores in unseen["scores"].items():
-        for key in (*evaluate.SCORES, evaluate.ABOVE):
+        for key in (*tally.SCORES, evaluate.ABOVE):
             assert poisoned["scores"][system][key]["mean"] == pytest.approx(scores[key]["mean"], rel=1e-9)
             assert poisoned["scores"][system][key]["standard_error"] is None
     for system, lines in unseen["spread_and_error"].items():
@@ -169,32 +173,100 @@ def test_standard_error_is_that_of_clusters() -> None:
     mean = sum(map(sum, groups.values())) / 300
     squares = sum(sum(v - mean for v in group) ** 2 for group in groups.values())
     expected = (squares * len(groups) / (len(groups) - 1)) ** 0.5 / 300
-    held = evaluate._clustered(values, drifter)
-    assert held == {"mean": pytest.approx(mean), "standard_error": pytest.approx(expected)}
+    held = tally.clustered(values, drifter)
+    assert (held["mean"], held["standard_error"]) == (pytest.approx(mean), pytest.approx(expected))
+    assert held["interval_90"][0] < mean - 1.645 * expected
     # one sample a drifter: the error of independent samples; one drifter: none
-    alone = evaluate._clustered(values, np.arange(300))["standard_error"]
+    alone = tally.clustered(values, np.arange(300))["standard_error"]
     assert alone == pytest.approx(values.std(ddof=1) / np.sqrt(300))
-    assert evaluate._clustered(values, np.zeros(300, int))["standard_error"] is None
+    assert tally.clustered(values, np.zeros(300, int))["standard_error"] is None
 
 
-def test_a_tally_keeps_no_number_a_sample_and_fix() -> None:
+def test_a_tally_keeps_sums_of_every_drifter_and_no_number_a_sample_and_fix() -> None:
     rng = np.random.default_rng(5)
-    n_obs, tally = 9, evaluate.Tally()
+    n_obs, held, drifter = 9, tally.Tally(3), np.array([0, 2, 2, 0, 1, 1, 0, 2, 0, 1, 0])
     whole = {
-        system: {k: rng.standard_normal(11) ** 2 for k in (*evaluate.SCORES, "escaped")}
+        system: {k: rng.standard_normal(11) ** 2 for k in (*tally.SCORES, "escaped")}
         | {k: rng.standard_normal((n_obs, 11)) ** 2 for k in ("error2", "spread2")}
+        | {f"rank_{k}": rng.integers(0, 8, (n_obs, 11)).astype(float) for k in tally.RANKS}
         for system in ("calibrated", "initial constant", "no motion")
     }
     whole["no motion"]["spread2"][4, 6] = np.inf  # at a single fix, of a system whose spread is not told
     for part in (slice(0, 4), slice(4, 8), slice(8, 11)):
-        tally.add({s: {k: v[..., part] for k, v in found.items()} for s, found in whole.items()})
+        taken = {s: {k: v[..., part] for k, v in found.items()} for s, found in whole.items()}
+        held.add(taken, drifter[part], 7)
     good = np.arange(11) != 6
-    assert np.array_equal(np.concatenate(tally.good), good)
-    for system in tally.moments:
-        for key, sums in tally.moments[system].items():
-            assert sums.shape == (n_obs,)
-            np.testing.assert_allclose(sums, whole[system][key][:, good].sum(axis=1), rtol=1e-12)
-    for system, scores in tally.scores.items():
+    assert np.array_equal(np.concatenate(held.good), good)
+    assert held.counts.tolist() == [4, 3, 3]
+    assert set(held.moments) == set(tally.SPREAD)
+    for system in held.moments:
+        for key in ("error2", "spread2"):
+            for d in range(3):
+                expected = whole[system][key][:, good & (drifter == d)].sum(axis=1)
+                np.testing.assert_allclose(held.moments[system][key][d], expected, rtol=1e-12)
+        for kind in tally.RANKS:
+            rank = whole[system][f"rank_{kind}"][:, good]
+            counted = [[(rank[:, drifter[good] == d] == r).sum() for r in range(8)] for d in range(3)]
+            assert held.ranks[system][kind].tolist() == counted
+    for system, scores in held.scores.items():
         for key, parts in scores.items():
             assert np.array_equal(np.concatenate(parts), whole[system][key][good])
-    assert set(tally.moments) == set(evaluate.SPREAD)
+
+
+def test_ratios_and_their_errors_are_those_of_repetitions() -> None:
+    rng, found = np.random.default_rng(6), []
+    for _ in range(500):
+        of_drifter = rng.gamma(2.0, 1.0, 60)
+        below = of_drifter[:, None] * rng.gamma(4.0, 1.0, (60, 1))
+        above = 0.7 * below * rng.gamma(5.0, 0.2, (60, 1))
+        found.append([float(v[0]) for v in tally.ratio(above, below)])
+    values, errors = np.array(found).T
+    assert values.mean() == pytest.approx(0.7, rel=0.02)
+    assert np.median(errors) == pytest.approx(values.std(), rel=0.12)
+
+
+def test_bins_share_out_ranks() -> None:
+    np.testing.assert_allclose(tally.bins(21), np.eye(21), atol=1e-12)
+    shared = tally.bins(51)
+    assert shared.shape == (51, 20)
+    np.testing.assert_allclose(shared.sum(axis=1), 1.0)
+    np.testing.assert_allclose(shared.sum(axis=0), 51 / 20)
+
+
+def test_ranks_by_hand_and_by_another_library() -> None:
+    rng = np.random.default_rng(7)
+    away = rng.standard_normal((3, 2, 6, 40)) + np.array([0.4, -0.2])[:, None, None]
+    with jax.enable_x64(True):
+        found = {name: np.asarray(rank) for name, rank in measures.ranks(jnp.asarray(away)).items()}
+    every = np.concatenate([np.zeros((3, 2, 1, 40)), away], axis=2)
+    apart = np.sqrt(((every[:, :, :, None] - every[:, :, None]) ** 2).sum(axis=1)).sum(axis=2)
+    assert np.array_equal(found["rank_distance"], (apart[:, 1:] < apart[:, :1]).sum(axis=1))
+    for axis, name in enumerate(("east", "north")):
+        members = xr.DataArray(away[:, axis], dims=("obs", "member", "sample"))
+        truth = xr.zeros_like(members.isel(member=0))
+        theirs = rank_histogram(members, truth, "member")
+        ours = np.bincount(found[f"rank_{name}"].ravel(), minlength=7) / 120
+        np.testing.assert_allclose(np.asarray(theirs), ours, atol=1e-12)
+
+
+def test_a_reliable_ensemble_is_called_so() -> None:
+    rng = np.random.default_rng(8)
+    every = rng.standard_normal((5, 2, 22, 400))  # drifter and 21 members alike
+    away = every[:, :, 1:] - every[:, :, :1]
+    for factor, ratio, centre in ((1.0, 1.0, 0.5), (0.5, 0.0, 0.8)):
+        drifter = away.mean(axis=2, keepdims=True)
+        narrow = jnp.asarray(away if factor == 1.0 else drifter + factor * (away - drifter))
+        taken = {k: np.asarray(v, float) for k, v in (measures.ranks(narrow) | measures.moments(narrow)).items()}
+        held, nothing = tally.Tally(100), dict.fromkeys((*tally.SCORES, "escaped"), np.zeros(400))
+        held.add({"calibrated": taken | nothing}, np.arange(400) // 4, 21)
+        found = held.reliability("calibrated")
+        if factor == 1.0:
+            assert found["spread_skill_ratio"]["mean"] == pytest.approx(ratio, abs=0.05)
+            low, high = found["ranks"]["distance"]["mean"]["interval_90"]
+            assert low - 0.01 < centre < high + 0.01
+            for kind in ("east", "north"):
+                assert found["ranks"][kind]["spread"]["mean"] == pytest.approx(1.0, abs=0.08)
+        else:
+            assert found["spread_skill_ratio"]["mean"] == pytest.approx(0.5, abs=0.05)
+            assert found["ranks"]["distance"]["mean"]["mean"] > centre - 0.1
+            assert found["ranks"]["east"]["spread"]["mean"] > 1.3

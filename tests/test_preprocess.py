@@ -13,9 +13,9 @@ import pytest
 import xarray as xr
 import yaml
 
-from preprocess import files, segments, shard, windows, write
+from preprocess import build, files, segments, shard, windows, write
 from preprocess import survey as surveying
-from preprocess.__main__ import _scratch, main
+from preprocess.__main__ import main
 from preprocess.plan import POLEWARD
 from preprocess.survey import Survey, survey
 from shared import geo
@@ -258,7 +258,7 @@ def test_another_version_does_not_continue_a_store(
     assert "in the manifest store changed" in refused(
         capsys, 2, manifest, "--out", str(out), "--set", "store.samples_per_shard=3"
     )
-    monkeypatch.setattr(write, "version", lambda _: "99.0")
+    monkeypatch.setattr(build, "version", lambda _: "99.0")
     assert "this is 99.0 (schema" in refused(capsys, 2, manifest, "--out", str(out))
 
 
@@ -266,16 +266,16 @@ def test_a_scratch_file_that_is_gone_is_one_message(
     tmp_path: Path, manifest: str, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As another run that finishes the store, or replaces it, takes it away."""
-    out, true = tmp_path / "store", write.Build.write
+    out, true = tmp_path / "store", write.Writing.write
 
-    def late(build: write.Build, *arguments: Any) -> bool:
+    def late(writing: write.Writing, *arguments: Any) -> bool:
         shutil.rmtree(out / ".building")
-        return true(build, *arguments)
+        return true(writing, *arguments)
 
-    monkeypatch.setattr(write.Build, "write", late)
+    monkeypatch.setattr(write.Writing, "write", late)
     message = refused(capsys, 1, manifest, "--out", str(out))
-    assert "the tracks that this run plans with (FileNotFoundError" in message
-    monkeypatch.setattr(write.Build, "write", true)
+    assert "another run has finished or replaced the store meanwhile" in message
+    monkeypatch.setattr(write.Writing, "write", true)
 
     def gone(*arguments: Any) -> Survey:
         found = survey(*arguments)
@@ -294,7 +294,7 @@ def test_a_run_that_comes_late_finds_the_store_finished(
     other = tmp_path / "other"
     fields.make(manifest, other)
 
-    def beaten(pending: list[shard.ShardTask], *arguments: Any) -> None:
+    def beaten(pending: list[shard.Pending], *arguments: Any) -> None:
         shutil.rmtree(out)
         shutil.copytree(other, out)
         true(pending, *arguments)
@@ -304,17 +304,12 @@ def test_a_run_that_comes_late_finds_the_store_finished(
     assert fields.digests(out) == fields.digests(other)
 
 
-def test_two_runs_never_share_a_scratch_file(tmp_path: Path) -> None:
-    with _scratch(tmp_path, False) as one, _scratch(tmp_path, False) as other:
-        assert one != other
-
-
 def test_a_task_is_small_however_long_the_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes = {}
 
-    def weigh(pending: list[shard.ShardTask], *_: Any) -> None:
+    def weigh(pending: list[shard.Pending], *_: Any) -> None:
         sizes[levels] = max(len(pickle.dumps(task)) for task in pending)
-        assert sorted({path for task in pending for c in task.currents.values() for path in c._paths})
+        assert sorted({path for task in pending for c in task.task().currents.values() for path in c._paths})
 
     monkeypatch.setattr(write, "run", weigh)
     for levels in (8, 80):
@@ -366,7 +361,7 @@ def test_a_store_whose_writer_failed_is_continued(
 
 def test_an_error_in_another_process_is_one_message_too(tmp_path: Path, manifest: str, capsys: Capture) -> None:
     out = tmp_path / "store"
-    (out / ".building").mkdir(parents=True)
+    assert main([manifest, "--out", str(out), "--parts", "1/3"]) == 0
     (out / "currents" / "c" / "1" / "0" / "0" / "0" / "0").mkdir(parents=True)  # a folder where the shard's file goes
     message = refused(capsys, 1, manifest, "--out", str(out), "--scheduler", "processes", "--workers", "1")
     assert f"cannot write {out}/currents/c/1/0/0/0/0: Is a directory" in message

@@ -17,7 +17,9 @@ from shared.geo import METRES_PER_DEGREE
 from shared.schema import FILL, SCALE
 from shared.shards import ShardStore
 from tests import stores
-from train import evaluate, figures, folder, quantities, report
+from train import evaluate, figures, folder, quantities, report, verdict
+from train.examples import save_examples
+from train.tally import SCORES
 
 CS, ERROR = 0.3217, 0.0123
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -71,7 +73,7 @@ def evaluation(store: ShardStore, error: float | None = 1.25, split: str = "test
     scores = {
         system: {
             name: {"mean": mean * factor, "standard_error": error and error * factor}
-            for name, factor in zip(evaluate.SCORES, (1.0, 1.5, 2.5, 0.01), strict=True)
+            for name, factor in zip(SCORES, (1.0, 1.5, 2.5, 0.01), strict=True)
         }
         | {evaluate.ABOVE: {"mean": mean - 15.27, "standard_error": error and 0.3}}
         for system, mean in (("calibrated", 15.27), ("initial constant", 16), ("currents alone", 21), ("no motion", 51))
@@ -121,7 +123,7 @@ def make(out: Path, store: ShardStore, n: int = 4, steps: int = 9, error: float 
     (out / folder.CONFIG).write_text(json.dumps({"seed": 7, "ensemble": {"members": 20}}))
     (out / folder.METRICS).write_text("".join(json.dumps(line) + "\n" for line in metrics(steps)))
     (out / folder.EVALUATION).write_text(json.dumps(evaluation(store, error)))
-    evaluate.save_examples(out, examples(store, n))
+    save_examples(out, examples(store, n))
     folder.keep_training_data(out, store)
     return out
 
@@ -286,17 +288,17 @@ def test_one_sample_of_one_drifter(tmp_path: Path) -> None:
 
 def test_scores_that_should_not_be_trusted_are_warned_of(store: ShardStore) -> None:
     sound = evaluation(store)
-    assert report.scores_warnings(sound) == []
-    few = report.scores_warnings(sound | {"n_drifters": 1})
+    assert verdict.warnings(sound) == []
+    few = verdict.warnings(sound | {"n_drifters": 1})
     assert len(few) == 1
     assert few[0].startswith("1 drifter(s) are too few")
-    elsewhere = report.scores_warnings(sound | {"run_store": "0" * 64})
+    elsewhere = verdict.warnings(sound | {"run_store": "0" * 64})
     assert "not the one that the constant was fitted to (000000000000)" in elsewhere[0]
     beaten = evaluation(store)
     beaten["scores"]["initial constant"][evaluate.ABOVE] = {"mean": -1.7, "standard_error": 0.26}
-    assert "initial constant scored better than the calibrated constant" in report.scores_warnings(beaten)[0]
+    assert "initial constant scored better than the calibrated constant" in verdict.warnings(beaten)[0]
     beaten["scores"]["initial constant"][evaluate.ABOVE] = {"mean": -0.3, "standard_error": 0.26}
-    assert report.scores_warnings(beaten) == []
+    assert verdict.warnings(beaten) == []
 
 
 DUE = {
@@ -401,12 +403,12 @@ def test_what_was_not_scored_is_said(store: ShardStore, tmp_path: Path) -> None:
         "...",
         "2 sample(s) gave no finite score and were left out: 4, 9.",
     )
-    assert report.scores_table(found).startswith(first)
+    assert verdict.table(found).startswith(first)
     for said in (first, *warned):
         assert escape(said) in text(out)
-    assert [said in report.scores_table(found) for said in warned] == [True, True]
-    assert "spread evenly)" not in report.scores_table(found | {"n_split": 1331})
-    assert "WARNING" not in report.scores_table(evaluation(store))
+    assert [said in verdict.table(found) for said in warned] == [True, True]
+    assert "spread evenly)" not in verdict.table(found | {"n_split": 1331})
+    assert "WARNING" not in verdict.table(evaluation(store))
 
 
 def test_names_from_a_store_cannot_write_the_page(tmp_path: Path, store: ShardStore) -> None:
@@ -414,7 +416,7 @@ def test_names_from_a_store_cannot_write_the_page(tmp_path: Path, store: ShardSt
     for name in (folder.EVALUATION, folder.METRICS):
         (out / name).unlink()
     found = examples(store, 2)
-    evaluate.save_examples(out, found | {"drifter": np.array(["$\\frac{1", "漂流ブイ"])})
+    save_examples(out, found | {"drifter": np.array(["$\\frac{1", "漂流ブイ"])})
     report.write(out, store)
     assert "<script" not in text(out)
 

@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import xarray as xr
+from scores.probability import crps_for_ensemble
 
 from shared import geo
 from shared.settings import build
@@ -210,3 +212,17 @@ def test_a_sample_without_any_diffusivity_counts_for_nothing():
     assert float(sums.loss[1]) == 0.0
     assert float(sums.gradient[1, 0]) == 0.0
     assert 0.1 < float(sums.loss[0]) < 10
+
+
+def test_the_fair_energy_score_on_a_meridian_is_the_crps_of_another_library() -> None:
+    rng, n, metres = np.random.default_rng(11), 9, geo.METRES_PER_DEGREE
+    north, seen = rng.gamma(2.0, 0.3, (n, 17)), rng.gamma(2.0, 0.4, 17)  # degrees
+    with jax.enable_x64(True):
+        origin = Origin.at(jnp.asarray(rng.uniform(-50.0, 50.0, 17)))
+        members = origin.point(jnp.zeros((n, 17)), jnp.radians(north))
+        found = score.distances(members, origin.point(jnp.zeros(17), jnp.radians(seen)))
+        ours = np.asarray(found.observed - found.between)
+    forecast = xr.DataArray(north * metres, dims=("member", "sample"))
+    truth = xr.DataArray(seen * metres, dims="sample")
+    fair = crps_for_ensemble(forecast, truth, "member", method="fair", preserve_dims="all")
+    np.testing.assert_allclose(ours, fair.to_numpy(), rtol=1e-8)

@@ -4,8 +4,10 @@ import struct
 from collections.abc import Callable
 from pathlib import Path
 
+import google_crc32c
 import numpy as np
 import pytest
+import tensorstore
 import zarr
 from numcodecs import blosc
 
@@ -42,14 +44,50 @@ def test_zarr_reads_the_same_values(pristine: dict[str, stores.Built], compressi
     built = pristine[compression]
     group = zarr.open_group(built.path, mode="r", zarr_format=3)
     for spec in schema.arrays(built.layout):
-        if spec.name == schema.CHECKSUM:
-            continue
         array = group[spec.name]
         assert isinstance(array, zarr.Array)
         assert array.dtype == spec.dtype
         assert array.metadata.dimension_names == ("sample", *spec.inner_dims)
         assert array.attrs["units"] == spec.attributes["units"]
-        np.testing.assert_array_equal(array[...], built.values[spec.name])
+        _assert_same(spec, np.asarray(array[...]), built)
+
+
+@BOTH
+def test_tensorstore_reads_the_same_values(pristine: dict[str, stores.Built], compression: str) -> None:
+    built = pristine[compression]
+    for spec in schema.arrays(built.layout):
+        source = {"driver": "zarr3", "kvstore": {"driver": "file", "path": str(built.path / spec.name)}}
+        array = tensorstore.open(source, open=True, read=True).result()
+        assert (array.dtype.numpy_dtype, array.domain.labels[0]) == (spec.dtype, "sample")
+        _assert_same(spec, np.asarray(array.read().result()), built)
+        np.testing.assert_array_equal(array[np.array([9, 2, 4])].read().result(), array.read().result()[[9, 2, 4]])
+
+
+@BOTH
+def test_zarrs_reads_the_same_values(pristine: dict[str, stores.Built], compression: str) -> None:
+    built = pristine[compression]
+    with zarr.config.set({"codec_pipeline.path": "zarrs.ZarrsCodecPipeline"}):
+        group = zarr.open_group(built.path, mode="r", zarr_format=3)
+        for spec in schema.arrays(built.layout):
+            array = group[spec.name]
+            assert isinstance(array, zarr.Array)
+            assert type(array.async_array.codec_pipeline).__name__ == "ZarrsCodecPipeline"
+            _assert_same(spec, np.asarray(array[...]), built)
+
+
+def _assert_same(spec: schema.ArraySpec, found: np.ndarray, built: stores.Built) -> None:
+    """Values as they were put in; of `checksum` as google-crc32c has them, of the chunks in the files."""
+    if spec.name != schema.CHECKSUM:
+        np.testing.assert_array_equal(found, built.values[spec.name])
+        return
+    per = built.layout.samples_per_shard
+    for column, array in enumerate(schema.arrays(built.layout)[:2]):
+        for sample, value in enumerate(found[:, column].tolist()):
+            shard, k = divmod(sample, per)
+            raw = (built.path / array.file_of(shard)).read_bytes()
+            offset, size = struct.unpack_from("<2Q", raw, len(raw) - 4 - 16 * per + 16 * k)
+            size -= 4 if built.layout.compression == "lz4" else 0
+            assert google_crc32c.value(raw[offset : offset + size]) == value
 
 
 def test_a_raw_sample_starts_at_a_multiple_of_64_bytes(pristine: dict[str, stores.Built]) -> None:
@@ -113,6 +151,22 @@ def test_an_index_that_points_outside_is_refused(index: tuple[int, int]) -> None
         chunks.read_index(shard, 1, 1, "here")
 
 
+def test_only_the_codec_of_the_schema_is_run() -> None:
+    out = np.empty(4096, np.int16)
+    other = blosc.compress(np.arange(4096, dtype=np.int16), b"zlib", 5, blosc.SHUFFLE)
+    with pytest.raises(StoreError, match=r"its codec is not lz4 \(blosc flags 0x\w+\): refused"):
+        _decode(other, out)
+
+
+def test_a_whole_chunk_in_anothers_place_is_refused() -> None:
+    out = np.empty(4096, np.int16)
+    whole = blosc.compress(np.arange(4096, dtype=np.int16), b"lz4", 5, blosc.BITSHUFFLE)
+    _decode(whole, out)
+    np.testing.assert_array_equal(out, np.arange(4096))
+    with pytest.raises(StoreError, match="whole, but without the store's checksum: another shard's or store's"):
+        _decode(whole, out, checksum=1234)
+
+
 # Stores that are not finished, or another's
 
 
@@ -127,10 +181,11 @@ def test_unfinished_and_other_stores_are_refused(tmp_path: Path) -> None:
         ShardStore(tmp_path / "empty")
 
 
-def test_an_older_schema_version_is_refused_by_name(copy: Callable) -> None:
+@pytest.mark.parametrize("version", [0, 1, schema.VERSION + 1, "2"])
+def test_another_schema_version_is_refused_by_name(copy: Callable, version: object) -> None:
     built = copy("lz4")
-    stores.rewrite(built.path, lambda tree: tree.update(schema_version=0, driftcal_version="0.0.7"))
-    message = rf"written by schema version 0 \(driftcal 0\.0\.7\), needs version {schema.VERSION}"
+    stores.rewrite(built.path, lambda tree: tree.update(schema_version=version, driftcal_version="0.0.7"))
+    message = rf"written by schema version {version} \(driftcal 0\.0\.7\), needs version {schema.VERSION}"
     with pytest.raises(StoreError, match=message):
         ShardStore(built.path)
 

@@ -4,12 +4,14 @@ import contextlib
 import io
 import json
 import shutil
+import struct
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from shared import schema
+from shared.shards import ShardStore
 from tests import fields, stores
 from train.__main__ import main
 
@@ -212,3 +214,49 @@ def test_a_result_without_its_keys_is_refused(
     shutil.copytree(finished[0], tmp_path / "run")
     (tmp_path / "run" / "result.json").write_text("{}")
     assert "result.json lacks cs, " in refused(capsys, 2, "evaluate", tmp_path / "run", small)
+
+
+# Damaged stores
+
+
+def _damaged(small: Path, folder: Path) -> Path:
+    """A copy whose samples 0, of the training split, and 3, of validation, are damaged."""
+    path = shutil.copytree(small, folder / "damaged") / "currents/c/0/0/0/0/0"
+    content = bytearray(path.read_bytes())
+    for sample in (0, 3):
+        (offset,) = struct.unpack_from("<Q", content, len(content) - 4 - 16 * 4 + 16 * sample)
+        content[offset + 100] ^= 4
+    path.write_bytes(content)
+    return folder / "damaged"
+
+
+FAST = ("--set", "ensemble.members=2", "--set", "integration.step=3h", "--set", "score.reference_members=2")
+
+
+def test_a_damaged_shard_ends_a_run(tmp_path: Path, small: Path, capsys: Capture) -> None:
+    store = _damaged(small, tmp_path)
+    message = refused(capsys, 1, "run", store, "--out", tmp_path / "run", *FAST)
+    assert f"currents of sample 0 (shard 0) of {store}: the data do not match their crc32c: damaged" in message
+    assert not (tmp_path / "run" / "result.json").exists()
+    with pytest.raises(SystemExit) as usage:
+        main(["run", str(store), "--out", str(tmp_path / "other"), "--on-bad-shard", "ignore"])
+    assert usage.value.code == 2
+
+
+def test_a_run_can_leave_out_what_is_damaged(tmp_path: Path, small: Path, capsys: Capture) -> None:
+    store, out = _damaged(small, tmp_path), tmp_path / "run"
+    assert main(["run", str(store), "--out", str(out), "--on-bad-shard", "skip", *FAST]) == 0
+    warning = "1 sample(s) of damaged shards could not be read and were left out: 0. Run drift-inspect verify"
+    assert warning in capsys.readouterr().out
+    assert warning in (out / "report.html").read_text()
+    result = json.loads((out / "result.json").read_text())
+    assert (result["unreadable_samples"], result["dropped_samples"]) == ([0], [])
+    whole = ShardStore(small).samples_of("train")
+    assert result["n_samples"] == len(whole) - 1
+    scores = json.loads((out / "evaluation.json").read_text())
+    assert (scores["split"], scores["n_split"], scores["n_samples"]) == ("validation", 2, 1)
+    assert (scores["unreadable_samples"], scores["dropped_samples"]) == ([3], [])
+    with np.load(out / "examples.npz") as examples:
+        assert examples["sample"].tolist() == [8]
+    message = refused(capsys, 1, "evaluate", out, store, "--split", "validation")
+    assert "currents of sample 3" in message

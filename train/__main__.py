@@ -10,8 +10,9 @@ from shared import command, settings
 from shared.errors import ConfigError
 from shared.manifest import to_bytes, write_file
 from shared.shards import ShardStore
-from train import evaluate, folder, loop, report
+from train import evaluate, examine, examples, folder, groups, loop, report, verdict
 from train.config import Training
+from train.cost import command as cost
 
 MOST_OF_TRAINING = 2048
 """Samples on which a run without a validation split is evaluated: all of a large one take as long as training."""
@@ -23,7 +24,7 @@ def _parser() -> argparse.ArgumentParser:
         "Calibrates the Smagorinsky constant of the drift simulator on a shard store.",
         "drift-train run stores/agulhas --out runs/agulhas --set ensemble.members=50",
     )
-    verbs = top.add_subparsers(dest="verb", required=True, metavar="run | evaluate")
+    verbs = top.add_subparsers(dest="verb", required=True, metavar="run | evaluate | cost")
     run = verbs.add_parser(
         "run",
         help="calibrate on the training split and report",
@@ -33,7 +34,15 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--out", required=True, metavar="RUN", help="folder for the results; must be new or empty")
     run.add_argument("--config", metavar="FILE", help="YAML with training settings")
     run.add_argument("--set", action="append", default=[], metavar="a.b=c", help="override a setting")
+    run.add_argument(
+        "--group-by",
+        action="append",
+        default=[],
+        metavar="KEY",
+        help="a constant for every grid:DEGREES, latitude:DEGREES, season, month, year or label; may be repeated",
+    )
     run.add_argument("--devices", type=int, default=1, metavar="N", help="devices to use (default: 1)")
+    _add_bad_shard(run)
     command.add_common(run)
     judge = verbs.add_parser(
         "evaluate",
@@ -43,14 +52,27 @@ def _parser() -> argparse.ArgumentParser:
     judge.add_argument("run", metavar="RUN", help="folder of a finished run")
     judge.add_argument("store", metavar="STORE", help="the store to evaluate on")
     judge.add_argument("--split", default="test", help="train, validation or test (default: %(default)s)")
+    _add_bad_shard(judge)
     command.add_common(judge)
+    cost.add_verb(verbs)
     return top
+
+
+def _add_bad_shard(to: argparse.ArgumentParser) -> None:
+    to.add_argument(
+        "--on-bad-shard",
+        choices=("fail", "skip"),
+        default="fail",
+        help="what to do where the store is damaged: fail, or skip the samples that cannot be read, and count them "
+        "(default: %(default)s)",
+    )
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Entry point; returns the exit code."""
     options = _parser().parse_args(arguments)
-    return command.run(_run if options.verb == "run" else _evaluate, options, interrupted=command.KEPT_NOTHING)
+    work = {"run": _run, "evaluate": _evaluate, "cost": cost.run}[options.verb]
+    return command.run(work, options, interrupted=command.KEPT_NOTHING)
 
 
 def entry() -> NoReturn:
@@ -65,9 +87,13 @@ def _run(options: argparse.Namespace) -> int:
         raise ConfigError(f"--devices {options.devices}: this version trains on one device.")
     tree = settings.read_yaml(options.config) if options.config else {}
     training = settings.build(Training, settings.override(tree, options.set), options.config or "training settings")
-    store, out = ShardStore(options.store), Path(options.out)
+    store, out = ShardStore(options.store, options.on_bad_shard), Path(options.out)
     progress = command.progress() and not options.json
+    groups.check(store, training, options.group_by)
     result = loop.run(store, training, out, progress)
+    result = examine.examine(store, training, result, out, progress)
+    if options.group_by:
+        groups.write(store, training, result["log_cs"], out, options.group_by, progress)
     if store.manifest.splits.get("validation", {}).get("samples"):
         _judge(out, store, "validation", progress)
     else:
@@ -77,19 +103,20 @@ def _run(options: argparse.Namespace) -> int:
         command.emit(result)
     else:
         print(report.summary(out))
+        print(f"gradient: {result['gradient_reason']}")
         print(f"report: {page}")
     return 0
 
 
 def _evaluate(options: argparse.Namespace) -> int:
-    out, store = Path(options.run), ShardStore(options.store)
+    out, store = Path(options.run), ShardStore(options.store, options.on_bad_shard)
     progress = command.progress() and not options.json
     scores = _judge(out, store, options.split, progress)
     page = report.write(out, store)
     if options.json:
         command.emit(scores)
     else:
-        print(report.scores_table(scores))
+        print(verdict.table(scores))
         print(report.headline(out))
         print(f"report: {page}")
     return 0
@@ -109,10 +136,10 @@ def _judge(out: Path, store: ShardStore, split: str, progress: bool, most: int |
             f"on its training store ({run.result['store_name']}) first."
         )
     trained = run.data["trained_drifters"]
-    scores, examples = evaluate.evaluate(store, split, run.settings, run.result["cs"], trained, progress, most, own)
+    scores, shown = evaluate.evaluate(store, split, run.settings, run.result["cs"], trained, progress, most, own)
     scores["run_store"] = digest
     write_file(out / folder.EVALUATION, to_bytes(scores))
-    evaluate.save_examples(out, examples)
+    examples.save_examples(out, shown)
     return scores
 
 

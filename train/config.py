@@ -59,6 +59,19 @@ class Optimizer(Settings):
     """Samples from which the objective's curvature at the end is measured."""
 
 
+class Reading(Settings):
+    """How samples come from the store (see `train.data`); none of this but `run_length` changes a result."""
+
+    run_length: int = Field(default=1, ge=1, le=2**20)
+    """Neighbours in the store that stay together when an epoch is shuffled, for disks that are slow to seek."""
+    threads: int = Field(default=2, ge=1, le=64)
+    """Threads that decode."""
+    prefetch: bool = True
+    """Ask the kernel for the pages of a batch while the one before it is decoded."""
+    stall_timeout: Duration = Field(default=60, ge=1)
+    """A run stops when reading has got no further for so long."""
+
+
 class Training(Settings):
     """All settings of a training run."""
 
@@ -79,6 +92,7 @@ class Training(Settings):
     seed: int = Field(default=0, ge=0, lt=2**32)
     initial_cs: float = Field(default=0.1, gt=0, le=100)
     precision: Literal["float32", "float64"] = "float32"
+    data: Reading = Reading()
 
     @model_validator(mode="before")
     @classmethod

@@ -1,22 +1,36 @@
 """From shards to batches on the device.
 
 The order of the samples is a function of (seed, epoch) alone, so a run can be continued from a step number. A batch
-stays int16 until the jitted step decodes it. The next batch is read in a thread while the device works on this one;
-every batch has its own buffers, because JAX on a CPU may use an aligned numpy array in place.
+stays int16 until the jitted step decodes it. The next batch is decoded in a few threads while the device works on this
+one, into an aligned buffer that JAX on a CPU takes without a copy (`train.slabs`); of the batch after it the kernel is
+asked for the pages.
 """
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 
 import equinox as eqx
 import jax
 import numpy as np
 from jaxtyping import Array, Float, Int, UInt32
 
+from shared.errors import StoreError
 from shared.geo import unwrap_longitude
 from shared.schema import Layout
 from shared.shards import ShardStore
+from train.config import Reading
+from train.crew import Crew, Stalled
+from train.slabs import Slabs
+
+SLABS = Slabs()
+"""Buffers of batches, shared by all passes."""
+
+PIECE = 32
+"""Samples that a thread decodes at a time: a millisecond's work."""
+
+DEFAULT = Reading()
 
 
 @dataclass(frozen=True)
@@ -67,22 +81,53 @@ class Batch(eqx.Module):
     weight: Float[Array, " B"]
 
 
-def order(samples: np.ndarray, seed: int, epoch: int) -> np.ndarray:
-    """The samples of one epoch, shuffled: a function of (seed, epoch)."""
-    return np.random.default_rng([seed, epoch]).permutation(samples)
+def order(samples: np.ndarray, seed: int, epoch: int, run_length: int = 1) -> np.ndarray:
+    """The samples of one epoch, shuffled: a function of (seed, epoch) and of `run_length`.
+
+    Args:
+        samples: In the order of the store.
+        seed: Of the run.
+        epoch: Number of the pass.
+        run_length: Neighbours that stay together, for disks that are slow to seek. 1 shuffles every sample.
+    """
+    random = np.random.default_rng([seed, epoch])
+    if run_length == 1:
+        return random.permutation(samples)
+    runs = random.permutation(-(-len(samples) // run_length))
+    places = (runs[:, None] * run_length + np.arange(run_length)).reshape(-1)
+    return samples[places[places < len(samples)]]
 
 
-def load(store: ShardStore, samples: np.ndarray, size: int, dtype: np.dtype) -> dict[str, np.ndarray]:
-    """What a batch of `size` holds, on the host; fewer `samples` are padded by repeating the last with weight 0."""
-    padded = np.concatenate([samples, np.repeat(samples[-1:], size - len(samples))])
-    layout, labels = store.layout, store.labels
+def load(
+    store: ShardStore, samples: np.ndarray, size: int, dtype: np.dtype, crew: Crew | None = None
+) -> dict[str, np.ndarray]:
+    """What a batch of `size` holds, on the host; fewer `samples` are padded by repeating the last with weight 0.
+
+    A sample that cannot be read, where the store leaves such out, is zero and has weight 0 too. `crew` decodes, where
+    there is one.
+    """
+    layout, labels, n = store.layout, store.labels, len(samples)
+    currents = SLABS.take((size, *store.currents.spec.inner_shape), store.currents.spec.dtype)
+    positions = np.empty((size, *store.positions.spec.inner_shape), store.positions.spec.dtype)
+    readable = np.zeros(size, bool)
+
+    def decode(first: int) -> None:
+        part = slice(first, min(first + PIECE, n))
+        readable[part] = store.read_batch(samples[part], currents[part], positions[part])
+
+    firsts = range(0, n, PIECE)
+    for done in [crew.submit(partial(decode, first)) for first in firsts] if crew else map(decode, firsts):
+        if done is not None:
+            done.result()
+    currents[n:], positions[n:] = currents[n - 1], positions[n - 1]
+    padded = np.concatenate([samples, np.repeat(samples[-1:], size - n)])
     step = np.array([layout.lon_step, layout.lat_step])
     start = (labels["origin"][padded] - labels["window_corner"][padded]) / step
     cell = np.clip(np.floor(start), 0, np.array([layout.n_lon, layout.n_lat]) - 2)
-    relative = store.positions.read(padded).astype(np.float64)
+    relative = positions.astype(np.float64)
     relative[..., 0] = unwrap_longitude(relative[..., 0], axis=1)
     return {
-        "currents": store.currents.read(padded),
+        "currents": currents,
         "cell": cell.astype(np.int32),
         "start": (start - cell).astype(dtype),
         "track": ((start - cell)[:, None] + relative / step).astype(dtype),
@@ -90,17 +135,57 @@ def load(store: ShardStore, samples: np.ndarray, size: int, dtype: np.dtype) -> 
         "longitude": labels["window_corner"][padded, 0].astype(dtype),
         "latitude": labels["window_corner"][padded, 1].astype(dtype),
         "sample": padded.astype(np.uint32),
-        "weight": (np.arange(size) < len(samples)).astype(dtype),
+        "weight": readable.astype(dtype),
     }
 
 
-def batches(store: ShardStore, samples: np.ndarray, size: int, dtype: np.dtype) -> Iterator[tuple[np.ndarray, Batch]]:
-    """Batches of `size` over `samples` in the given order, on the device, one read ahead; with their sample numbers."""
+def batches(
+    store: ShardStore, samples: np.ndarray, size: int, dtype: np.dtype, reading: Reading = DEFAULT
+) -> Iterator[tuple[np.ndarray, Batch]]:
+    """Batches of `size` over `samples` in the given order, on the device, with their sample numbers.
+
+    One is read ahead, while the pages of the one after it are asked for. Samples that cannot be read, where the store
+    leaves such out, are among the numbers and have weight 0.
+
+    Raises:
+        StoreError: a sample cannot be read, none can, or reading has stalled.
+    """
     parts = [samples[k : k + size] for k in range(0, len(samples), size)]
-    with ThreadPoolExecutor(1, thread_name_prefix="driftcal-read") as reader:
-        ahead = reader.submit(load, store, parts[0], size, dtype)
+    found = not parts
+
+    with Crew(reading.threads + 1, "driftcal-read") as crew:  # one sets the others to work
+
+        def read(k: int) -> dict[str, np.ndarray]:
+            if reading.prefetch:
+                for part in parts[k + 1 : k + 2] if k else parts[:2]:
+                    store.will_need(part)
+            return load(store, parts[k], size, dtype, crew)
+
+        ahead = crew.submit(partial(read, 0)) if parts else None
         for k, part in enumerate(parts):
-            batch = ahead.result()
-            if k + 1 < len(parts):
-                ahead = reader.submit(load, store, parts[k + 1], size, dtype)
-            yield part, Batch(**jax.device_put(batch))
+            assert ahead is not None
+            loaded = _waited(store, crew, ahead, reading.stall_timeout)
+            ahead = crew.submit(partial(read, k + 1)) if k + 1 < len(parts) else None
+            found = found or bool(loaded["weight"].any())
+            batch = Batch(**jax.device_put(loaded))
+            del loaded  # so that its buffer is free as soon as the batch is
+            yield part, batch
+            del batch
+    if not found:
+        reason = next(iter(store.unreadable.values()))
+        raise StoreError(f"{store.root}: none of {len(samples)} samples can be read. The first: {reason}")
+
+
+def _waited(store: ShardStore, crew: Crew, ahead: Future[dict[str, np.ndarray]], limit: float) -> dict[str, np.ndarray]:
+    try:
+        return crew.wait(ahead, limit)
+    except Stalled:
+        raise StoreError(
+            f"{store.root}: reading has made no progress for {limit:g} s: its disk or file system does not answer. "
+            f"Run the command again when it does, or raise data.stall_timeout."
+        ) from None
+    except (OSError, MemoryError, RuntimeError, ValueError) as error:
+        raise StoreError(
+            f"{store.root}: a batch cannot be read ({type(error).__name__}: {error}). Run `drift-inspect verify` on "
+            f"the store; a smaller batch_size takes less memory."
+        ) from error

@@ -19,7 +19,6 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocato
 from shared import facts, geo
 from shared.figures import INK, WIDTH, mean_current, origins, sheet, window
 from shared.shards import ShardStore
-from train.folder import Z_90
 
 STYLE = {"font.size": 9, "axes.labelsize": 9, "axes.titlesize": 9, "xtick.labelsize": 8, "ytick.labelsize": 8}
 STYLE |= {"legend.fontsize": 8, "legend.frameon": False, "pdf.fonttype": 42}  # fonts that a journal can edit
@@ -45,12 +44,6 @@ CAPTIONS = {
     "examples": """Observed drifters (orange, from the circle), calibrated ensembles (grey), and the mean current of
         those days (arrows; shading, land grey-brown). The ensemble should hold the drifter, and be no wider than that
         takes. The samples are spread evenly over the split, not chosen.""",
-    "scores": """Mean energy score with its 90 % interval. It grows with the distance to the drifter, and with a spread
-        that is too small or too large. All systems face the same drifters, so two of them can differ for certain where
-        their intervals overlap.""",
-    "spread": """Root mean square error of the ensemble's mean position (solid) and spread of the members about it
-        (dashed), by time since the start. Where they agree the ensemble knows how wrong it is; with a spread below the
-        error it is too sure of itself.""",
     "drifters": """Where the training samples start; no coastline is drawn. The constant holds for such waters, and is
         extrapolated elsewhere.""",
 }
@@ -258,45 +251,6 @@ def _scale_bar(ax: Axes) -> None:
     ax.annotate(
         f"{km:g} km", (x, y), (0, 3), textcoords="offset points", fontsize=7, color=INK, path_effects=halo, zorder=6
     )
-
-
-def spread(evaluation: Mapping[str, Any]) -> Figure:
-    """Error of the ensemble's mean position and the ensemble's spread against lead time."""
-    figure = sheet(3.1, 5.2)
-    ax = figure.subplots()
-    days = np.array(evaluation["lead_hours"], np.float64) / 24
-    for system, found in evaluation["spread_and_error"].items():
-        colour, width = (BLUE, 1.8) if system == "calibrated" else (GREY, 1.2)
-        for what, dashes in (("error", "-"), ("spread", (0, (5, 2)))):
-            values = np.array(found[f"{what}_km"], np.float64)
-            ax.plot(days, values, color=colour, lw=width, ls=dashes, label=f"{what}, {system}")
-    ax.set_xlim(0, float(days.max()))
-    ax.set_ylim(bottom=0)
-    ax.set_xlabel("lead time [days]")
-    ax.set_ylabel("root mean square distance [km]")
-    ax.legend(loc="upper left", handlelength=2.8)
-    ax.spines[["top", "right"]].set_visible(False)
-    return figure
-
-
-def whiskers(evaluation: Mapping[str, Any]) -> Figure:
-    """Energy score of every system with its 90 % interval."""
-    scores = evaluation["scores"]
-    figure = sheet(0.75 + 0.28 * len(scores), 5.2)
-    ax = figure.subplots()
-    for k, (system, found) in enumerate(scores.items()):
-        mean, error = found["energy_score_km"]["mean"], found["energy_score_km"]["standard_error"]
-        colour = BLUE if system == "calibrated" else GREY
-        ax.errorbar([mean], [k], xerr=[Z_90 * (error or 0.0)], fmt="o", color=colour, ms=5, elinewidth=1.6)
-    ax.set_yticks(range(len(scores)), list(scores))
-    ax.set_ylim(len(scores) - 0.4, -0.6)
-    ax.set_xlim(0, 1.05 * ax.get_xlim()[1])
-    ax.tick_params(axis="y", length=0)
-    ax.grid(axis="x", color="#DDDDDD", lw=0.6)
-    ax.set_axisbelow(True)
-    ax.set_xlabel("energy score [km], smaller is better")
-    ax.spines[["top", "right", "left"]].set_visible(False)
-    return figure
 
 
 def starts(store: ShardStore) -> Figure:

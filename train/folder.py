@@ -22,6 +22,7 @@ from train.config import Training
 RESULT, CONFIG, METRICS = "result.json", "config.json", "metrics.jsonl"
 EVALUATION, EXAMPLES = "evaluation.json", "examples.npz"
 PAGE, FIGURES, DATA = "report.html", "figures", "training_data.json"
+GROUPS = "groups.json"
 DYNAMICS = "dynamics.eqx"
 """A user's calibrated term, as `equinox.tree_serialise_leaves` writes it."""
 
@@ -38,6 +39,7 @@ NEEDED = {
     "lead_hours spread_and_error",
     EXAMPLES: "sample drifter start_time corner step currents track ensemble",
     DATA: "recipe funnel trained_drifters",
+    GROUPS: "formula log_cs groupings",
 }
 """Keys of every file (of every line, of every array) that evaluation and page rest on."""
 
@@ -52,6 +54,7 @@ class Run(NamedTuple):
         evaluation: scores on other drifters.
         examples: a few ensembles to look at.
         data: the training store's manifest without its lists of files, and `trained_drifters`.
+        groups: a constant for each of some groups of samples.
     """
 
     result: dict[str, Any]
@@ -60,6 +63,7 @@ class Run(NamedTuple):
     evaluation: dict[str, Any] | None
     examples: dict[str, np.ndarray] | None
     data: dict[str, Any] | None
+    groups: dict[str, Any] | None
 
     @property
     def truth(self) -> float | None:
@@ -90,7 +94,7 @@ def read(out: Path) -> Run:
     if not own and not (number and isfinite(cs) and cs > 0):
         raise ConfigError(f"{out / RESULT}: cs is {cs!r}, expected a number above 0. Train again.")
     told = settings.build(Training, _held(out / CONFIG), str(out / CONFIG))
-    return Run(result, told, *(_held(out / name) for name in (METRICS, EVALUATION, EXAMPLES, DATA)))
+    return Run(result, told, *(_held(out / name) for name in (METRICS, EVALUATION, EXAMPLES, DATA, GROUPS)))
 
 
 def keep_training_data(out: Path, store: ShardStore) -> None:
@@ -105,6 +109,7 @@ def _held(path: Path) -> Any:
     if not path.exists():
         return None
     again = {RESULT: "Train again.", CONFIG: "Train again.", METRICS: "Remove it, or train again."}
+    again[GROUPS] = again[METRICS]
     remedy = again.get(path.name, "Remove it, and run drift-train evaluate on the training store.")
     try:
         if path.name == EXAMPLES:

@@ -73,7 +73,7 @@ def run(store: ShardStore, settings: Training, out: Path, progress: bool) -> dic
         with Record(out, store, model, progress) as record:
             step = make_step(settings, Grid.of(store.layout), model)
             passes = Passes(store, settings, model, step, record, settings.epochs)  # noise of its own
-            shuffled = order(samples, settings.seed, settings.epochs)
+            shuffled = order(samples, settings.seed, settings.epochs, settings.data.run_length)
             if method == "newton" and model.template is not None:
                 start = passes.approach(model.start, shuffled)
             else:
@@ -122,9 +122,9 @@ def _descend(
     state = State(parameters, method.init(parameters), optimiser.start_average(parameters), 0, 0)
     while state.epoch < settings.epochs:
         epoch = state.epoch
-        ahead = order(samples, settings.seed, epoch)[state.position :]
+        ahead = order(samples, settings.seed, epoch, settings.data.run_length)[state.position :]
         with record.phase(f"epoch {epoch + 1} of {settings.epochs}", epoch, len(ahead)):
-            for numbers, batch in batches(store, ahead, settings.batch_size, dtype):
+            for numbers, batch in batches(store, ahead, settings.batch_size, dtype, settings.data):
                 mean = record.take(numbers, step, state.parameters, batch).mean()
                 state = state._replace(position=state.position + len(numbers))
                 if np.isnan(mean.loss):  # nothing usable in this batch: the record has counted it

@@ -5,8 +5,7 @@ bytes. A page may be written with another store than the one trained on (an eval
 training data comes from `training_data.json` in the run folder.
 """
 
-import base64
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -14,20 +13,12 @@ from typing import Any
 import numpy as np
 import yaml
 
-from shared.figures import DPI, WIDTH
 from shared.manifest import stage_from_json, write_file
 from shared.shards import ShardStore
 from shared.show import render_funnel
-from train import figures, quantities
-from train.folder import FIGURES, PAGE, Z_90, Run, read
+from train import charts, examined, figures, page, quantities, skill, verdict
+from train.folder import FIGURES, PAGE, Run, read
 
-FEW_DRIFTERS = 5
-"""Drifters below which scores are warned of."""
-
-HOW_TO_READ = (
-    "± is half of a 90 % interval over drifters. Any spread adds to separation and takes from Liu skill: only the\n"
-    "energy score rewards the right one. Last column: energy score less the calibrated one's, paired by sample."
-)
 MOST_ESCAPED = 0.01
 """Share of members that may leave their window without a warning."""
 
@@ -43,15 +34,15 @@ def write(out: Path, store: ShardStore) -> Path:
         ConfigError: `out` holds no finished run, or a file of it is damaged.
     """
     run = read(out)
-    result, steps, scores, shown = run.result, run.steps, run.evaluation, run.examples
+    result, steps, shown = run.result, run.steps, run.examples
     same = store.manifest.digest == result["store"]
     convergence = figures.parameters if quantities.own(result) else figures.convergence
     wanted = {
         "convergence": steps and (lambda: convergence(steps, result, run.truth, run.unit)),
         "examples": shown and (lambda: figures.examples(shown)),
-        "scores": scores and (lambda: figures.whiskers(scores)),
-        "spread": scores and (lambda: figures.spread(scores)),
+        **skill.wanted(run),
         "drifters": same and (lambda: figures.starts(store)),
+        **charts.wanted(run),
     }
     drawn: dict[str, bytes] = {}
     for name, make in wanted.items():
@@ -61,9 +52,9 @@ def write(out: Path, store: ShardStore) -> Path:
         kept = out / FIGURES / f"{name}.png"
         if make or (name == "drifters" and kept.exists()):
             drawn[name] = kept.read_bytes()
-    parts = [*_headline(run), *_skill(run, drawn), *_origin(run, drawn)]
-    page = TEMPLATE.format(name=escape(result["store_name"]), style=STYLE, body="\n".join(parts))
-    write_file(out / PAGE, page.encode())
+    parts = [*_headline(run), *_skill(run, drawn), *examined.sections(run, drawn), *_origin(run, drawn)]
+    whole = page.TEMPLATE.format(name=escape(result["store_name"]), style=page.STYLE, body="\n".join(parts))
+    write_file(out / PAGE, whole.encode())
     return out / PAGE
 
 
@@ -73,6 +64,7 @@ def summary(out: Path) -> str:
     unit = "" if quantities.own(run.result) else " [m2/s]"
     lines = [f"{quantities.found(run.result)} in {run.result['formula']}{unit}"]
     lines += [f"{name}: {text}" for name, text in _facts(run)]
+    lines += [f"{name}: {text}" for name, text in examined.facts(run)]
     return "\n".join([*lines, *(f"WARNING: {warning}" for warning in warnings(run.result))])
 
 
@@ -105,64 +97,12 @@ def warnings(result: Mapping[str, Any]) -> list[str]:
         f"no standard error: {alone} cannot tell how far {them} {stand} from that of other drifters.": not known,
         f"{100 * share:.2g} % of the members left their window and were held at its edge, which biases {them}. "
         "Preprocess with a larger window.half_width_deg.": share > MOST_ESCAPED,
-        f"{len(dropped)} sample(s) gave no finite loss and gradient and were left out: {_first(dropped)}.": bool(
+        f"{len(dropped)} sample(s) gave no finite loss and gradient and were left out: {verdict.first(dropped)}.": bool(
             dropped
         ),
+        **verdict.unreadable(result),
     }
-    return [text for text, holds in due.items() if holds]
-
-
-def scores_warnings(scores: Mapping[str, Any]) -> list[str]:
-    """What to know before the scores of an evaluation are used for anything."""
-    dropped, left_out = scores["dropped_samples"], scores["trained_drifters_left_out"]
-    names = left_out["drifters"]
-    others = {n: f["energy_score_above_calibrated_km"] for n, f in scores["scores"].items()}
-    beaten = [n for n, f in others.items() if f["standard_error"] and f["mean"] + Z_90 * f["standard_error"] < 0]
-    due = {
-        f"scored on the store {scores['store'][:12]}, not the one that the constant was fitted to "
-        f"({scores['run_store'][:12]}).": scores["store"] != scores["run_store"],
-        f"{' and '.join(beaten)} scored better than the calibrated constant, beyond the 90 % interval: it does not "
-        "hold for these drifters.": bool(beaten),
-        f"{scores['n_drifters']} drifter(s) are too few to judge by; with one there is no interval at all.": (
-            scores["n_drifters"] < FEW_DRIFTERS
-        ),
-        f"{left_out['n_samples']:,} sample(s) of {len(names):,} drifter(s) that the run was trained on were left out: "
-        f"{_first(names)}.": bool(names),
-        f"{len(dropped):,} sample(s) gave no finite score and were left out: {_first(dropped)}.": bool(dropped),
-    }
-    return [text for text, holds in due.items() if holds]
-
-
-def scores_table(scores: Mapping[str, Any]) -> str:
-    """The scores of an evaluation for a terminal, means with 90 % intervals over drifters."""
-    names = _names(scores)
-    title = (name.replace("_", " ").replace("energy score above", "above") for name in names)
-    lines = [_scored(scores), f"{'':18s}" + "".join(f"{text:>24s}" for text in title)]
-    for system, found in scores["scores"].items():
-        cells = []
-        for mean, error in ((found[name]["mean"], found[name]["standard_error"]) for name in names):
-            cells.append(f"{mean:.3f}" + (f" ± {Z_90 * error:.3f}" if error is not None else ""))
-        lines.append(f"{system:18s}" + "".join(f"{cell:>24s}" for cell in cells))
-    lines.append(HOW_TO_READ)
-    return "\n".join([*lines, *(f"WARNING: {warning}" for warning in scores_warnings(scores))])
-
-
-def _scored(scores: Mapping[str, Any]) -> str:
-    """What was scored: how much of which split, and whether the constant has seen it."""
-    n, n_split, n_drifters = scores["n_samples"], scores["n_split"], scores["n_drifters"]
-    rest = scores["trained_drifters_left_out"]["n_samples"] + len(scores["dropped_samples"])
-    part = f" (of {n_split:,}, spread evenly)" if n + rest < n_split else ""
-    known = "which the constant was fitted to: fit, not skill" if scores["fit"] else "not trained on"
-    return f"{n:,} sample(s){part} of {n_drifters:,} drifter(s), split {scores['split']}, {known}"
-
-
-def _names(scores: Mapping[str, Any]) -> list[str]:
-    """Names of the scores that have a mean and an error."""
-    return [name for name, score in scores["scores"]["calibrated"].items() if isinstance(score, dict)]
-
-
-def _first(items: Sequence[Any]) -> str:
-    return f"{', '.join(map(str, items[:10]))}{', ...' if len(items) > 10 else ''}"
+    return [*(text for text, holds in due.items() if holds), *examined.warnings(result)]
 
 
 def _facts(run: Run) -> list[tuple[str, str]]:
@@ -199,56 +139,6 @@ def _facts(run: Run) -> list[tuple[str, str]]:
     ]
 
 
-TEMPLATE = """<!DOCTYPE html>
-<html lang="en"><head><meta charset="utf-8"><title>C_s from {name}</title><style>{style}</style></head>
-<body>
-{body}
-</body></html>
-"""
-
-STYLE = """
-body { font: 16px/1.5 Charter, Georgia, "DejaVu Serif", serif; color: #1a1a1a; max-width: 47rem; margin: 2.5rem auto;
-  padding: 0 1rem; } h1 { font-size: 1.5rem; } h2 { font-size: 1.2rem; margin-top: 2.4rem; }
-.value { font-size: 2.1rem; margin: 1rem 0; } .warnings { border: 2px solid #D55E00; padding: 0 1rem; margin: 1rem 0; }
-.missing { border-left: 3px solid #999; padding-left: .8rem; color: #444; } td.number, th.number { text-align: right; }
-table { border-collapse: collapse; margin: 1rem 0; font-size: .85rem; border: solid; border-width: 1.5px 0;
-  font-variant-numeric: tabular-nums; } th, td { text-align: left; vertical-align: top; padding: .15rem 1rem .15rem 0; }
-thead th { border-bottom: 1px solid; } tbody th { font-weight: normal; } figure { margin: 1.6rem 0; }
-figcaption, .small { font-size: .85rem; line-height: 1.4; color: #333; } summary { cursor: pointer; }
-code, pre { font: .8rem/1.4 "DejaVu Sans Mono", monospace; overflow-wrap: anywhere; white-space: pre-wrap; }
-@media print { body { margin: 0; max-width: none; } figure, table { break-inside: avoid; } }
-"""
-
-
-def _table(rows: Iterable[Sequence[str]], head: Sequence[str] = ()) -> str:
-    """Rows of text; with a head, all columns but the first hold numbers."""
-    number = ' class="number"' if head else ""
-    top = "".join(f"<th{number if k else ''}>{escape(text)}</th>" for k, text in enumerate(head))
-    body = ""
-    for first, *rest in rows:
-        cells = "".join(f"<td{number}>{escape(text)}</td>" for text in rest)
-        body += f"<tr><th>{escape(first)}</th>{cells}</tr>\n"
-    return f"<table><thead><tr>{top}</tr></thead><tbody>\n{body}</tbody></table>"
-
-
-def _figure(drawn: Mapping[str, bytes], name: str, caption: str | None = None) -> str:
-    """A figure with number and caption, or what to run to get it."""
-    if name not in drawn:
-        command = {"convergence": "run STORE --out RUN", "drifters": "evaluate RUN TRAINING-STORE"}.get(name)
-        return (
-            f'<p class="missing">No figure of {name}: the run folder lacks what it is drawn from. To make it: '
-            f"<code>drift-train {command or 'evaluate RUN STORE --split test'}</code></p>"
-        )
-    png = drawn[name]
-    share = int.from_bytes(png[16:20]) / (WIDTH * DPI)  # a png's width stands there
-    return (
-        f'<figure><img alt="{name}" style="width: {100 * min(share, 1):.0f}%" '
-        f'src="data:image/png;base64,{base64.b64encode(png).decode()}">'
-        f"<figcaption><b>Figure {1 + list(drawn).index(name)}.</b> {figures.CAPTIONS[caption or name]}"
-        "</figcaption></figure>"
-    )
-
-
 def _headline(run: Run) -> list[str]:
     r = run.result
     own = quantities.own(r)
@@ -270,38 +160,39 @@ def _headline(run: Run) -> list[str]:
             f"of the ocean. The median alone spreads particles by √(2Kt) = {km:.2g} km in each direction in a day.</p>"
         )
     wrong = "".join(f"<p><b>Warning:</b> {escape(warning)}</p>" for warning in warnings(r))
-    return [*found, f'<div class="warnings">{wrong}</div>' if wrong else "", _table(_facts(run))]
+    return [*found, f'<div class="warnings">{wrong}</div>' if wrong else "", page.table(_facts(run))]
 
 
 def _skill(run: Run, drawn: Mapping[str, bytes]) -> list[str]:
     caption = "parameters" if quantities.own(run.result) else None
-    parts = ["<h2>Convergence</h2>", _figure(drawn, "convergence", caption)]
-    parts += ["<h2>Observed and simulated tracks</h2>", _figure(drawn, "examples"), "<h2>Skill</h2>"]
+    parts = ["<h2>Convergence</h2>", page.figure(drawn, "convergence", caption)]
+    parts += ["<h2>Observed and simulated tracks</h2>", page.figure(drawn, "examples"), "<h2>Skill</h2>"]
     if (found := run.evaluation) is None:
-        return [*parts, _figure(drawn, "scores")]
+        return [*parts, page.figure(drawn, "scores")]
     other = "" if found["store"] == run.result["store"] else ", of another store"
-    names = _names(found)
+    names = verdict.names_of(found)
     what = "The calibrated dynamics" if found["cs"] is None else f"C<sub>s</sub> = {found['cs']:.4g}"
     head = ["", *(f"{name.removesuffix('_km').replace('_', ' ')} [{'km' if 'km' in name else '-'}]" for name in names)]
     rows = []
     for system, scores in found["scores"].items():
-        pairs = ((scores[name]["mean"], scores[name]["standard_error"]) for name in names)
-        rows.append([system, *(quantities.measured(mean, error and Z_90 * error) for mean, error in pairs)])
+        pairs = ((scores[name]["mean"], verdict.half_of(scores[name])) for name in names)
+        rows.append([system, *(quantities.measured(mean, half) for mean, half in pairs)])
     return [
         *parts,
-        f"<p>{what} on {escape(_scored(found))}{other}.</p>",
-        *(f"<p><b>Warning:</b> {escape(warning)}</p>" for warning in scores_warnings(found)),
-        _table(rows, head),
+        f"<p>{what} on {escape(verdict.scored(found))}{other}.</p>",
+        *(f"<p><b>Warning:</b> {escape(warning)}</p>" for warning in verdict.warnings(found)),
+        page.table(rows, head),
         '<p class="small">Means over samples and lead times; ± half of the 90 % interval, clustered by drifter. Small '
         "is good, except for Liu and Weisberg's skill, where 1 is perfect. Any spread adds to separation and worsens "
         "that skill; only the energy score rewards the right one.</p>",
-        *(_figure(drawn, name) for name in ("scores", "spread")),
+        *verdict.reliability_html(found),
+        *(page.figure(drawn, name) for name in skill.wanted(run)),
     ]
 
 
 def _origin(run: Run, drawn: Mapping[str, bytes]) -> list[str]:
     r, data = run.result, run.data
-    parts = ["<h2>Training data</h2>", _figure(drawn, "drifters")]
+    parts = ["<h2>Training data</h2>", page.figure(drawn, "drifters")]
     if data is not None:
         funnel = render_funnel([stage_from_json(stage) for stage in data["funnel"]])
         parts.append(f"<p>From fixes to samples, and what was dropped:</p><pre>{escape(funnel)}</pre>")
@@ -315,4 +206,4 @@ def _origin(run: Run, drawn: Mapping[str, bytes]) -> list[str]:
     rows = [("driftcal", r["version"]), ("store", r["store_name"]), ("its sha256", r["store"])]
     cited = f"driftcal {r['version']}, store {r['store_name']} (sha256 {r['store'][:12]}), seed {r['seed']}: "
     cited += f"{quantities.found(r)}, {r['formula']}"
-    return [*parts, _table([*rows, ("seed", str(r["seed"]))]), f"<p>To cite: {escape(cited)}.</p>"]
+    return [*parts, page.table([*rows, ("seed", str(r["seed"]))]), f"<p>To cite: {escape(cited)}.</p>"]

@@ -77,12 +77,12 @@ class Passes:
 
     def at(self, name: str, parameters: np.ndarray, numbers: np.ndarray) -> Pass:
         """One pass over the samples `numbers`; `name` is for the record."""
-        dtype = np.dtype(self._settings.precision)
+        dtype, size = np.dtype(self._settings.precision), self._settings.batch_size
         at = jnp.asarray(parameters, dtype)
         with self._record.phase(name, self._epoch, len(numbers)):
             taken = [
                 self._record.take(part, self._step, at, batch).each(len(part))
-                for part, batch in batches(self._store, numbers, self._settings.batch_size, dtype)
+                for part, batch in batches(self._store, numbers, size, dtype, self._settings.data)
             ]
         loss, gradient, dispersion = (np.concatenate(parts) for parts in zip(*taken, strict=True))
         good = np.isfinite(loss)

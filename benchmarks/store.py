@@ -1,0 +1,318 @@
+"""What reading a store costs, against other readers of the same files, in one interleaved run on one core.
+
+    python -m benchmarks.store --out DIR [--json FILE]
+
+Samples of the usual size (2 x 7 x 48 x 48 counts, 121 fixes), 2,048 a shard, of a made ocean with the red spectrum of
+altimetry, stored with lz4 and uncompressed. Every candidate is timed once a round, in CPU time of the whole process, so
+threads hide nothing; only the last rows, of a cold page cache, are by the clock.
+
+* one array: random samples of `currents`, into memory. zarr-python reads `a[i]`; tensorstore a batch of 256 indices,
+  with a cache of 8 MB, which holds the shards' indices but, as of a store larger than memory, few samples.
+* floor: the same chunks, already in memory, through the bare decoder (lz4) or memcpy (none): no index, no checksum.
+* to device: the whole training batch, by `train.data.batches`, against zarr-python that reads the same two sharded
+  arrays, converts the currents to float32 and gives both to `jnp.asarray`; it is spared the labels.
+* cold: passes over random samples after the page cache has dropped the shards, with prefetching and without.
+"""
+
+import argparse
+import gc
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from benchmarks.measure import Timing, interleave, machine, on_one_core
+
+ONE_CORE = on_one_core()  # before jax is imported
+
+import jax  # noqa: E402
+import jax.numpy as jnp  # noqa: E402
+import numpy as np  # noqa: E402
+import tensorstore  # noqa: E402
+import zarr  # noqa: E402
+from numcodecs import blosc  # noqa: E402 # pyright: ignore[reportAttributeAccessIssue] - compiled, without stubs
+
+from shared import chunks, manifest, schema, shards, store_files  # noqa: E402
+from shared.manifest import FileEntry, Manifest  # noqa: E402
+from shared.schema import Compression, Layout  # noqa: E402
+from shared.shards import ShardStore  # noqa: E402
+from train.config import Reading  # noqa: E402
+from train.data import batches  # noqa: E402
+
+SHAPE = {"n_obs": 121, "n_times": 7, "n_lat": 48, "n_lon": 48, "obs_step": 3600, "time_step": 86_400}
+N_SAMPLES = 4096
+BATCH = 256
+COLD = 1024  # samples of a cold pass
+SLOW = 32  # samples that zarr-python reads a round
+ASKED = {
+    "one array, zarr-python": {"lz4": 15.0, "none": 50.0},
+    "one array, tensorstore": {"lz4": 1.4, "none": 3.0},
+    "to device, zarr-python": {"lz4": 12.0, "none": 30.0},
+    "cold, without prefetch": {"lz4": 2.5, "none": 2.5},
+}
+AT_MOST = {"one array, floor": {"lz4": 1.4}}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.store", description=str(__doc__).partition("\n")[0])
+    parser.add_argument("--out", type=Path, required=True, help="new folder for the stores; on the disk to be measured")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all numbers there too")
+    parser.add_argument("--rounds", type=int, default=15, help="of every interleaved comparison (default: %(default)s)")
+    options = parser.parse_args()
+    options.out.mkdir(parents=True)
+    rows: list[dict[str, Any]] = []
+    ocean = made_ocean(np.random.default_rng(0))
+    for compression in ("lz4", "none"):
+        path = options.out / compression
+        make(path, ocean, compression)
+        rows += warm(path, compression, options.rounds)
+        rows += cold(path, compression, max(3, options.rounds // 3))
+    about = {"machine": machine(), "one_core": ONE_CORE, "rounds": options.rounds, "samples": N_SAMPLES}
+    print(table(rows))
+    print(f"{about['machine']}; {'one core' if ONE_CORE else 'all cores'}; medians of {options.rounds} rounds")
+    if options.json:
+        options.json.write_text(json.dumps({**about, "rows": rows}, indent=1) + "\n")
+
+
+# The store
+
+
+def made_ocean(random: np.random.Generator, times: int = 24, n: int = 512) -> np.ndarray:
+    """Geostrophic-like currents `(time, 2, lat, lon)` [counts] from a stream function with a red spectrum.
+
+    A round continent covers a fifth of the square, so that windows near its coast hold fills.
+    """
+    k = np.fft.fftfreq(n)[:, None] * n, np.fft.rfftfreq(n)[None] * n
+    length = np.hypot(*k)
+    amplitude = length * (1 + (length / 12) ** 2) ** -2.2  # energy peaks near 12 waves in 64 degrees
+    phase = random.uniform(0, 2 * np.pi, amplitude.shape)
+    turn = random.normal(0, 0.15, amplitude.shape)  # a coefficient's turn a day
+    fields = np.empty((times, 2, n, n))
+    for day in range(times):
+        stream = amplitude * np.exp(1j * (phase + turn * day))
+        fields[day, 0] = np.fft.irfft2(-1j * k[0] * stream, (n, n))
+        fields[day, 1] = np.fft.irfft2(1j * k[1] * stream, (n, n))
+    fields *= 0.25 / fields.std() / schema.SCALE
+    counts = np.clip(np.round(fields), -32_000, 32_000).astype(np.int16)
+    row, column = np.mgrid[:n, :n] - n / 2
+    counts[..., np.hypot(row, column) < n / 4] = schema.FILL
+    return counts
+
+
+def make(path: Path, ocean: np.ndarray, compression: Compression) -> None:
+    """Writes a finished store of windows cut from `ocean` at random."""
+    layout = Layout(N_SAMPLES, lat_step=0.125, lon_step=0.125, compression=compression, **SHAPE)
+    random = np.random.default_rng(1)
+    n, (times, _, height, width) = N_SAMPLES, ocean.shape
+    day, row, column = (
+        random.integers(0, most - size, n)
+        for most, size in ((times, layout.n_times), (height, layout.n_lat), (width, layout.n_lon))
+    )
+    corner = np.stack([-32 + 0.125 * column, -32 + 0.125 * row], axis=-1)
+    steps = random.normal(0, 0.004, (n, layout.n_obs, 2)).cumsum(axis=1)
+    window = np.int64(1_456_617_600) + day * 86_400
+    labels = {
+        "origin": corner + 2.9,
+        "start_time": window + 40_000,
+        "window_time": window,
+        "window_corner": corner,
+        "drifter": np.arange(n, dtype=np.int32) // 8,
+        "drogue": np.ones(n, np.int8),
+        "split": np.zeros(n, np.int8),
+        "status": np.zeros(n, np.int8),
+        "source": np.zeros(n, np.int8),
+        "source_row": np.arange(n, dtype=np.int64) * layout.n_obs,
+    }
+    positions = (steps - steps[:, :1]).astype(np.float32)
+    files: dict[str, FileEntry] = {}
+    for shard in range(layout.n_shards):
+        held = layout.samples_of(shard)
+        values = {name: array[held.start : held.stop] for name, array in labels.items()}
+        values["positions"] = positions[held.start : held.stop]
+        values["currents"] = np.stack(
+            [
+                ocean[d : d + layout.n_times, :, r : r + layout.n_lat, c : c + layout.n_lon].swapaxes(0, 1)
+                for d, r, c in zip(day[held], row[held], column[held], strict=True)
+            ]
+        )
+        for spec, content in chunks.encode_shard(layout, values):
+            entry = manifest.write_file(path / spec.file_of(shard), content)
+            files[spec.file_of(shard)] = FileEntry(entry.size, entry.sha256, (held.start, held.stop))
+    trees: dict[str, Any] = {
+        store_files.metadata_of(spec): chunks.metadata(spec, n, layout.samples_per_shard, compression)
+        for spec in schema.arrays(layout)
+    }
+    trees[store_files.GROUP] = {"zarr_format": 3, "node_type": "group", "attributes": {}}
+    trees[store_files.DRIFTERS] = {"drifters": [str(k) for k in range(n // 8)]}
+    files |= {name: manifest.write_file(path / name, manifest.to_bytes(tree)) for name, tree in trees.items()}
+    splits = {"train": {"samples": n, "drifters": n // 8}}
+    held = Manifest("benchmark", layout, files, {}, {}, (), splits, (), "benchmark")
+    manifest.write_file(path / manifest.NAME, manifest.to_bytes(held.as_json()))
+
+
+# Warm: everything is in the page cache
+
+
+def warm(path: Path, compression: Compression, rounds: int) -> list[dict[str, Any]]:
+    """All comparisons of CPU time."""
+    store = ShardStore(path)
+    random = np.random.default_rng(2)
+    one = interleave(
+        {
+            "driftcal": (ours(store, random), BATCH),
+            "zarr-python": (zarr_samples(path, random), SLOW),
+            "tensorstore": (tensorstore_batch(path, random), BATCH),
+            "floor": (floor(store, random), BATCH),
+        },
+        rounds,
+    )
+    device = interleave(
+        {"driftcal": (to_device(store, random), 4 * BATCH), "zarr-python": (zarr_to_device(path, random), SLOW)}, rounds
+    )
+    rows = [row(compression, "one array", name, timing) for name, timing in one.items()]
+    return rows + [row(compression, "to device", name, timing) for name, timing in device.items()]
+
+
+def row(compression: str, what: str, reader: str, timing: Timing) -> dict[str, Any]:
+    return {"compression": compression, "what": what, "reader": reader, **asdict(timing)}
+
+
+def chosen(random: np.random.Generator, n: int) -> np.ndarray:
+    return random.choice(N_SAMPLES, n, replace=False)
+
+
+def ours(store: ShardStore, random: np.random.Generator) -> Callable[[], object]:
+    """Random samples of currents into a batch that is there already, as training has it."""
+    batch = np.empty((BATCH, *store.currents.spec.inner_shape), np.int16)
+    rows = shards.rows_of(batch)
+
+    def run() -> None:
+        for k, sample in enumerate(chosen(random, BATCH).tolist()):
+            store.currents.read_into(sample, rows[k])
+
+    return run
+
+
+def zarr_samples(path: Path, random: np.random.Generator) -> Callable[[], object]:
+    array = zarr.open_array(path / "currents", mode="r")
+    return lambda: [array[i] for i in chosen(random, SLOW).tolist()]
+
+
+def tensorstore_batch(path: Path, random: np.random.Generator) -> Callable[[], object]:
+    array = tensorstore.open(
+        {"driver": "zarr3", "kvstore": {"driver": "file", "path": str(path / "currents")}},
+        context=tensorstore.Context({"cache_pool": {"total_bytes_limit": 8_000_000}}),
+        recheck_cached_data=False,
+        recheck_cached_metadata=False,
+        open=True,
+    ).result()
+    return lambda: array[chosen(random, BATCH)].read().result()
+
+
+def floor(store: ShardStore, random: np.random.Generator) -> Callable[[], object]:
+    """The bare decoder, or memcpy, over chunks that are in memory already."""
+    held, spec = store.layout, store.currents.spec
+    found = []
+    for shard in range(held.n_shards):
+        name, n = spec.file_of(shard), len(held.samples_of(shard))
+        data = store_files.array_of(store_files.mapped(store.root, name, store.manifest))
+        index = chunks.read_index(data, n, held.samples_per_shard, name).tolist()
+        found += [data[o : o + size - (4 if held.compression == "lz4" else 0)] for o, size in index]
+    rows = shards.rows_of(np.empty((BATCH, *spec.inner_shape), np.int16))
+
+    def run() -> None:
+        for k, sample in enumerate(chosen(random, BATCH).tolist()):
+            if held.compression == "lz4":
+                blosc.decompress(found[sample], rows[k])
+            else:
+                np.copyto(rows[k], found[sample])
+
+    return run
+
+
+def to_device(store: ShardStore, random: np.random.Generator) -> Callable[[], object]:
+    """Four training batches on the device, one decoding thread."""
+
+    def run() -> None:
+        for _, batch in batches(store, chosen(random, 4 * BATCH), BATCH, np.dtype(np.float32), Reading(threads=1)):
+            jax.block_until_ready(batch)
+
+    return run
+
+
+def zarr_to_device(path: Path, random: np.random.Generator) -> Callable[[], object]:
+    group = zarr.open_group(path, mode="r")
+    arrays: list[Any] = [group["currents"], group["positions"]]
+
+    def run() -> None:
+        samples = chosen(random, SLOW).tolist()
+        currents, positions = (np.stack([array[i] for i in samples]) for array in arrays)
+        jax.block_until_ready((jnp.asarray(currents.astype(np.float32)), jnp.asarray(positions)))
+
+    return run
+
+
+# Cold: nothing is
+
+
+def cold(path: Path, compression: Compression, rounds: int) -> list[dict[str, Any]]:
+    """Wall time of a pass over a quarter of the samples, at random, after the page cache has dropped the shards."""
+    if not hasattr(os, "posix_fadvise"):
+        print("no posix_fadvise on this system: the page cache cannot be dropped, no cold rows", file=sys.stderr)
+        return []
+    random = np.random.default_rng(3)
+    seconds: dict[bool, list[float]] = {True: [], False: []}
+    for _ in range(rounds):
+        for prefetch, taken in seconds.items():
+            gc.collect()  # pages that are still mapped cannot be dropped
+            drop(path)
+            taken.append(cold_pass(path, chosen(random, COLD), prefetch))
+    ratio = median(b / a for a, b in zip(seconds[True], seconds[False], strict=True))
+    unit = 1e3 / COLD
+    found = {"with prefetch": (seconds[True], 1.0), "without prefetch": (seconds[False], ratio)}
+    return [
+        {"compression": compression, "what": "cold", "reader": name, "wall_ms": median(took) * unit, "ratio": against}
+        for name, (took, against) in found.items()
+    ]
+
+
+def cold_pass(path: Path, samples: np.ndarray, prefetch: bool) -> float:
+    """Seconds of one pass; the labels are read before."""
+    store, reading = ShardStore(path), Reading(threads=1, prefetch=prefetch)
+    began = time.perf_counter()
+    for _, batch in batches(store, samples, 128, np.dtype(np.float32), reading):
+        jax.block_until_ready(batch)
+    return time.perf_counter() - began
+
+
+def drop(path: Path) -> None:
+    """Has the page cache forget the store."""
+    os.sync()
+    for file in path.rglob("*"):
+        if file.is_file():
+            handle = os.open(file, os.O_RDONLY)
+            os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_DONTNEED)
+            os.close(handle)
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """All rows, markdown; ratios to the first row of each comparison."""
+    lines = ["| what | reader | encoding | µs a sample | ratio | asked |", "|---|---|---|---|---|---|"]
+    for row in rows:
+        key, kind = f"{row['what']}, {row['reader']}", row["compression"]
+        micro = 1e3 * row.get("cpu_ms", row["wall_ms"])
+        least, most = ASKED.get(key, {}).get(kind), AT_MOST.get(key, {}).get(kind)
+        # the floor is what we are compared with, not the other way round
+        ratio = 1 / row["ratio"] if row["reader"] == "floor" else row["ratio"]
+        asked = f">= {least:g}" if least else f"<= {most:g}" if most else ""
+        lines.append(f"| {row['what']} | {row['reader']} | {kind} | {micro:.1f} | {ratio:.2f} | {asked} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,128 @@
+"""One store to be made: where, from what, by which plan, and what that will take."""
+
+import functools
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from preprocess import windows
+from preprocess.currents import Currents
+from preprocess.levels import Levels
+from preprocess.plan import Plan, take
+from preprocess.recipe import DAY, Recipe
+from preprocess.shard import Pending, ShardTask
+from preprocess.survey import Survey
+from shared.manifest import Begun
+
+
+@dataclass(frozen=True)
+class Build:
+    """One store to be made.
+
+    Attributes:
+        store: Folder of the store.
+        recipe: The manifest.
+        plan: Which sample goes where.
+        found: The segments that the plan chose from.
+        currents: The opened sources of currents.
+        scratch: File with the tracks of `found`.
+        sources: Fingerprints of the sources, by kind.
+        states: Their sizes and times of change, likewise.
+        notes: What was resolved, assumed and repaired on the way.
+    """
+
+    store: Path
+    recipe: Recipe
+    plan: Plan
+    found: Survey
+    currents: list[Currents]
+    scratch: Path
+    sources: dict[str, Any]
+    states: dict[str, Any]
+    notes: tuple[str, ...]
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What the store is made from and its shape, as JSON."""
+        return {
+            "recipe": self.recipe.model_dump(mode="json"),
+            "sources": self.sources,
+            "layout": self.plan.layout.as_json(),
+        }
+
+    @property
+    def begun(self) -> Begun:
+        """What an unfinished store says that it was begun from."""
+        return Begun(
+            recipe=self.facts["recipe"],
+            sources=self.sources,
+            states=self.states,
+            layout=self.plan.layout,
+            driftcal_version=version("driftcal"),
+        )
+
+    def pending(self, shards: list[int], lock: Path) -> list[Pending]:
+        """The `shards` to be written, as long as the file `lock` is there; levels that two of them need are shared."""
+        keys, layout = [source.keys() for source in self.currents], self.plan.layout
+        wanted, days = [], []
+        for shard in shards:
+            held = layout.samples_of(shard)
+            for number, (first, stop) in self._spans(held).items():
+                wanted += keys[number][first:stop]
+            days.append(float(np.ptp(self.plan.placement.time[held.start : held.stop]) + layout.time_step) / DAY)
+        shared = Levels(wanted)
+        return [Pending(k, n, functools.partial(self.task, k, lock, shared)) for k, n in zip(shards, days, strict=True)]
+
+    def _spans(self, held: range) -> dict[int, tuple[int, int]]:
+        """The levels [first, stop) of each source that the samples `held` need."""
+        level, current = (values[held.start : held.stop] for values in (self.plan.placement.level, self.plan.current))
+        found = {}
+        for number in np.unique(current).tolist():
+            of_source = level[current == number]
+            found[number] = int(of_source.min()), int(of_source.max()) + self.plan.shape.n_times
+        return found
+
+    def task(self, shard: int, lock: Path, shared: Levels) -> ShardTask:
+        """The task that writes `shard`, as long as the file `lock` is there."""
+        plan, found = self.plan, self.found
+        held = plan.layout.samples_of(shard)
+        part = slice(held.start, held.stop)
+        candidate, current = plan.candidate[part], plan.current[part]
+        placement = take(plan.placement, np.arange(held.start, held.stop))
+        level = placement.level.copy()
+        land = np.empty((len(candidate), -(-plan.shape.n_lat * plan.shape.n_lon // 8)), np.uint8)
+        currents, spans = {}, self._spans(held)
+        for number in np.unique(current).tolist():
+            of_source, source = np.flatnonzero(current == number), self.currents[number]
+            dry = windows.masked_always(take(placement, of_source), plan.shape, source)
+            land[of_source] = np.packbits(dry.reshape(len(of_source), -1), axis=1)
+            first, stop = spans[number]
+            currents[number] = source.part(first, stop).sharing(shared)
+            level[of_source] -= first
+        return ShardTask(
+            store=self.store,
+            number=shard,
+            layout=plan.layout,
+            shape=plan.shape,
+            currents=currents,
+            current=current,
+            placement=replace(placement, level=level),
+            land=land,
+            lock=lock,
+            scratch=self.scratch,
+            candidate=candidate,
+            labels={
+                "origin": found.origin[candidate],
+                "start_time": found.start_time[candidate],
+                "window_time": placement.time,
+                "window_corner": placement.corner,
+                "drifter": found.drifter[candidate],
+                "drogue": found.drogue[candidate],
+                "split": plan.split[part],
+                "source": found.source[candidate],
+                "source_row": found.source_row[candidate],
+            },
+        )

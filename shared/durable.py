@@ -1,0 +1,146 @@
+"""Files that are there whole or not at all, even if the power goes: every byte that preprocessing writes goes by here.
+
+A file is written under another name in its folder, synced, renamed, and the folder is synced. The calls go through this
+module's `os`, so that tests can let any of them fail, and past named crash points.
+"""
+
+import contextlib
+import errno
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+
+from shared.crashpoints import reached
+from shared.errors import StoreError
+
+PART = ".part"
+"""Ending of the temporary names; they begin with a dot."""
+
+_REMEDY = {
+    errno.ENOSPC: "Free some room or choose another --out",
+    errno.EDQUOT: "Your quota is used up: free some room or choose another --out",
+    errno.EROFS: "The file system is read-only: choose another --out",
+    errno.EACCES: "You may not write there: choose another --out",
+    errno.EIO: "The disk or the file system failed: check it, or choose another --out",
+}
+_NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
+
+
+def cannot_write(path: Path, error: OSError) -> StoreError:
+    """What to say when `path` cannot be written."""
+    remedy = _REMEDY.get(error.errno or 0, "Choose another --out")
+    return StoreError(f"cannot write {path}: {error.strerror}. {remedy}, and run the same command again.")
+
+
+def write(path: Path, content: bytes, what: str = "file") -> None:
+    """Writes `content` to `path`, in a folder that is there.
+
+    Args:
+        path: Replaced where it exists.
+        content: All of it.
+        what: Kind of file, for the crash points: one of `crashpoints.FILES`.
+
+    Raises:
+        StoreError: it cannot be written; nothing of it is left, except a whole file whose folder cannot be synced.
+    """
+    # not the process id: hosts that share the store may have the same one
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}{PART}")
+    try:
+        reached(f"{what}: begins")
+        with stream(temporary) as put:
+            half = len(content) // 2
+            put(memoryview(content)[:half])
+            reached(f"{what}: half written")
+            put(memoryview(content)[half:])
+            reached(f"{what}: written")
+            put.sync()
+            reached(f"{what}: synced")
+        os.replace(temporary, path)
+        reached(f"{what}: renamed")
+        sync(path.parent)
+        reached(f"{what}: done")
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise cannot_write(path, error) from error
+
+
+class _Stream:
+    """An open file: call it to append."""
+
+    def __init__(self, number: int):
+        self._number = number
+
+    def __call__(self, content: bytes | memoryview) -> None:
+        left = memoryview(content).cast("B")
+        while len(left):
+            left = left[os.write(self._number, left) :]
+
+    def sync(self) -> None:
+        os.fsync(self._number)
+
+
+@contextlib.contextmanager
+def stream(path: Path) -> Iterator[_Stream]:
+    """A new file at `path`, to be appended to; its OSErrors are the caller's."""
+    number = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+    try:
+        yield _Stream(number)
+    finally:
+        os.close(number)
+
+
+def sync(folder: Path) -> None:
+    """Makes the names in `folder` durable."""
+    number = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)
+
+
+def make_folder(folder: Path) -> None:
+    """Makes `folder` and those above it that are missing, durably.
+
+    Raises:
+        StoreError: it cannot be made.
+    """
+    missing = [place for place in (folder, *folder.parents) if not place.exists()]
+    try:
+        for place in reversed(missing):
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(place)
+            sync(place.parent)
+        if not folder.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder))
+    except OSError as error:
+        raise cannot_write(folder, error) from error
+
+
+def claim(path: Path, content: Path) -> bool:
+    """Makes `path` a link to the file `content`, unless it exists: then False. Exactly one process succeeds.
+
+    By a hard link, which is atomic on network file systems too; where a file system has none, by exclusive creation.
+
+    Raises:
+        OSError: neither works, or the folder is gone.
+    """
+    try:
+        os.link(content, path)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        return _create(path, content.read_bytes())
+    return True
+
+
+def _create(path: Path, content: bytes) -> bool:
+    try:
+        with stream(path) as put:
+            put(content)
+    except FileExistsError:
+        return False
+    return True

@@ -1,0 +1,175 @@
+"""Which group a sample is in, passes at constants of each sample's own, their fit, and other minima."""
+
+import json
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from shared.errors import ConfigError
+from shared.settings import build
+from shared.shards import ShardStore
+from tests import stores
+from train import examine, grouping, groups
+from train.config import Training
+from train.data import Grid, batches
+from train.model import model_of
+from train.step import make_step
+from train.varied import Found, Varied
+
+TREE = {"ensemble": {"members": 4}, "integration": {"step": "3h"}, "batch_size": 5, "precision": "float64", "seed": 2}
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> ShardStore:
+    return ShardStore(stores.build(tmp_path_factory.mktemp("s") / "small", 14, centre=(179.6, -20.0)).path)
+
+
+def test_places(store: ShardStore) -> None:
+    samples = store.samples_of("train")
+    found = grouping.of(store, samples, "grid:2.5")
+    assert found.boxes is not None
+    at = store.labels["origin"][samples]
+    box = found.boxes[found.group]
+    assert np.all((box[:, :2] <= at) & (at < box[:, 2:]))
+    np.testing.assert_allclose(box[:, 2:] - box[:, :2], 2.5)
+    assert set(found.group.tolist()) == set(range(found.size))
+    bands = grouping.of(store, samples, "latitude:10")
+    assert set(bands.names) <= {"30°S to 20°S", "20°S to 10°S"}
+    named = np.array(bands.names)[bands.group]
+    assert np.array_equal(np.char.startswith(named, "20°S"), at[:, 1] >= -20)
+
+
+def test_times_and_labels(store: ShardStore) -> None:
+    samples = np.arange(len(store))
+    days = store.labels["start_time"].astype("datetime64[s]")
+    months = np.array([int(str(day)[5:7]) for day in days])
+    named = np.array(grouping.of(store, samples, "month").names)[grouping.of(store, samples, "month").group]
+    assert [grouping.MONTHS[m - 1] for m in months] == named.tolist()
+    season = grouping.of(store, samples, "season")
+    expected = {12: "DJF", 1: "DJF", 2: "DJF", 3: "MAM", 4: "MAM", 5: "MAM"}
+    assert [expected[m] for m in months] == np.array(season.names)[season.group].tolist()
+    assert grouping.of(store, samples, "year").names == ("2016",)
+    drogue = grouping.of(store, samples, "drogue")
+    assert np.array(drogue.names)[drogue.group][:4].tolist() == [
+        "drogue on",
+        "drogue on",
+        "drogue lost",
+        "drogue unknown",
+    ]
+    assert grouping.of(store, samples, "drifter").names == tuple(store.drifters)
+
+
+@pytest.mark.parametrize(
+    ("key", "said"),
+    [
+        ("grid", "expected grid:DEGREES"),
+        ("latitude:0", "expected latitude:DEGREES with 0.5 to 90"),
+        ("saison", r"did you mean season\?"),
+        ("currents", "not a key"),
+        ("start_time", "not a key"),
+    ],
+)
+def test_keys_that_are_none(store: ShardStore, key: str, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        groups.check(store, build(Training, TREE, "test"), [key])
+
+
+def test_groups_of_other_dynamics_are_refused(store: ShardStore) -> None:
+    settings = build(Training, {"engine": "pastax"}, "test")
+    with pytest.raises(ConfigError, match=r"this run has engine pastax\. Leave out --group-by, or engine"):
+        groups.check(store, settings, ["season"])
+
+
+def test_every_sample_has_the_gradient_at_its_own_constant(store: ShardStore) -> None:
+    settings, samples = build(Training, TREE, "test"), store.samples_of("train")
+    own = np.log(np.linspace(0.1, 0.9, len(samples)))
+    with jax.enable_x64(True):
+        found = Varied(store, settings, samples, False, "test").at(np.arange(len(samples)), own)
+        step = make_step(settings, Grid.of(store.layout), model_of(settings))
+        for numbers, batch in batches(store, samples, 5, np.dtype("float64")):
+            for number in numbers[:2]:
+                k, b = int(np.flatnonzero(samples == number)[0]), int(np.flatnonzero(numbers == number)[0])
+                sums = step(jnp.asarray(own[k : k + 1]), batch, settings.epochs)
+                np.testing.assert_allclose(found.loss[k], sums.loss[b], rtol=1e-10)
+                np.testing.assert_allclose(found.gradient[k], sums.gradient[b, 0], rtol=1e-8)
+
+
+class Quadratic(Varied):
+    """Samples whose objective is least at a constant of their own, log-quadratic but for a cubic term."""
+
+    def __init__(self, least: np.ndarray, steep: np.ndarray):
+        self.least, self.steep, self.seen = least, steep, 0
+
+    def at(self, which: np.ndarray, log_cs: np.ndarray) -> Found:
+        self.seen += len(which)
+        away = log_cs - self.least[which]
+        gradient = self.steep[which] * (away + 0.2 * away**2 * np.tanh(away))
+        good = which != 3
+        return Found(away**2, np.where(good, gradient, np.nan), away, np.zeros(len(which), int), good)
+
+
+def test_all_groups_reach_their_own_minimum() -> None:
+    rng = np.random.default_rng(1)
+    truth = np.log(np.array([0.2, 0.8, 0.4, 3.0, 0.41]))
+    group, drifter = rng.integers(0, 5, 3000), rng.integers(0, 300, 3000)
+    passes = Quadratic(truth[group] + 0.5 * rng.standard_normal(3000), np.array([0.3, 0.6, 0.4, 1.2, 0.4])[group])
+    found = groups.fit(passes, group, drifter, 5, np.log(0.4))
+    assert found.minimum.all()
+    assert found.settled.all()
+    assert not found.good[3]
+    assert found.good.sum() == 2999
+    np.testing.assert_allclose(found.log_cs, truth, atol=0.08)
+    for g in range(5):  # the zero of the group's own mean gradient, to a quarter of its error
+        which = np.flatnonzero((group == g) & found.good)
+        slope = passes.at(which, np.full(len(which), found.log_cs[g])).gradient.mean()
+        assert abs(slope / passes.steep[which[0]]) < 0.25 * 0.55 / np.sqrt(len(which))
+    assert passes.seen < 9 * 3000
+
+
+def test_a_group_without_a_minimum_is_said_to_have_none() -> None:
+    class Falling(Quadratic):
+        def at(self, which: np.ndarray, log_cs: np.ndarray) -> Found:
+            found = super().at(which, log_cs)
+            return found._replace(gradient=np.where(which % 2 == 0, np.exp(0.1 * log_cs), found.gradient))
+
+    rng = np.random.default_rng(2)
+    found = groups.fit(Falling(rng.standard_normal(400), np.ones(400)), np.arange(400) % 2, np.arange(400) // 4, 2, 0.0)
+    assert found.minimum.tolist() == [False, True]
+    assert np.isfinite(found.log_cs).all()
+
+
+def test_minima_are_found_beyond_chance() -> None:
+    cs = np.geomspace(0.01, 10, 41)
+    x = np.log(cs)
+    # (x - a)(x - b)(x - c): minima at a and c
+    a, b, c = np.log([0.05, 0.3, 2.0])
+    gradient = (x - a) * (x - b) * (x - c)
+    score = x**4 / 4 - (a + b + c) * x**3 / 3 + (a * b + b * c + a * c) * x**2 / 2 - a * b * c * x
+    found = examine.minima(cs, score, gradient, np.full(41, 1e-3))
+    assert [m["cs"] for m in found] == pytest.approx([0.05, 2.0], rel=0.01)
+    at = np.log(0.05)
+    expected = at**4 / 4 - (a + b + c) * at**3 / 3 + (a * b + b * c + a * c) * at**2 / 2 - a * b * c * at
+    assert found[0]["score"] == pytest.approx(expected, abs=1e-3)
+    # wiggles within the error are none
+    assert examine.minima(cs, score, 0.01 * np.sin(9 * x), np.full(41, 0.1)) == []
+    assert (
+        len(examine.minima(cs, score, np.where(x > b, x - b, 0.01 * np.sin(9 * x) - 0.2 * (x < -3)), np.full(41, 0.1)))
+        == 1
+    )
+
+
+def test_examination_of_a_run(store: ShardStore, tmp_path: Path) -> None:
+    result = {"cs": 0.3, "log_cs": float(np.log(0.3)), "gradient_samples": 90, "members": 4}
+    found = examine.examine(store, build(Training, TREE, "test"), result, tmp_path, False)
+    assert json.loads((tmp_path / "result.json").read_text()) == found
+    assert len(found["profile"]["cs"]) == examine.N_CONSTANTS
+    # the derivative is that of the curve
+    x, score, slope = (np.array(found["profile"][key]) for key in ("cs", "score", "gradient"))
+    between = np.diff(score) / np.diff(np.log(x))
+    assert np.all(
+        (between - np.minimum(slope[1:], slope[:-1]) > -0.05) & (between - np.maximum(slope[1:], slope[:-1]) < 0.05)
+    )
+    assert examine.examine(store, build(Training, TREE, "test"), found, tmp_path, False) is found

@@ -1,0 +1,233 @@
+"""F1, F3, F8: a making that is killed anywhere is continued to the same bytes; and two makings of one store."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from shared import crashpoints, lock
+from shared.errors import StoreError
+from shared.lock import Holder, hold
+from tests import fields, killing
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str, str]]:
+    """A manifest of six samples in three shards, and the digests of its store."""
+    folder = tmp_path_factory.mktemp("kill")
+    manifest = fields.small(folder / "input", store={"samples_per_shard": 2})
+    fields.make(manifest, folder / "whole", "--scheduler", "synchronous")
+    return manifest, fields.digests(folder / "whole")
+
+
+def age(store: Path) -> dict[str, int]:
+    """Which file each shard and mark is."""
+    return {str(path): path.stat().st_ino for path in store.glob("*/c/**/*") if path.is_file()}
+
+
+@pytest.mark.parametrize("point", crashpoints.POINTS)
+def test_f1_killed_at_a_named_point_and_continued(tmp_path: Path, made: tuple[str, dict[str, str]], point: str) -> None:
+    manifest, due = made
+    out, said = tmp_path / "store", tmp_path / "said.txt"
+    command = [manifest, "--out", str(out), "--scheduler", "synchronous"]
+    # of a repeated step the one in the middle of the store
+    nth = {"shard": 17, "mark": 2, "metadata": 5}.get(point.partition(":")[0], 1) if point != "shard: cut" else 2
+    assert killing.run(command, said, crash=f"{point}@{nth}").code == killing.KILLED
+    killing.check_half(out)
+    finished = (out / "manifest.json").exists()
+    assert finished == (point in ("manifest: renamed", "manifest: done") or point.startswith("clean"))
+    marks = list(out.glob(".building/done-*.json"))
+    before = {k: inode for k, inode in age(out).items() if any(f"/c/{int(m.stem[5:])}" in k for m in marks)}
+    ended = killing.run(command, said)
+    assert ended.code == 0, ended.said
+    assert fields.digests(out) == due
+    assert killing.left(out) == []
+    after = age(out)
+    assert all(after[name] == inode for name, inode in before.items())  # only what was in flight was made again
+    if marks and not finished:
+        assert f"continuing: {len(marks)} of 3 shards are done" in ended.said
+
+
+def test_the_environment_names_the_point_too(tmp_path: Path, made: tuple[str, dict[str, str]]) -> None:
+    out = tmp_path / "store"
+    command = [sys.executable, "-m", "preprocess", made[0], "--out", str(out), "--workers", "1"]
+    done = subprocess.run(command, env={**os.environ, crashpoints.VARIABLE: "mark: done@2"}, capture_output=True)
+    assert done.returncode == killing.KILLED
+    shown = subprocess.run([sys.executable, "-m", "shared", "show", str(out)], capture_output=True, text=True)
+    assert (shown.returncode, shown.stderr) == (0, "")
+    assert "2 of 3" in shown.stdout
+
+
+def test_f1_f3_random_kills(tmp_path: Path, made: tuple[str, dict[str, str]]) -> None:
+    longest = killing.duration([made[0], "--out", str(tmp_path / "first")], tmp_path / "said.txt")
+    assert killing.random_kills([made[0]], tmp_path, made[1], rounds=6, longest=longest, seed=1) >= 6
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("scheduler", ["threads", "processes"])
+def test_f1_f3_a_hundred_random_kills(tmp_path: Path, made: tuple[str, dict[str, str]], scheduler: str) -> None:
+    command = [made[0], "--scheduler", scheduler, "--workers", "2"]
+    longest = killing.duration([*command, "--out", str(tmp_path / "first")], tmp_path / "said.txt")
+    kills = killing.random_kills(command, tmp_path, made[1], rounds=100, longest=longest, seed=2)
+    print(f"{scheduler}: {kills} kills, every store identical")
+
+
+def test_f1_a_replacement_that_is_killed(tmp_path: Path, made: tuple[str, dict[str, str]]) -> None:
+    """With other settings, so that nothing of the old store may be left in the new one."""
+    manifest, due = made
+    other = fields.make(manifest, tmp_path / "other", "--set", "store.samples_per_shard=1")
+    for point in ("clean: half done", "plan: begins", "shard: done@5"):
+        out = tmp_path / point.replace(":", "")
+        shutil.copytree(other.root, out)
+        command = [manifest, "--out", str(out)]
+        assert killing.run([*command, "--overwrite"], tmp_path / "said", crash=point).code == killing.KILLED
+        again = ["--overwrite"] if (out / "manifest.json").exists() else []
+        assert killing.run([*command, *again], tmp_path / "said").code == 0
+        assert fields.digests(out) == due
+        assert killing.left(out) == []
+
+
+# F8
+
+
+def wait_for(what: Callable[[], Any], process: Any) -> None:
+    for _ in range(1200):
+        if what():
+            return
+        process.join(0.05)
+    raise AssertionError(f"nothing came, {process.exitcode}")
+
+
+def stop_at(point: str) -> None:
+    """Lets the process stop, rather than die, at a crash point."""
+    import signal  # noqa: PLC0415 - in the other process
+
+    true = os.kill
+    os.kill = lambda pid, number: true(pid, signal.SIGSTOP if number == signal.SIGKILL else number)  # type: ignore
+    crashpoints.arm(point)
+
+
+def test_f8_a_second_process_is_refused_and_told_who(tmp_path: Path, made: tuple[str, dict[str, str]]) -> None:
+    manifest, due = made
+    out, said = tmp_path / "store", tmp_path / "said.txt"
+    command = [manifest, "--out", str(out), "--scheduler", "synchronous"]
+    first = killing.start([*command, "--parts", "1/2"], tmp_path / "first.txt", set_up=stop_at, how="mark: begins")
+    try:
+        wait_for(lambda: list(out.glob("source_row/c/*")), first)
+        for options in (
+            ["--parts", "1/2"],
+            [],
+            ["--parts", "3/4"],
+            ["--parts", "2/3"],
+            ["--parts", "2/2", "--overwrite"],
+        ):
+            for extra in ([], ["--take-over"]):
+                ended = killing.run([*command, *options, *extra], said)
+                assert ended.code == 1
+                assert re.search(
+                    rf"error: {re.escape(str(out))} is being built by process {first.pid} on \S+, since 20\S+Z, "
+                    rf"part 1/2: .*Wait for it, or stop it \(kill {first.pid}\) and run the command again",
+                    ended.said,
+                )
+        # other shards are no harm, and a dry run is none
+        assert killing.run([*command, "--parts", "2/2"], said).code == 0
+        assert killing.run([*command, "--dry-run"], said).code == 0
+    finally:
+        first.kill()
+        first.join()
+    # of a dead process, so it is nobody's
+    assert list(out.glob(".building/lock-*.json"))
+    assert killing.run(command, said).code == 0
+    assert fields.digests(out) == due
+    assert killing.left(out) == []
+
+
+def test_f8_a_lock_of_another_host_is_taken_over_only_when_told(
+    tmp_path: Path, made: tuple[str, dict[str, str]]
+) -> None:
+    manifest, due = made
+    out, said = tmp_path / "store", tmp_path / "said.txt"
+    (out / ".building").mkdir(parents=True)
+    there = replace(Holder.here((1, 1), alone=False), host="node17", machine="another boot", pid=1)
+    for name in (f"lock-{there.token}.json", "gate"):
+        (out / ".building" / name).write_text(json.dumps(asdict(there)))
+        command = [manifest, "--out", str(out)]
+        ended = killing.run(command, said, set_up=impatient)
+        assert ended.code == 1
+        assert "by process 1 on node17, since 20" in ended.said
+        assert (
+            "If that process has ended (its host may have been restarted), run the command again with --take-over"
+            in (ended.said)
+        )
+    assert killing.run([*command, "--take-over"], said).code == 0
+    assert fields.digests(out) == due
+    assert killing.left(out) == []
+
+
+def impatient(_: Any) -> None:
+    lock.PATIENCE = 0.2
+
+
+def test_f8_a_run_whose_lock_is_gone_writes_nothing_more(tmp_path: Path, made: tuple[str, dict[str, str]]) -> None:
+    """As a worker that outlives its client, or a process of another host that was taken for dead."""
+    out = tmp_path / "store"
+    command = [made[0], "--out", str(out), "--scheduler", "synchronous"]
+    first = killing.start(command, tmp_path / "first.txt", set_up=stop_at, how="mark: begins")
+    wait_for(lambda: list(out.glob("source_row/c/*")), first)
+    before = fields.digests(out / "currents")
+    for path in out.glob(".building/lock-*.json"):
+        path.unlink()
+    os.kill(first.pid or 0, 18)
+    first.join()
+    assert first.exitcode == 1
+    assert "is gone: another run took the store over" in (tmp_path / "first.txt").read_text()
+    assert fields.digests(out / "currents") == before
+
+
+def test_f8_a_process_id_that_is_used_again_is_another_process(tmp_path: Path) -> None:
+    here = Holder.here((1, 1), alone=False)
+    assert here.state == "alive"
+    assert replace(here, born="1").state == "dead"
+    assert replace(here, machine="x").state == "unknown"
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    assert replace(here, pid=gone.pid).state == "dead"
+    (tmp_path / "lock-x.json").write_text("{")
+    held = Holder.read(tmp_path / "lock-x.json")
+    assert held is not None
+    assert held.state == "unknown"
+    with pytest.raises(StoreError, match="is being built by process 0 on an unknown host"), hold(tmp_path, (1, 2)):
+        pass
+
+
+@pytest.mark.parametrize(("part", "other", "shared"), [
+    ((1, 2), (2, 2), False), ((1, 2), (1, 2), True), ((1, 2), (3, 4), True), ((1, 2), (4, 4), False),
+    ((2, 3), (1, 2), True), ((3, 6), (2, 4), False), ((1, 1), (5, 9), True),
+])  # fmt: skip
+def test_f8_which_parts_overlap(part: tuple[int, int], other: tuple[int, int], shared: bool) -> None:
+    shards = [set(range(k - 1, 500, n)) for k, n in (part, other)]
+    assert bool(shards[0] & shards[1]) == shared
+    assert Holder.here(part, alone=False).overlaps(other, False) == shared
+    assert Holder.here(part, alone=False).overlaps(other, True)
+
+
+def test_f8_parts_that_start_and_end_together(tmp_path: Path, made: tuple[str, dict[str, str]]) -> None:
+    """All at once, so that they meet at the gate, and the last ones would all finish the store."""
+    manifest, due = made
+    out = tmp_path / "store"
+    running = [
+        killing.start([manifest, "--out", str(out), "--parts", f"{k}/4"], tmp_path / f"{k}.txt") for k in (1, 2, 3, 4)
+    ]
+    for process in running:
+        process.join()
+    assert [process.exitcode for process in running] == [0] * 4
+    assert fields.digests(out) == due
+    assert killing.left(out) == []

@@ -1,0 +1,320 @@
+"""Batches from a store: buffers that are never reused too early, stalls, damage, and stores that cannot be written."""
+
+import gc
+import os
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from shared import schema
+from shared.__main__ import main as inspect
+from shared.errors import StoreError
+from shared.shards import ShardStore
+from shared.verify import verify
+from tests import stores
+from train.config import Reading
+from train.data import batches, load, order
+from train.slabs import KEPT, Slabs
+
+F32 = np.dtype(np.float32)
+COMPRESSIONS = pytest.mark.parametrize("compression", ["lz4", "none"])
+
+
+# Buffers
+
+
+@COMPRESSIONS
+def test_batches_that_are_held_keep_their_content_while_the_loader_goes_on(
+    pristine: dict[str, stores.Built], compression: str
+) -> None:
+    built = pristine[compression]
+    store, numbers = ShardStore(built.path), np.arange(11)
+    held = []
+    for epoch in range(40):
+        for part, batch in batches(store, order(numbers, 5, epoch), 4, F32):
+            if len(held) < 30:
+                held.append((part, batch.currents))
+            elif len(part) == 4:  # a view of the device array alone keeps its buffer
+                held.append((part[2:], np.asarray(batch.currents)[2:]))
+    for part, currents in held:
+        np.testing.assert_array_equal(np.asarray(currents)[: len(part)], built.values["currents"][part])
+
+
+def test_the_device_takes_a_buffer_without_a_copy(pristine: dict[str, stores.Built]) -> None:
+    """On a CPU, where its array then lies where ours does; elsewhere there is a copy to make."""
+    if jax.default_backend() != "cpu":
+        pytest.skip("needs the CPU backend")
+    loaded = load(ShardStore(pristine["lz4"].path), np.arange(4), 4, F32)["currents"]
+    assert loaded.ctypes.data % 64 == 0
+    assert jax.device_put(loaded).unsafe_buffer_pointer() == loaded.ctypes.data
+
+
+def test_a_buffer_comes_back_only_when_nothing_refers_to_it() -> None:
+    slabs, shape, dtype = Slabs(), (3, 5), np.dtype(np.int16)
+    first = slabs.take(shape, dtype)
+    first[:] = 7
+    place, view = first.ctypes.data, first[1:][:, 2]
+    del first
+    second = slabs.take(shape, dtype)
+    second[:] = 9
+    assert second.ctypes.data != place
+    assert view.tolist() == [7, 7]
+    del view
+    gc.collect()
+    assert slabs.take(shape, dtype).ctypes.data == place
+    many = [slabs.take(shape, dtype) for _ in range(3 * KEPT)]
+    places = {array.ctypes.data for array in many}
+    assert len(places) == 3 * KEPT
+    del many
+    again = [slabs.take(shape, dtype) for _ in range(3 * KEPT)]
+    assert len({array.ctypes.data for array in again}) == 3 * KEPT
+
+
+# Order
+
+
+@pytest.mark.parametrize("run_length", [1, 3, 4, 50])
+def test_runs_stay_together_and_the_order_depends_on_seed_and_epoch_alone(run_length: int) -> None:
+    samples = 3 * np.arange(41) + 5
+    found = order(samples, 3, 1, run_length)
+    np.testing.assert_array_equal(np.sort(found), samples)
+    np.testing.assert_array_equal(found, order(samples, 3, 1, run_length))
+    places = (found - 5) // 3
+    inside = places[1:] % run_length != 0
+    assert (np.diff(places)[inside] == 1).all()
+    if run_length < len(samples):
+        assert (found != order(samples, 3, 2, run_length)).any()
+        assert (found != order(samples, 4, 1, run_length)).any()
+
+
+def test_every_place_of_a_run_is_equally_likely() -> None:
+    first = [order(np.arange(6), 0, epoch, 2)[0] for epoch in range(600)]
+    counts = np.bincount(first, minlength=6)
+    assert counts[1::2].sum() == 0
+    assert (counts[::2] > 160).all()
+
+
+# Faults of the loader (F20)
+
+
+def _readers() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name.startswith("driftcal-read")]
+
+
+def _none_left() -> bool:
+    ends = time.monotonic() + 20
+    while _readers() and time.monotonic() < ends:
+        time.sleep(0.01)
+    return not _readers()
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError(5, "Input/output error"), r"a batch cannot be read \(OSError: \[Errno 5\] Input/output error\)"),
+        (MemoryError("no room"), r"a batch cannot be read \(MemoryError: no room\).*a smaller batch_size"),
+        (StoreError("this one is bad"), "^this one is bad$"),
+    ],
+)
+def test_a_loader_that_raises_is_told(
+    pristine: dict[str, stores.Built], monkeypatch: pytest.MonkeyPatch, error: Exception, said: str
+) -> None:
+    store = ShardStore(pristine["lz4"].path)
+    read = store.read_batch
+
+    def fail(samples: np.ndarray, *into: np.ndarray) -> np.ndarray:
+        if 9 in samples:
+            raise error
+        return read(samples, *into)
+
+    monkeypatch.setattr(store, "read_batch", fail)
+    with pytest.raises(StoreError, match=said):
+        list(batches(store, np.arange(11), 3, F32))
+    assert _none_left()
+
+
+def test_a_loader_that_stalls_is_told_in_time(
+    pristine: dict[str, stores.Built], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, hold = ShardStore(pristine["lz4"].path), threading.Event()
+    read = store.read_batch
+
+    def stall(samples: np.ndarray, *into: np.ndarray) -> np.ndarray:
+        if 6 in samples:
+            hold.wait()
+        return read(samples, *into)
+
+    monkeypatch.setattr(store, "read_batch", stall)
+    seen: list[np.ndarray] = []
+    began = time.monotonic()
+    going = batches(store, np.arange(11), 3, F32, Reading(stall_timeout=1))
+    with pytest.raises(StoreError, match=r"reading has made no progress for 1 s.*raise data\.stall_timeout"):
+        seen.extend(part for part, _ in going)
+    assert time.monotonic() - began < 15
+    assert len(seen) == 2
+    hold.set()
+    assert _none_left()
+
+
+def test_a_slow_loader_is_no_stall(pristine: dict[str, stores.Built], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each piece is well within the limit; all of them are not."""
+    store = ShardStore(pristine["lz4"].path)
+    read = store.read_batch
+
+    def slow(samples: np.ndarray, *into: np.ndarray) -> np.ndarray:
+        time.sleep(0.4)
+        return read(samples, *into)
+
+    monkeypatch.setattr(store, "read_batch", slow)
+    monkeypatch.setattr("train.data.PIECE", 2)
+    parts = [part for part, _ in batches(store, np.arange(11), 11, F32, Reading(stall_timeout=1, threads=1))]
+    assert [len(part) for part in parts] == [11]
+
+
+def test_a_stalled_loader_keeps_no_process_alive(pristine: dict[str, stores.Built]) -> None:
+    script = f"""
+        import sys, threading
+        import numpy as np
+        from shared.errors import StoreError
+        from shared.shards import ShardStore
+        from train.config import Reading
+        from train.data import batches
+        store = ShardStore({str(pristine["lz4"].path)!r})
+        store.read_batch = lambda *_: threading.Event().wait()
+        try:
+            list(batches(store, np.arange(11), 3, np.dtype("f4"), Reading(stall_timeout=1)))
+        except StoreError as error:
+            print(error)
+            sys.exit(1)
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 1, done.stderr
+    assert "no progress for 1 s" in done.stdout
+
+
+def test_a_loader_that_is_left_early_ends(pristine: dict[str, stores.Built]) -> None:
+    going = batches(ShardStore(pristine["none"].path), np.arange(11), 2, F32)
+    next(going)
+    going.close()
+    assert _none_left()
+
+
+# Damaged shards
+
+
+def _flip(path: Path, byte: int) -> None:
+    content = bytearray(path.read_bytes())
+    content[byte] ^= 4
+    path.write_bytes(content)
+
+
+@COMPRESSIONS
+def test_unreadable_samples_are_left_out_by_name(copy: Callable, compression: str) -> None:
+    """A chunk damaged in shard 0, shard 2 missing (samples 8, 9, 10): the rest is read as it was."""
+    built = copy(compression)
+    _flip(built.path / "currents/c/0/0/0/0/0", 100)
+    (built.path / "positions/c/2/0/0").unlink()
+    with pytest.raises(StoreError, match=r"currents of sample 0 \(shard 0\)"):
+        list(batches(ShardStore(built.path), np.arange(11), 4, F32))
+    store = ShardStore(built.path, "skip")
+    taken = list(batches(store, np.array([9, 10, 3, 0, 5, 1, 8]), 3, F32))
+    assert [part.tolist() for part, _ in taken] == [[9, 10, 3], [0, 5, 1], [8]]
+    assert [np.asarray(batch.weight).tolist() for _, batch in taken] == [[0, 0, 1], [0, 1, 1], [0, 0, 0]]
+    for part, batch in taken:
+        real = np.asarray(batch.weight)[: len(part)] > 0
+        np.testing.assert_array_equal(
+            np.asarray(batch.currents)[: len(part)][real], built.values["currents"][part[real]]
+        )
+        assert all(bool(np.isfinite(np.asarray(leaf)).all()) for leaf in jax.tree.leaves(batch))
+    assert sorted(store.unreadable) == [0, 8, 9, 10]
+    assert "positions/c/2/0/0: missing" in store.unreadable[9]
+    assert store.unreadable_of("train") == [0, 10]
+    with pytest.raises(StoreError, match=r"none of 2 samples can be read\. The first: currents of sample 0"):
+        list(batches(ShardStore(built.path, "skip"), np.array([0, 9]), 2, F32))
+
+
+def test_a_shard_whose_labels_are_damaged_is_left_out_whole(copy: Callable) -> None:
+    built = copy("lz4")
+    _flip(built.path / "drifter/c/1", 3)
+    with pytest.raises(StoreError, match="drifter/c/1: its content does not match its sha256"):
+        ShardStore(built.path)
+    store = ShardStore(built.path, "skip")
+    assert sorted(store.unreadable) == [4, 5, 6, 7]
+    every = np.concatenate([store.samples_of(split) for split in schema.SPLITS])
+    assert not set(every.tolist()) & {4, 5, 6, 7}
+    assert store.unreadable_of("train") == [4, 5, 6, 7]  # whose they were is not known
+
+
+def test_damage_ends_a_pass_where_it_is_read(copy: Callable) -> None:
+    """Never trained on: no batch that holds a damaged sample is ever given out."""
+    built = copy("none")
+    _flip(built.path / "currents/c/1/0/0/0/0", 5)
+    seen: list[int] = []
+    going = batches(ShardStore(built.path), np.array([10, 3, 9, 0, 4, 1]), 2, F32)
+    with pytest.raises(StoreError, match="currents of sample 4"):
+        seen.extend(sample for part, _ in going for sample in part.tolist())
+    assert seen == [10, 3, 9, 0]
+
+
+# Places that are not friendly (F11)
+
+
+def _state(root: Path) -> dict[str, tuple[int, int]]:
+    return {str(path): (path.stat().st_size, path.stat().st_mtime_ns) for path in [root, *root.rglob("*")]}
+
+
+def test_a_store_is_read_and_never_written(copy: Callable, capsys: pytest.CaptureFixture[str]) -> None:
+    built = copy("lz4")
+    for path in [*built.path.rglob("*"), built.path]:
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    before = _state(built.path)
+    try:
+        assert verify(built.path).ok
+        assert inspect(["show", str(built.path)]) == 0
+        assert inspect(["sample", str(built.path), "3"]) == 0
+        assert "small" in capsys.readouterr().out
+        assert sum(len(part) for part, _ in batches(ShardStore(built.path), np.arange(11), 4, F32)) == 11
+        assert _state(built.path) == before
+    finally:
+        for path in [built.path, *built.path.rglob("*")]:
+            path.chmod(0o755)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_pipe_in_a_store_is_refused_and_not_waited_for(copy: Callable) -> None:
+    built = copy("lz4")
+    path = built.path / "positions/c/1/0/0"
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(StoreError, match="positions/c/1/0/0: not a plain file"):
+        stores.read_all(built.path)
+
+
+def test_a_linked_shard_is_refused(copy: Callable, tmp_path: Path) -> None:
+    built = copy("none")
+    folder = built.path / "currents/c"
+    folder.rename(tmp_path / "elsewhere")
+    folder.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(StoreError, match="currents/c/0/0/0/0/0: a link, which may lead out of the store"):
+        stores.read_all(built.path)
+
+
+def test_prefetching_is_left_out_where_the_system_has_none(copy: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    built = copy("lz4")
+    (built.path / "positions/c/1/0/0").unlink()
+    ShardStore(built.path).will_need(np.arange(11))  # damage is for whoever reads it
+    monkeypatch.delattr("mmap.MADV_WILLNEED", raising=False)
+    store = ShardStore(built.path)
+    store.will_need(np.arange(11))
+    found = [batch for _, batch in batches(store, np.array([9, 0]), 2, F32)]
+    np.testing.assert_array_equal(np.asarray(found[0].currents), built.values["currents"][[9, 0]])
