@@ -104,6 +104,8 @@ def claim(out: Path, identity: dict[str, Any], resume: bool) -> None:
     Raises:
         ConfigError: it holds something else, or cannot be made.
     """
+    if out.exists() and not out.is_dir():
+        raise ConfigError(f"--out {out} is not an empty folder but a file. Choose another.")
     try:
         held = {path.name for path in out.iterdir()} if out.exists() else set()
         if held and not resume:
@@ -114,8 +116,6 @@ def claim(out: Path, identity: dict[str, Any], resume: bool) -> None:
         for left in (*out.glob(".*.part"), *(out / FOLDER).glob(".*.part")):  # of a process that was killed
             left.unlink()
         out.mkdir(parents=True, exist_ok=True)
-    except NotADirectoryError as error:
-        raise ConfigError(f"--out {out} is not an empty folder but a file. Choose another.") from error
     except OSError as error:
         raise ConfigError(f"cannot make {out}: {error.strerror}. Choose another --out.") from error
     if CONFIG in held:
