@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import glob
+import os
 import re
 import sys
 import tempfile
@@ -10,6 +11,7 @@ from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 
+from preprocess import estimate as estimating
 from preprocess import plan as planning
 from preprocess import shard, survey, twin
 from preprocess.build import Build
@@ -40,6 +42,7 @@ def _parser() -> argparse.ArgumentParser:
     to.add_argument("--parts", default="1/1", metavar="k/N", help="write only every N-th shard, from the k-th (1..N)")
     to.add_argument("--scheduler", default="threads", help="dask: threads, processes, synchronous or tcp://host:port")
     to.add_argument("--workers", type=int, default=None, help="dask workers here (default: one per core)")
+    to.add_argument("--memory-limit", metavar="SIZE", help="refuse to take more memory than this, such as 4GB")
     to.add_argument("--overwrite", action="store_true", help="replace the store in STORE, once the plan is made")
     to.add_argument(
         "--take-over", action="store_true", help="build although a process that cannot be seen from this host may too"
@@ -63,6 +66,13 @@ def _run(options: argparse.Namespace) -> int:
         raise ConfigError(f"--scheduler {options.scheduler!r}: expected one of {', '.join(SCHEDULERS)} or tcp://...")
     if options.workers is not None and options.workers < 1:
         raise ConfigError(f"--workers {options.workers}: expected at least 1.")
+    if options.memory_limit is not None:
+        estimating.parse_bytes(options.memory_limit)
+        if options.scheduler.startswith(shard.CLUSTERS):
+            raise ConfigError(
+                "--memory-limit and a cluster: its workers keep limits of their own. Leave out --memory-limit, and "
+                "start the workers with one (dask worker --memory-limit 4GB)."
+            )
     if options.workers is not None and options.scheduler.startswith(shard.CLUSTERS):
         raise ConfigError(
             f"--workers {options.workers} and --scheduler {options.scheduler}: a cluster has the workers that it was "
@@ -78,11 +88,12 @@ def _run(options: argparse.Namespace) -> int:
         _make_twin(recipe.synthetic, options.dry_run, progress)
     if options.dry_run:
         with tempfile.TemporaryDirectory(prefix="driftcal-") as folder:
-            return _estimate(_plan(recipe, store, Path(folder) / "tracks.f32", progress), options.json)
+            build = _plan(recipe, store, Path(folder) / "tracks.f32", progress)
+            _told(build, share, options)
+            return 0
     with _held(store, share, options) as lock:
         build = _plan(recipe, store, lock.scratch, progress)
-        if not options.json:
-            _report(build)
+        _told(build, share, options)
         writing = Writing(build, lock)
         if options.overwrite:
             writing.clear()
@@ -96,14 +107,17 @@ def _run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _estimate(build: Build, as_json: bool) -> int:
-    """What `--dry-run` prints."""
-    if as_json:
+def _told(build: Build, share: tuple[int, int], options: argparse.Namespace) -> None:
+    """Says what making the store will take, and refuses it above `--memory-limit`."""
+    workers = options.workers or (1 if options.scheduler == "synchronous" else (os.cpu_count() or 1))
+    wanted = estimating.estimate(build, share, workers, options.scheduler == "processes")
+    if options.json and options.dry_run:
         funnel = [manifest.stage_as_json(stage) for stage in build.plan.funnel]
-        command.emit({"estimate": build.estimate, "funnel": funnel, "notes": build.notes, **build.facts})
-    else:
-        _report(build)
-    return 0
+        command.emit({"estimate": wanted.as_json(), "funnel": funnel, "notes": build.notes, **build.facts})
+    elif not options.json:
+        _report(build, wanted)
+    if options.memory_limit is not None:
+        estimating.check_memory(wanted, estimating.parse_bytes(options.memory_limit))
 
 
 def _share(text: str) -> tuple[int, int]:
@@ -220,20 +234,27 @@ def _plan(recipe: Recipe, store: Path, scratch: Path, progress: bool) -> Build:
     )
 
 
-def _report(build: Build) -> None:
-    layout, estimate = build.plan.layout, build.estimate
+def _report(build: Build, wanted: estimating.Estimate) -> None:
+    layout = build.plan.layout
     for note in build.notes:
         command.say(f"note: {note}")
     command.say(show.render_funnel(build.plan.funnel))
     command.say(
         f"window: {layout.n_times} levels of {layout.n_lat} x {layout.n_lon} cells; "
         f"{layout.n_samples} samples in {layout.n_shards} shards; "
-        f"at most {show.size_text(estimate['disk_bytes_at_most'])} on disk, "
-        f"{show.size_text(estimate['memory_bytes_per_worker'])} of memory a worker"
+        f"about {show.size_text(wanted.disk_bytes)} on disk, at most {show.size_text(wanted.disk_bytes_at_most)}; "
+        f"{show.size_text(wanted.memory_bytes)} of memory for {wanted.workers} at a time; about "
+        f"{_duration(wanted.seconds)}, as fast as {wanted.trial} of its windows were cut just now"
     )
     for name, (samples, drifters) in build.plan.split_counts.items():
         few = " WARNING: so few say little about other drifters." if drifters < FEW_DRIFTERS else ""
         command.say(f"{name}: {samples} samples of {drifters} drifters.{few}")
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s" if seconds >= 1 else "a second"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
 if __name__ == "__main__":

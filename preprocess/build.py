@@ -1,5 +1,6 @@
 """One store to be made: where, from what, by which plan, and what that will take."""
 
+import functools
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -9,11 +10,11 @@ import numpy as np
 
 from preprocess import windows
 from preprocess.currents import Currents
+from preprocess.levels import Levels
 from preprocess.plan import Plan, take
-from preprocess.recipe import Recipe
-from preprocess.shard import ShardTask
+from preprocess.recipe import DAY, Recipe
+from preprocess.shard import Pending, ShardTask
 from preprocess.survey import Survey
-from shared import schema
 from shared.manifest import Begun
 
 
@@ -53,18 +54,6 @@ class Build:
         }
 
     @property
-    def estimate(self) -> dict[str, float]:
-        """What the store will take: bytes on disk at most (before compression), and per shard in memory."""
-        layout = self.plan.layout
-        sample = sum(spec.sample_bytes for spec in schema.arrays(layout))
-        return {
-            "samples": layout.n_samples,
-            "shards": layout.n_shards,
-            "disk_bytes_at_most": layout.n_samples * sample,
-            "memory_bytes_per_worker": 3 * layout.samples_per_shard * sample + windows.SUB_BLOCK_BYTES * 2,
-        }
-
-    @property
     def begun(self) -> Begun:
         """What an unfinished store says that it was begun from."""
         return Begun(
@@ -75,7 +64,28 @@ class Build:
             driftcal_version=version("driftcal"),
         )
 
-    def task(self, shard: int, lock: Path) -> ShardTask:
+    def pending(self, shards: list[int], lock: Path) -> list[Pending]:
+        """The `shards` to be written, as long as the file `lock` is there; levels that two of them need are shared."""
+        keys, layout = [source.keys() for source in self.currents], self.plan.layout
+        wanted, days = [], []
+        for shard in shards:
+            held = layout.samples_of(shard)
+            for number, (first, stop) in self._spans(held).items():
+                wanted += keys[number][first:stop]
+            days.append(float(np.ptp(self.plan.placement.time[held.start : held.stop]) + layout.time_step) / DAY)
+        shared = Levels(wanted)
+        return [Pending(k, n, functools.partial(self.task, k, lock, shared)) for k, n in zip(shards, days, strict=True)]
+
+    def _spans(self, held: range) -> dict[int, tuple[int, int]]:
+        """The levels [first, stop) of each source that the samples `held` need."""
+        level, current = (values[held.start : held.stop] for values in (self.plan.placement.level, self.plan.current))
+        found = {}
+        for number in np.unique(current).tolist():
+            of_source = level[current == number]
+            found[number] = int(of_source.min()), int(of_source.max()) + self.plan.shape.n_times
+        return found
+
+    def task(self, shard: int, lock: Path, shared: Levels) -> ShardTask:
         """The task that writes `shard`, as long as the file `lock` is there."""
         plan, found = self.plan, self.found
         held = plan.layout.samples_of(shard)
@@ -84,13 +94,13 @@ class Build:
         placement = take(plan.placement, np.arange(held.start, held.stop))
         level = placement.level.copy()
         land = np.empty((len(candidate), -(-plan.shape.n_lat * plan.shape.n_lon // 8)), np.uint8)
-        currents = {}
+        currents, spans = {}, self._spans(held)
         for number in np.unique(current).tolist():
             of_source, source = np.flatnonzero(current == number), self.currents[number]
             dry = windows.masked_always(take(placement, of_source), plan.shape, source)
             land[of_source] = np.packbits(dry.reshape(len(of_source), -1), axis=1)
-            first = int(level[of_source].min())
-            currents[number] = source.part(first, int(level[of_source].max()) + plan.shape.n_times)
+            first, stop = spans[number]
+            currents[number] = source.part(first, stop).sharing(shared)
             level[of_source] -= first
         return ShardTask(
             store=self.store,

@@ -13,7 +13,7 @@ import xarray as xr
 
 from preprocess.axes import level_times, stamp
 from preprocess.decoding import units_of
-from preprocess.files import reading
+from preprocess.files import reading, retried
 from preprocess.packing import Packing, check_dtype, speed_factor
 from preprocess.recipe import CurrentSource
 from preprocess.roles import listing, require_current
@@ -164,7 +164,7 @@ def coordinate(dataset: xr.Dataset, name: str, path: str) -> np.ndarray:
 
 def _values(variable: xr.Variable, what: str, path: str) -> np.ndarray:
     with reading(path, f"currents {path}", what):
-        return variable.values
+        return retried(lambda: variable.values)
 
 
 def scan(dataset: xr.Dataset, layout: Layout, grid: Mapping[str, np.ndarray], cell: float, path: str) -> np.ndarray:

@@ -17,6 +17,7 @@ import xarray as xr
 from preprocess import files
 from preprocess.axes import Axis, Order, latitude, longitude, stamp, time_step
 from preprocess.current_files import Layout, coordinate, merge, resolve, scan
+from preprocess.levels import Key, Levels
 from preprocess.recipe import DAY, CurrentSource
 from shared.errors import DataError
 from shared.schema import FILL
@@ -69,6 +70,8 @@ class Currents:
     _lat_order: Order = field(repr=False)
     _lon_order: Order = field(repr=False)
     _memo: dict[str, np.ndarray] = field(default_factory=dict, repr=False)
+    _shared: Levels | None = field(default=None, repr=False)
+    """Levels that other shards of this process need too."""
 
     def read(self, i0: int, i1: int) -> np.ndarray:
         """Levels i0 up to but not including i1, int16 `(i1 - i0, 2, lat, lon)` in units of 1e-4 m/s.
@@ -80,7 +83,17 @@ class Currents:
         """
         if not 0 <= i0 <= i1 <= self.time.size:
             raise IndexError(f"levels {i0} to {i1} are not inside 0 to {self.time.size}")
-        return self._load(np.arange(i0, i1))
+        if self._shared is None:
+            return self._load(np.arange(i0, i1))
+        return self._shared.read(self.keys()[i0:i1], lambda places: self._load(i0 + places))
+
+    def keys(self) -> list[Key]:
+        """Every level's file and place there."""
+        return [(self._paths[file], level) for file, level in zip(self._file, self._level.tolist(), strict=True)]
+
+    def sharing(self, levels: Levels) -> "Currents":
+        """This record, which takes from `levels` what other shards need too."""
+        return replace(self, _shared=levels)
 
     def land(self) -> np.ndarray:
         """Where there is never a current, bool `(lat, lon)`.
@@ -93,8 +106,9 @@ class Currents:
             land = np.ones((self.lat.size, self.lon.size), bool)
             chunk = self._file[wanted] * (2**40) + self._level[wanted] // self.chunk_levels
             for one in np.unique(chunk):
-                block = self._load(wanted[chunk == one])
-                land &= ((block == FILL) | (block == 0)).all(axis=(0, 1))
+                for component in self._load(wanted[chunk == one]).reshape(-1, land.size):
+                    dry = np.flatnonzero(land)
+                    land.reshape(-1)[dry] = (component[dry] == FILL) | (component[dry] == 0)
             land.flags.writeable = False
             self._memo["land"] = land
         return self._memo["land"]
@@ -118,8 +132,8 @@ class Currents:
         )
 
     def __getstate__(self) -> dict[str, Any]:
-        """What is pickled: not the land, which is as large as a level and can be found again."""
-        return {**self.__dict__, "_memo": {}}
+        """What is pickled: neither the land, as large as a level and to be found again, nor what is shared here."""
+        return {**self.__dict__, "_memo": {}, "_shared": None}
 
     def _load(self, wanted: np.ndarray) -> np.ndarray:
         """The levels `wanted` (indices into `time`, ascending), as `read`."""
@@ -136,7 +150,7 @@ class Currents:
                     whole = levels.size == len(pair[0]) and (np.diff(levels) == 1).all()
                     for component, packed in enumerate(pair):
                         chosen = packed if whole else packed[levels - first]
-                        out[places[block], component] = chosen[:, self._lat_order][:, :, self._lon_order]
+                        out[_run(places[block]), component] = chosen[:, self._lat_order][:, :, self._lon_order]
         return out
 
 
@@ -208,10 +222,17 @@ def open_currents(source: CurrentSource) -> Currents:
     currents = Currents(
         time=time, step=step, lat=lat, lon=lon, periodic=periodic, notes=tuple(notes + time_notes),
         fingerprint=fingerprint, state=files.state(entries), chunk_levels=chunk_levels, frozen=source.frozen,
-        _layout=layout, _paths=tuple(paths), _file=file, _level=level, _lat_order=lat_order, _lon_order=lon_order,
+        _layout=layout, _paths=tuple(paths), _file=file, _level=level, _lat_order=lat_order, _lon_order=_run(lon_order),
     )  # fmt: skip
     _check_values(currents, where)
     return _without_repeat(currents, where)
+
+
+def _run(order: Order) -> Order:
+    """`order` as a slice where it is one: that copies blocks instead of single values."""
+    if isinstance(order, slice) or not (np.diff(order) == 1).all():
+        return order
+    return slice(int(order[0]), int(order[0]) + len(order))
 
 
 def _packed(dataset: xr.Dataset, layout: Layout, start: int, stop: int, path: str) -> list[np.ndarray]:
@@ -221,9 +242,10 @@ def _packed(dataset: xr.Dataset, layout: Layout, start: int, stop: int, path: st
         stored = layout.stored(dataset, role, start, stop, path)
         packing = layout.packing(dataset, role, f"currents {path}")
         pair.append(packing.pack(stored, f"currents {path}: {layout.names[role]}"))
-    missing = (pair[0] == FILL) | (pair[1] == FILL)
-    for component in pair:
-        component[missing] = FILL
+    east, north = (component == FILL for component in pair)
+    if not np.array_equal(east, north):
+        pair[0][north] = FILL
+        pair[1][east] = FILL
     return pair
 
 

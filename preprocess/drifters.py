@@ -107,7 +107,7 @@ def _open_file(path: str, source: DrifterSource) -> DrifterFile:
             return file
         # Scattered reads would read the whole file for every block.
         with files.reading(path, where, "the table"):
-            return replace(file, held=dataset[list(file.names.values())].load())
+            return replace(file, held=files.retried(lambda: dataset[list(file.names.values())].load()))
 
 
 def _checked(dataset: xr.Dataset, path: str, source: DrifterSource) -> DrifterFile:
@@ -122,9 +122,10 @@ def _checked(dataset: xr.Dataset, path: str, source: DrifterSource) -> DrifterFi
         )
     if lat.size == 0:
         raise DataError(f"{where} is empty: dimensions {dict(dataset.sizes)} hold no fixes.")
-    check_chunks(path, [names[role] for role in ("lat", "lon", "time")], where)
+    with files.reading(path, where, "the list of chunks"):
+        files.retried(lambda: check_chunks(path, [names[role] for role in ("lat", "lon", "time")], where))
     with files.reading(path, where, "ids and row sizes"):
-        rows, notes = find_rows(dataset, names, where)
+        rows, notes = files.retried(lambda: find_rows(dataset, names, where))
     allowed = {("time",): [set(lat.dims), {rows.obs_dim}], ("gap", "drogue"): [set(lat.dims), {rows.row_dim}, set()]}
     for roles, dims in allowed.items():
         for name in (names[role] for role in roles if role in names):

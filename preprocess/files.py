@@ -9,17 +9,19 @@ are copied, for the manifest; and a `state` with times of change, by which a sto
 """
 
 import csv
+import errno
 import functools
 import glob
 import hashlib
 import lzma
 import threading
+import time
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import fsspec
 import xarray as xr
@@ -39,6 +41,15 @@ STORE_DOCUMENTS = ("zarr.json", ".zmetadata", ".zgroup")
 _CHANGES = ("ETag", "etag", "mtime", "LastModified", "last_modified", "updated", "created")
 """What file systems call the mark or the time of the last change, most telling first."""
 
+PAUSES = (0.2, 1.0, 3.0)
+"""Waits before a read that failed for a passing reason is tried again [s]."""
+
+_PASSING = {errno.EIO, errno.EAGAIN, errno.EBUSY, errno.ESTALE, errno.ETIMEDOUT, errno.ECONNRESET, errno.ECONNREFUSED,
+            errno.ECONNABORTED, errno.EPIPE, errno.ENETDOWN, errno.ENETUNREACH, errno.EHOSTUNREACH}  # fmt: skip
+"""What disks and networks say once and not again."""
+
+Result = TypeVar("Result")
+
 # netCDF-C is not thread-safe, and xarray guards its reads but not the opening and closing of files.
 _NETCDF_LOCK = threading.RLock()
 
@@ -56,7 +67,7 @@ def find(path: str, where: str) -> list[str]:
     """
     try:
         if is_url(path):
-            found = _find_url(path.removeprefix("simplecache::"))
+            found = retried(lambda: _find_url(path.removeprefix("simplecache::")))
         else:
             local = str(Path(path.removeprefix("file://")).expanduser().absolute())
             # Path.glob would match hidden files too, such as the `._name.nc` that some systems leave beside files.
@@ -110,7 +121,22 @@ def local_file(path: str) -> Path:
 def _download(url: str) -> Path:
     # fsspec's own memory of its copies is one per thread: each would download the file again.
     cached = url.startswith(("simplecache::", "filecache::"))
-    return Path(str(fsspec.open_local(url if cached else f"simplecache::{url}")))
+    return Path(str(retried(lambda: fsspec.open_local(url if cached else f"simplecache::{url}"))))
+
+
+def retried(read: Callable[[], Result]) -> Result:
+    """What `read` gives; it is called up to three times more where it fails for a passing reason.
+
+    What is wrong with the data, or stays wrong, is raised as it came.
+    """
+    for pause in PAUSES:
+        try:
+            return read()
+        except (OSError, TimeoutError) as error:
+            if not isinstance(error, TimeoutError) and error.errno not in _PASSING:
+                raise
+        time.sleep(pause)
+    return read()
 
 
 @contextmanager
@@ -131,7 +157,7 @@ def opened(path: str, where: str) -> Iterator[xr.Dataset]:
     """The NetCDF file or zarr store at `path`, lazy and as it is stored; values are read inside `reading`."""
     try:
         with _guard(path):
-            dataset = _open(path)
+            dataset = retried(lambda: _open(path))
     except UNREADABLE as error:
         raise DataError(
             f"{where}: expected a NetCDF file or a zarr store, but it does not open as one ({brief(error)}). "
@@ -181,7 +207,8 @@ def entries(paths: Sequence[str], where: str) -> tuple[Entry, ...]:
     Listing all chunks of a remote store can take longer than reading the part of it that a run needs.
     """
     try:
-        return tuple(sorted((entry for path in paths for entry in _entries(path)), key=lambda e: (e.name, e.place)))
+        found = retried(lambda: [entry for path in paths for entry in _entries(path)])
+        return tuple(sorted(found, key=lambda e: (e.name, e.place)))
     except UNREADABLE as error:
         raise DataError(f"{where} cannot be read ({brief(error)}). Check the path.") from error
 
@@ -221,7 +248,7 @@ def fingerprint(path: str, found: Sequence[Entry], where: str) -> dict[str, Any]
         for entry in found:
             digest.update(f"{entry.name}\0{entry.size}\0".encode())
             if total <= WHOLE:
-                digest.update(_content(entry.place))
+                digest.update(retried(lambda place=entry.place: _content(place)))
     except UNREADABLE as error:
         raise DataError(f"{where} cannot be read ({brief(error)}). Check the path.") from error
     return {"path": path, "files": len(found), "bytes": total, "sha256": digest.hexdigest()}

@@ -15,7 +15,7 @@ import xarray as xr
 from preprocess.decoding import NO_TIME, SECONDS, seconds, units_of, unpacked
 from preprocess.drifter_files import opened
 from preprocess.drifter_rows import Rows
-from preprocess.files import reading
+from preprocess.files import reading, retried
 from shared.errors import DataError
 from shared.geo import wrap_longitude
 
@@ -76,7 +76,8 @@ class DrifterFile:
         for role in ("time", "lat", "lon", "gap", "drogue"):
             if role in self.names:
                 with reading(self.path, self.where, repr(self.names[role])):
-                    stored[role] = self.rows.take(dataset[self.names[role]].variable, start, stop)
+                    variable = dataset[self.names[role]].variable
+                    stored[role] = retried(lambda variable=variable: self.rows.take(variable, start, stop))
         return stored
 
     def _numbers(self, role: str, stored: Mapping[str, np.ndarray]) -> np.ndarray:

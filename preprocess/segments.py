@@ -130,9 +130,12 @@ def _aground(relative: np.ndarray, segment: Segment) -> np.ndarray:
     span = min(round(AGROUND_HOURS * 3600 / segment.step), segment.n_steps)
     if not len(relative) or span < 1 or segment.days * DAY < AGROUND_HOURS * 3600:
         return np.zeros(len(relative), bool)
-    views = np.lib.stride_tricks.sliding_window_view(relative, span + 1, axis=1)
+    # who stands still is where he was at the stretch's beginning: few are, and only those are looked at closely
+    back = np.asarray((np.abs(relative[:, span:] - relative[:, :-span]) < AGROUND_DEG).all(axis=-1).any(axis=-1))
+    views = np.lib.stride_tricks.sliding_window_view(relative[back], span + 1, axis=1)
     extent = views.max(axis=-1) - views.min(axis=-1)
-    return (extent < AGROUND_DEG).all(axis=-1).any(axis=-1)
+    back[back] = (extent < AGROUND_DEG).all(axis=-1).any(axis=-1)
+    return back
 
 
 def typical_step(fixes: Fixes) -> int | None:

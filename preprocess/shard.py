@@ -4,6 +4,7 @@ A shard is built whole in memory, each of its files is written aside, synced and
 and digests says that it is done.
 """
 
+from collections.abc import Callable
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,6 +25,9 @@ from shared import chunks, durable, lock, manifest, schema
 from shared.crashpoints import reached
 from shared.errors import ConfigError, DriftcalError, Interrupted, StoreError
 from shared.manifest import Mark
+
+AT_ONCE = 64
+"""Windows judged at once: their temporaries stay small."""
 
 CLUSTERS = ("tcp://", "tls://")
 """How the address of a dask cluster's scheduler begins."""
@@ -63,6 +67,28 @@ class ShardTask:
         return float(np.ptp(self.placement.time) + self.layout.time_step) / DAY
 
 
+@dataclass(frozen=True)
+class Pending:
+    """A shard to be written. Its task is put together when it begins, or is sent to another process."""
+
+    number: int
+    days: float
+    """Of currents, from the first to the last window's start."""
+    task: Callable[[], ShardTask]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _arrived, (self.task(),)
+
+
+def _arrived(task: ShardTask) -> Pending:
+    return Pending(task.number, task.days, lambda: task)
+
+
+def make_shard(pending: Pending) -> int:
+    """Writes one shard and marks it done; returns its number."""
+    return write_shard(pending.task())
+
+
 def write_shard(task: ShardTask) -> int:
     """Cuts and writes one shard and marks it done; returns its number."""
     values = dict(task.labels)
@@ -73,9 +99,10 @@ def write_shard(task: ShardTask) -> int:
     status = np.zeros(len(cut), np.int8)
     for number in np.unique(task.current):
         of_source = np.flatnonzero(task.current == number)
-        block = windows.cut(take(task.placement, of_source), shape, task.currents[int(number)])
-        status[of_source] = windows.judge(block, land[of_source])
-        cut[of_source] = block
+        windows.cut(take(task.placement, of_source), shape, task.currents[int(number)], cut, of_source)
+    for first in range(0, len(cut), AT_ONCE):
+        part = slice(first, first + AT_ONCE)
+        status[part] = windows.judge(cut[part], land[part])
     cut[cut == schema.OVER] = schema.FILL  # the sample is not usable; no reader need know a second fill value
     reached("shard: cut")
     values["currents"] = cut
@@ -111,7 +138,7 @@ def tracks_gone(scratch: Path, error: Exception) -> StoreError:
     )
 
 
-def run(pending: list[ShardTask], scheduler: str, workers: int | None, progress: bool) -> None:
+def run(pending: list[Pending], scheduler: str, workers: int | None, progress: bool) -> None:
     """Writes the `pending` shards under a dask scheduler: threads, processes, synchronous, or a cluster's tcp://.
 
     Raises:
@@ -125,12 +152,12 @@ def run(pending: list[ShardTask], scheduler: str, workers: int | None, progress:
         if scheduler.startswith(CLUSTERS):
             _run_on_cluster(pending, scheduler, bar)
             return
-        days = {f"shard-{task.number}": task.days for task in pending}
+        days = {f"shard-{task.number:06d}": task.days for task in pending}
 
         def done(key: Any, _result: Any, _graph: Any, _state: Any, _worker: Any) -> None:
             bar.update(days.get(key, 0.0))
 
-        calls = [delayed(write_shard)(task, dask_key_name=f"shard-{task.number}") for task in pending]
+        calls = [delayed(make_shard)(task, dask_key_name=f"shard-{task.number:06d}") for task in pending]
         try:
             with Callback(posttask=done):
                 compute(*calls, scheduler=scheduler, num_workers=workers, optimize_graph=False)
@@ -144,7 +171,7 @@ def run(pending: list[ShardTask], scheduler: str, workers: int | None, progress:
             raise getattr(error, "exception", error) from error.__cause__
 
 
-def _run_on_cluster(pending: list[ShardTask], address: str, bar: tqdm) -> None:
+def _run_on_cluster(pending: list[Pending], address: str, bar: tqdm) -> None:
     try:
         from distributed import Client, as_completed  # noqa: PLC0415 - an extra, needed for clusters only
     except ImportError as error:
@@ -154,7 +181,7 @@ def _run_on_cluster(pending: list[ShardTask], address: str, bar: tqdm) -> None:
     except (OSError, ValueError) as error:
         raise ConfigError(f"--scheduler {address}: no dask scheduler answers there ({error}).") from error
     with client:
-        futures = {client.submit(write_shard, task, pure=False): task for task in pending}
+        futures = {client.submit(make_shard, task, pure=False): task for task in pending}
         for future in as_completed(futures):
             future.result()
             bar.update(futures[future].days)

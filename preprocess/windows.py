@@ -166,21 +166,24 @@ def _first_cell(centre: np.ndarray, half: float, n: int, size: int | None) -> tu
     return slid, covers & (n <= size)
 
 
-def cut(placement: Placement, shape: Shape, currents: Currents) -> np.ndarray:
-    """The windows of `placement`, `(n, 2, time, lat, lon)` int16 [1e-4 m/s], FILL and OVER as the source has them.
+def cut(placement: Placement, shape: Shape, currents: Currents, out: np.ndarray, into: np.ndarray) -> None:
+    """Cuts the windows of `placement`, FILL and OVER as the source has them.
 
     Levels are read in order, a sub-block at a time, and each is decoded once; the memory needed does not depend on
     how many levels there are.
+
+    Args:
+        placement: n windows.
+        shape: Their size.
+        currents: Where they are cut from.
+        out: `(m, 2, time, lat, lon)` int16 [1e-4 m/s].
+        into: Where in `out` each goes, `(n,)`.
     """
-    out = np.empty((len(placement.level), 2, shape.n_times, shape.n_lat, shape.n_lon), np.int16)
-    columns = placement.column[:, None] + np.arange(shape.n_lon)
-    columns = columns % currents.lon.size if currents.periodic else columns
     if currents.frozen:
         field = currents.read(0, 1)
-        for k in range(len(out)):
-            rows = slice(placement.row[k], placement.row[k] + shape.n_lat)
-            out[k] = field[0][:, None, rows, columns[k]]
-        return out
+        for k, place in enumerate(into):
+            copy(field, placement, k, currents, out[place])
+        return
     order = np.argsort(placement.level, kind="stable")
     level_bytes = currents.lat.size * currents.lon.size * 4
     per_block = int(np.clip(SUB_BLOCK_BYTES // level_bytes, 1, MAX_SUB_BLOCK))
@@ -194,10 +197,19 @@ def cut(placement: Placement, shape: Shape, currents: Currents) -> np.ndarray:
             end = min(max(stop, start + per_block), int(placement.level[order[-1]]) + shape.n_times)
             block = np.concatenate([kept, currents.read(start, end)])
             first = level
-        levels = block[level - first : stop - first]
-        rows = slice(placement.row[k], placement.row[k] + shape.n_lat)
-        out[k] = np.moveaxis(levels[:, :, rows, columns[k]], 0, 1)
-    return out
+        copy(block[level - first : stop - first], placement, k, currents, out[into[k]])
+
+
+def copy(levels: np.ndarray, placement: Placement, k: int, currents: Currents, out: np.ndarray) -> None:
+    """Copies the window `k` out of its `levels`, `(time or 1, 2, lat, lon)`, into `out`, `(2, time, lat, lon)`."""
+    n_lat, n_lon = out.shape[2:]
+    row, column = int(placement.row[k]), int(placement.column[k])
+    column = column % currents.lon.size if currents.periodic else column
+    strip = np.swapaxes(levels[:, :, row : row + n_lat], 0, 1)
+    before_seam = min(n_lon, currents.lon.size - column)
+    out[..., :before_seam] = strip[..., column : column + before_seam]
+    if before_seam < n_lon:
+        out[..., before_seam:] = strip[..., : n_lon - before_seam]
 
 
 def closed_cells(currents: Currents) -> np.ndarray:

@@ -69,31 +69,30 @@ class Writing:
                 self.lock.clean()
             return True
         try:
-            return self._write(share, scheduler, workers, progress)
+            self._write(share, scheduler, workers, progress)
         except StoreError:
             if (self.store / manifest.NAME).exists():
                 return True  # another process finished it meanwhile, and took away what this one needed
             raise
-
-    def _write(self, share: tuple[int, int], scheduler: str, workers: int | None, progress: bool) -> bool:
-        """`write`, of a store that is not finished."""
-        with self.lock.gate():
-            self._open()
-        every = range(self.build.plan.layout.n_shards)
-        k, n = share
-        mine = every[k - 1 :: n]
-        pending = [shard for shard in mine if not self._done(shard)]
-        if len(pending) < len(mine):
-            command.say(f"continuing: {len(mine) - len(pending)} of {len(mine)} shards are done.")
-        run([self.build.task(shard, self.lock.file) for shard in pending], scheduler, workers, progress)
         with self.lock.gate():
             if (self.store / manifest.NAME).exists():
                 return True
-            if not all(self._done(shard) for shard in every):
+            if not all(self._done(shard) for shard in range(self.build.plan.layout.n_shards)):
                 return False
             self.lock.check()
             self._finish()
         return True
+
+    def _write(self, share: tuple[int, int], scheduler: str, workers: int | None, progress: bool) -> None:
+        """Writes the shards of `write` that are not done."""
+        with self.lock.gate():
+            self._open()
+        k, n = share
+        mine = range(self.build.plan.layout.n_shards)[k - 1 :: n]
+        pending = [shard for shard in mine if not self._done(shard)]
+        if len(pending) < len(mine):
+            command.say(f"continuing: {len(mine) - len(pending)} of {len(mine)} shards are done.")
+        run(self.build.pending(pending, self.lock.file), scheduler, workers, progress)
 
     def _done(self, shard: int) -> bool:
         """Whether `shard` is marked as done, and its files are as large as the mark says."""

@@ -294,7 +294,7 @@ def test_a_run_that_comes_late_finds_the_store_finished(
     other = tmp_path / "other"
     fields.make(manifest, other)
 
-    def beaten(pending: list[shard.ShardTask], *arguments: Any) -> None:
+    def beaten(pending: list[shard.Pending], *arguments: Any) -> None:
         shutil.rmtree(out)
         shutil.copytree(other, out)
         true(pending, *arguments)
@@ -307,9 +307,9 @@ def test_a_run_that_comes_late_finds_the_store_finished(
 def test_a_task_is_small_however_long_the_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes = {}
 
-    def weigh(pending: list[shard.ShardTask], *_: Any) -> None:
+    def weigh(pending: list[shard.Pending], *_: Any) -> None:
         sizes[levels] = max(len(pickle.dumps(task)) for task in pending)
-        assert sorted({path for task in pending for c in task.currents.values() for path in c._paths})
+        assert sorted({path for task in pending for c in task.task().currents.values() for path in c._paths})
 
     monkeypatch.setattr(write, "run", weigh)
     for levels in (8, 80):

@@ -12,6 +12,7 @@ from shared.manifest import to_bytes, write_file
 from shared.shards import ShardStore
 from train import evaluate, examine, examples, folder, groups, loop, report, verdict
 from train.config import Training
+from train.cost import command as cost
 
 MOST_OF_TRAINING = 2048
 """Samples on which a run without a validation split is evaluated: all of a large one take as long as training."""
@@ -23,7 +24,7 @@ def _parser() -> argparse.ArgumentParser:
         "Calibrates the Smagorinsky constant of the drift simulator on a shard store.",
         "drift-train run stores/agulhas --out runs/agulhas --set ensemble.members=50",
     )
-    verbs = top.add_subparsers(dest="verb", required=True, metavar="run | evaluate")
+    verbs = top.add_subparsers(dest="verb", required=True, metavar="run | evaluate | cost")
     run = verbs.add_parser(
         "run",
         help="calibrate on the training split and report",
@@ -53,6 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     judge.add_argument("--split", default="test", help="train, validation or test (default: %(default)s)")
     _add_bad_shard(judge)
     command.add_common(judge)
+    cost.add_verb(verbs)
     return top
 
 
@@ -69,7 +71,8 @@ def _add_bad_shard(to: argparse.ArgumentParser) -> None:
 def main(arguments: list[str] | None = None) -> int:
     """Entry point; returns the exit code."""
     options = _parser().parse_args(arguments)
-    return command.run(_run if options.verb == "run" else _evaluate, options, interrupted=command.KEPT_NOTHING)
+    work = {"run": _run, "evaluate": _evaluate, "cost": cost.run}[options.verb]
+    return command.run(work, options, interrupted=command.KEPT_NOTHING)
 
 
 def entry() -> NoReturn:
@@ -100,6 +103,7 @@ def _run(options: argparse.Namespace) -> int:
         command.emit(result)
     else:
         print(report.summary(out))
+        print(f"gradient: {result['gradient_reason']}")
         print(f"report: {page}")
     return 0
 

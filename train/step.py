@@ -8,15 +8,17 @@ would bias.
 """
 
 from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from train import score
 from train.config import Training
+from train.cost.trainer import Choice, choose, memory_of_device
 from train.data import Batch, Grid
 from train.dynamics import Smagorinsky, tabulate
 from train.engine import simulate
@@ -26,11 +28,6 @@ from train.simulate import Dynamics, Plan
 
 TRAINED, WEIGHTS = 0, 1
 """Streams of noise: of the trained ensemble, and of the one whose spread weights the `energy` objective."""
-
-MOST_FORWARD = 4
-"""Parameters up to which forward mode is the cheaper one (`benchmarks/gradient.py`)."""
-
-Mode = Literal["forward", "reverse"]
 
 Losses = Callable[[Array], tuple[Array, tuple[Array, Array, Array]]]
 """Parameters -> every sample's objective; with it dispersion, members escaped and members ashore."""
@@ -64,11 +61,14 @@ def plan_of(settings: Training, grid: Grid) -> Plan:
     return Plan(grid, integration.step, integration.kappa_every, integration.scheme, settings.engine)
 
 
-def mode_of(settings: Training, n_parameters: int) -> Mode:
-    """How the gradient of so many parameters is computed."""
+def mode_of(settings: Training, n_parameters: int, grid: Grid) -> Choice:
+    """How the gradient of so many parameters is computed, and why."""
     if settings.gradient.mode != "auto":
-        return settings.gradient.mode
-    return "forward" if n_parameters <= MOST_FORWARD else "reverse"
+        return Choice(settings.gradient.mode, f"{settings.gradient.mode} mode: asked for by gradient.mode")
+    if settings.engine != "driftcal":
+        return Choice("forward", f"forward mode: the only one that engine={settings.engine} offers")
+    ensemble = settings.ensemble.members * settings.batch_size
+    return choose(n_parameters, ensemble, grid.n_obs, np.dtype(settings.precision).itemsize, memory_of_device())
 
 
 def sample_losses(
@@ -115,7 +115,7 @@ def gradient(
     weights_noise: Noise,
 ) -> Sums:
     """Loss and gradient of every sample at `parameters`."""
-    mode = mode_of(settings, model.size)
+    mode = mode_of(settings, model.size, plan.grid).mode
 
     def losses(vector: Array) -> tuple[Array, tuple[Array, Array, Array]]:
         return sample_losses(

@@ -1,0 +1,289 @@
+"""What making a store costs: against one xarray selection per sample, and against the least work there is.
+
+    python -m benchmarks.preprocessing
+
+Made currents of the globe as DUACS packs them (0.25 degrees, daily, int32 in 1e-4 m/s), as zarr with one chunk a day
+and as NetCDF (zlib level 1, one chunk a day); as many drifters as the GDP had in 2010, 68 five-day segments a day. All
+candidates take turns on one core. The floor decodes every day once, cuts, encodes and writes, in a plain loop, with the
+same codec; places, tracks, labels, checks, checksums of files and syncs are for free there.
+"""
+
+import argparse
+import json
+import shutil
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import google_crc32c
+import netCDF4
+import numpy as np
+import xarray as xr
+import yaml
+import zarr
+from numcodecs import blosc  # pyright: ignore[reportAttributeAccessIssue] - compiled, without stubs
+
+from benchmarks.measure import Timing, interleave, machine, on_one_core
+from preprocess import current_files
+from preprocess.__main__ import main as preprocess
+from shared import durable
+from shared.shards import ShardStore
+
+LON = -180 + 0.125 + 0.25 * np.arange(1440)
+LAT = -90 + 0.125 + 0.25 * np.arange(720)
+FILL = -2147483647
+PER_DAY = 68
+"""Segments that start in a day, as in GDP 2010."""
+
+START = 1_262_304_000  # 2010-01-01
+DAY = 86_400
+SELECTIONS = 24
+"""Samples that are selected one by one, from all over the store."""
+
+
+def make_currents(folder: Path, days: int) -> dict[str, str]:
+    """The same eddying currents as zarr and as NetCDF."""
+    rng = np.random.default_rng(1)
+    ky, kx = np.meshgrid(np.fft.fftfreq(720), np.fft.rfftfreq(1440), indexing="ij")
+    low = np.exp(-((np.hypot(ky, kx) * 30) ** 2))
+    waves = [np.fft.irfft2(low * np.fft.rfft2(rng.normal(size=(720, 1440)))) for _ in range(4)]
+    waves = [wave * (0.15 / wave.std()) for wave in waves]
+    dry = (np.fft.irfft2(low**4 * np.fft.rfft2(rng.normal(size=(720, 1440)))) > 0) & (np.abs(LAT) > 65)[:, None]
+    fields = np.empty((2, days, 720, 1440), np.int32)
+    for day in range(days):
+        for component in (0, 1):
+            field = waves[component] * np.cos(day / 12) + waves[component + 2] * np.sin(day / 12)
+            fields[component, day] = np.where(dry, FILL, np.clip(np.round(field / 1e-4), -30_000, 30_000))
+    about = {"units": "m/s", "scale_factor": 1e-4, "_FillValue": np.int32(FILL)}
+    dims = ("time", "latitude", "longitude")
+    dataset = xr.Dataset(
+        {name: (dims, fields[k], about) for k, name in enumerate(("ugos", "vgos"))},
+        {
+            "time": ("time", START + DAY * np.arange(days), {"units": "seconds since 1970-01-01"}),
+            "latitude": LAT.astype(np.float32),
+            "longitude": LON.astype(np.float32),
+        },
+    )
+    paths = {kind: str(folder / f"currents.{kind}") for kind in ("zarr", "nc")}
+    chunk = (1, 720, 1440)
+    names = ("ugos", "vgos")
+    dataset.to_zarr(paths["zarr"], zarr_format=2, encoding={n: {"chunks": chunk} for n in names}, consolidated=True)
+    packed = {n: {"chunksizes": chunk, "zlib": True, "complevel": 1} for n in names}
+    dataset.to_netcdf(paths["nc"], encoding=packed)
+    return paths
+
+
+def make_drifters(folder: Path, days: int) -> str:
+    """Drifters of 60 days in the ragged form of the GDP, hourly, so many that 68 segments start in a day."""
+    rng = np.random.default_rng(2)
+    n = round(PER_DAY * days / 12)
+    hours = 12 * 5 * 24 + 1
+    start = START + 3600 * rng.integers(0, 24 * max(1, days - 68), n)
+    step = np.cumsum(rng.normal(0, 0.15, (n, hours, 2)) * 3600 / 111_195, axis=1)
+    lat = rng.uniform(-50, 50, n)[:, None] + step[..., 1]
+    lon = (rng.uniform(-180, 180, n)[:, None] + step[..., 0] / np.cos(np.radians(lat)) + 180) % 360 - 180
+    time = start[:, None] + 3600 * np.arange(hours)
+    dataset = xr.Dataset(
+        {
+            "rowsize": ("traj", np.full(n, hours), {"sample_dimension": "obs"}),
+            "id": ("traj", np.arange(n)),
+            "time": ("obs", time.ravel(), {"units": "seconds since 1970-01-01"}),
+            "lat": ("obs", lat.ravel().astype(np.float32)),
+            "lon": ("obs", lon.ravel().astype(np.float32)),
+            "gap": ("obs", np.full(n * hours, 3600.0, np.float32), {"units": "s"}),
+            "drogue_status": ("obs", np.ones(n * hours, np.int8)),
+        }
+    )
+    dataset.to_netcdf(folder / "drifters.nc")
+    return str(folder / "drifters.nc")
+
+
+def make_manifest(folder: Path, drifters: str, kind: str, path: str) -> str:
+    """A data manifest; everything is for training."""
+    tree = {
+        "drifters": {"path": drifters},
+        "currents": {"path": path},
+        "split": {"train": 1, "validation": 0, "test": 0},
+    }
+    (folder / f"{kind}.yaml").write_text(yaml.safe_dump(tree))
+    return str(folder / f"{kind}.yaml")
+
+
+def end_to_end(manifest: str, out: Path) -> None:
+    """drift-preprocess, from nothing."""
+    shutil.rmtree(out, ignore_errors=True)
+    with redirect_stderr(StringIO()) as said, redirect_stdout(StringIO()):
+        if preprocess([manifest, "--out", str(out), "--scheduler", "synchronous"]):
+            sys.exit(said.getvalue())
+
+
+class Places:
+    """Where the samples of a finished store lie on the grid, in the order of the store."""
+
+    def __init__(self, store: Path):
+        opened = ShardStore(store)
+        self.layout, label = opened.layout, opened.labels
+        self.level = (label["window_time"] - START) // DAY
+        self.row = np.round((label["window_corner"][:, 1] - LAT[0]) / 0.25).astype(int)
+        self.column = np.round((label["window_corner"][:, 0] - LON[0]) / 0.25).astype(int) % LON.size
+
+    def __len__(self) -> int:
+        return len(self.level)
+
+
+def select(path: str, kind: str, places: Places, chosen: np.ndarray) -> None:
+    """One xarray selection per sample."""
+    layout = places.layout
+    engine: Any = {"zarr": "zarr", "nc": "netcdf4"}[kind]
+    with xr.open_dataset(path, engine=engine, chunks=None) as dataset:
+        for k in chosen:
+            columns = places.column[k] + np.arange(layout.n_lon)
+            straight = columns[-1] < LON.size
+            dataset[["ugos", "vgos"]].isel(
+                time=slice(places.level[k], places.level[k] + layout.n_times),
+                latitude=slice(places.row[k], places.row[k] + layout.n_lat),
+                longitude=slice(columns[0], columns[-1] + 1) if straight else columns % LON.size,
+            ).load()
+
+
+def floor(path: str, kind: str, places: Places, folder: Path) -> None:
+    """Decodes each day once, cuts, encodes, writes."""
+    layout = places.layout
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    source: Any = zarr.open_group(path, mode="r") if kind == "zarr" else netCDF4.Dataset(path)
+    if kind == "nc":
+        source.set_auto_maskandscale(False)
+    held: dict[int, np.ndarray] = {}
+    for shard in range(layout.n_shards):
+        samples = np.array(layout.samples_of(shard))
+        out = np.empty((len(samples), 2, layout.n_times, layout.n_lat, layout.n_lon), np.int16)
+        for k in np.argsort(places.level[samples], kind="stable"):
+            sample = samples[k]
+            first = int(places.level[sample])
+            for day in [day for day in held if day < first]:
+                del held[day]
+            for day in range(first, first + layout.n_times):
+                if day not in held:
+                    held[day] = np.stack([source[name][day] for name in ("ugos", "vgos")]).astype(np.int16)
+            row, column = places.row[sample], places.column[sample]
+            for t in range(layout.n_times):
+                field = held[first + t][:, row : row + layout.n_lat]
+                if column + layout.n_lon <= LON.size:
+                    out[k, :, t] = field[:, :, column : column + layout.n_lon]
+                else:
+                    edge = LON.size - column
+                    out[k, :, t, :, :edge] = field[:, :, column:]
+                    out[k, :, t, :, edge:] = field[:, :, : layout.n_lon - edge]
+        with (folder / str(shard)).open("wb") as file:
+            for window in out:
+                chunk = blosc.compress(window, b"lz4", 5, blosc.BITSHUFFLE)
+                file.write(chunk)
+                file.write(google_crc32c.value(chunk).to_bytes(4, "little"))
+    if kind == "nc":
+        source.close()
+
+
+@contextmanager
+def counting() -> Iterator[tuple[Counter, Counter]]:
+    """Counts the levels of each file that are decoded, and how often each file of a store is put in its place."""
+    decoded, written = Counter(), Counter()
+    true_stored, true_os = current_files.Layout.stored, durable.os
+
+    def stored(self: Any, dataset: xr.Dataset, role: str, start: int, stop: int, path: str) -> np.ndarray:
+        decoded.update((path, role, level) for level in range(start, stop))
+        return true_stored(self, dataset, role, start, stop, path)
+
+    class Watched:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(true_os, name)
+
+        def replace(self, source: Path, target: Path) -> None:
+            written[str(target)] += 1
+            true_os.replace(source, target)
+
+    current_files.Layout.stored = stored
+    durable.os = Watched()  # pyright: ignore[reportAttributeAccessIssue]
+    try:
+        yield decoded, written
+    finally:
+        current_files.Layout.stored, durable.os = true_stored, true_os
+
+
+def count(manifest: str, out: Path) -> dict[str, int]:
+    """How often what is decoded and written, in one run."""
+    with counting() as (decoded, written):
+        end_to_end(manifest, out)
+    files = {name: n for name, n in written.items() if "/c/" in name}
+    return {
+        "source_chunks": len(decoded),
+        "decoded": sum(decoded.values()),
+        "shard_files": len(files),
+        "written": sum(files.values()),
+    }
+
+
+def measure(folder: Path, days: int, rounds: int) -> dict[str, Any]:
+    """All that the table says, for both kinds of source."""
+    paths, drifters = make_currents(folder, days), make_drifters(folder, days)
+    found: dict[str, Any] = {"machine": machine(), "days": days}
+    for kind, path in paths.items():
+        manifest, out = make_manifest(folder, drifters, kind, path), folder / f"store-{kind}"
+        counts = count(manifest, out)
+        places = Places(out)
+        chosen = np.linspace(0, len(places) - 1, SELECTIONS).astype(int)
+        timings: dict[str, Timing] = interleave(
+            {
+                "end to end": (lambda m=manifest, o=out: end_to_end(m, o), len(places)),
+                "floor": (lambda p=path, k=kind, w=places: floor(p, k, w, folder / "floor"), len(places)),
+                "selection": (lambda p=path, k=kind, w=places, c=chosen: select(p, k, w, c), SELECTIONS),
+            },
+            rounds,
+        )
+        found[kind] = {
+            "samples": len(places),
+            **{f"{name.replace(' ', '_')}_us": 1e3 * timing.cpu_ms for name, timing in timings.items()},
+            "against_selection": timings["selection"].ratio,
+            "of_the_floor": timings["floor"].ratio,
+            **counts,
+        }
+    return found
+
+
+def main() -> None:
+    """Prints the table, or JSON."""
+    to = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    to.add_argument("--days", type=int, default=120, help="days of currents (default: %(default)s)")
+    to.add_argument("--rounds", type=int, default=3, help="of all candidates (default: %(default)s)")
+    to.add_argument("--json", action="store_true", help="print JSON")
+    options = to.parse_args()
+    on_one_core()
+    with tempfile.TemporaryDirectory(prefix="driftcal-bench-") as folder:
+        found = measure(Path(folder), options.days, options.rounds)
+    if options.json:
+        print(json.dumps(found, indent=1))
+        return
+    print(f"{found['machine']}; CPU time on one core, medians of {options.rounds} interleaved rounds\n")
+    print("| | daily zarr | daily NetCDF |\n|---|---|---|")
+    both = found["zarr"], found["nc"]
+    rows = {
+        "samples": "{samples}",
+        "one xarray selection per sample, µs": "{selection_us:,.0f}",
+        "end to end, µs a sample": "{end_to_end_us:.0f}",
+        "floor, µs a sample": "{floor_us:.0f}",
+        "end to end against one selection per sample": "{against_selection:.0f}×",
+        "end to end, of the floor's speed": "{of_the_floor:.2f}",
+        "source chunks / decoded": "{source_chunks} / {decoded}",
+        "shard files / written": "{shard_files} / {written}",
+    }
+    for name, form in rows.items():
+        print(f"| {name} | {' | '.join(form.format(**each) for each in both)} |")
+
+
+if __name__ == "__main__":
+    main()

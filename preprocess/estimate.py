@@ -1,0 +1,155 @@
+"""What a store will take, said before it is made: disk, memory, time.
+
+Disk and memory follow from the plan. Time rests on a trial: some windows of this very store are read, cut and encoded.
+"""
+
+import time
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from preprocess import windows
+from preprocess.build import Build
+from preprocess.currents import BLOCK_BYTES
+from preprocess.plan import take
+from shared import chunks, schema
+from shared.errors import ConfigError
+
+PROCESS_BYTES = 300 * 2**20
+"""Interpreter and libraries [bytes]: 240 to 270 MB resident with xarray, dask, zarr and netCDF4 on x86-64 Linux."""
+
+SAMPLE_BYTES = 400
+"""Survey, plan and labels of one sample [bytes]."""
+
+TRIAL = 32
+"""Windows that are read, cut and encoded to tell the time."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What making the store, or a part of it, will take.
+
+    Attributes:
+        samples: In the store.
+        shards: In the store.
+        disk_bytes_at_most: Of the store, before compression.
+        disk_bytes: Of the store, compressed as well as those of the trial.
+        memory_bytes_per_worker: For the shard that a worker makes.
+        memory_bytes: Of all workers together, and of what the process holds besides.
+        workers: Shards that are made at a time.
+        seconds: On a machine that does nothing else, for the shards of the part; the drifters, which have been read
+            by then, and waits for the disk are not in it.
+        trial: Windows that were cut to tell.
+    """
+
+    samples: int
+    shards: int
+    disk_bytes_at_most: int
+    disk_bytes: int
+    memory_bytes_per_worker: int
+    memory_bytes: int
+    workers: int
+    seconds: float
+    trial: int
+
+    def as_json(self) -> dict[str, Any]:
+        """These numbers as JSON."""
+        return asdict(self)
+
+
+def estimate(build: Build, share: tuple[int, int], workers: int, processes: bool) -> Estimate:
+    """What making the k-th of N shares will take.
+
+    Args:
+        build: The store to be made.
+        share: k and N.
+        workers: Shards that are made at a time.
+        processes: Whether each in a process of its own.
+    """
+    layout, plan = build.plan.layout, build.plan
+    sample = sum(spec.sample_bytes for spec in schema.arrays(layout))
+    shard = layout.samples_per_shard * sample
+    level = max(source.lat.size * source.lon.size for source in build.currents) * 4
+    # windows; encoded samples; the file joined from them
+    block = min(windows.SUB_BLOCK_BYTES, windows.MAX_SUB_BLOCK * level)
+    per_worker = 3 * shard + 2 * (block + plan.shape.n_times * level) + BLOCK_BYTES
+    process = PROCESS_BYTES + SAMPLE_BYTES * layout.n_samples
+    per_level, per_sample, ratio, trial = _trial(build)
+    every = [layout.samples_of(number) for number in range(layout.n_shards)[share[0] - 1 :: share[1]]]
+    spans = [np.ptp(plan.placement.level[held.start : held.stop]) + plan.shape.n_times for held in every]
+    work = float(sum(spans)) * per_level + sum(len(held) for held in every) * per_sample
+    return Estimate(
+        samples=layout.n_samples,
+        shards=layout.n_shards,
+        disk_bytes_at_most=layout.n_samples * sample,
+        disk_bytes=round(layout.n_samples * sample * ratio),
+        memory_bytes_per_worker=per_worker,
+        memory_bytes=workers * per_worker + (workers + 1 if processes else 1) * process,
+        workers=workers,
+        seconds=work / max(1, min(workers, len(every))),
+        trial=trial,
+    )
+
+
+def _trial(build: Build) -> tuple[float, float, float, int]:
+    """Time to read a level and to make a sample [s], encoded by raw size, and number of windows tried, mid-store."""
+    plan, layout = build.plan, build.plan.layout
+    number = int(plan.current[layout.n_samples // 2])
+    of_source = np.flatnonzero(plan.current == number)
+    by_level = of_source[np.argsort(plan.placement.level[of_source], kind="stable")]
+    middle = by_level[len(by_level) // 2 :][:TRIAL]
+    # of one window's levels, so that each is read once
+    middle = middle[plan.placement.level[middle] == plan.placement.level[middle[0]]]
+    placement, source = take(plan.placement, middle), build.currents[number]
+    first, spec = int(placement.level[0]), schema.arrays(layout)[0]
+    cut = np.empty((len(middle), *spec.inner_shape), np.int16)
+    began = time.perf_counter()
+    levels = source.read(first, first + (1 if source.frozen else plan.shape.n_times))
+    read = time.perf_counter()
+    for k in range(len(cut)):
+        windows.copy(levels, placement, k, source, cut[k])
+    encoded = chunks.encode(spec, cut, len(cut), layout.compression)
+    made = time.perf_counter() - read
+    return (read - began) / plan.shape.n_times, made / len(cut), min(1.0, len(encoded) / cut.nbytes), len(cut)
+
+
+def check_memory(wanted: Estimate, limit: int) -> None:
+    """Refuses a store whose making takes more memory than `limit` [bytes].
+
+    Raises:
+        ConfigError: it does; says what to lower.
+    """
+    if wanted.memory_bytes <= limit:
+        return
+    shared = wanted.memory_bytes - wanted.workers * wanted.memory_bytes_per_worker
+    fitting = int((limit - shared) // wanted.memory_bytes_per_worker)
+    remedy = f"--workers {fitting} would do" if fitting >= 1 else "lower store.samples_per_shard"
+    raise ConfigError(
+        f"--memory-limit: making this store takes about {_mb(wanted.memory_bytes)} ({wanted.workers} workers of "
+        f"{_mb(wanted.memory_bytes_per_worker)} each and {_mb(shared)} besides), more than {_mb(limit)}. Lower "
+        f"--workers or store.samples_per_shard, or raise the limit: {remedy}."
+    )
+
+
+def _mb(size: float) -> str:
+    return f"{size / 1e6:,.0f} MB"
+
+
+def parse_bytes(text: str) -> int:
+    """Bytes of a size such as 4GB, 500MB or 8GiB.
+
+    Raises:
+        ConfigError: it is none.
+    """
+    units = {"KB": 1e3, "MB": 1e6, "GB": 1e9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
+    for unit, factor in units.items():
+        number = text.strip().upper().removesuffix(unit)
+        if number != text.strip().upper():
+            try:
+                size = float(number) * factor
+            except ValueError:
+                break
+            if 0 < size < 2**60:
+                return round(size)
+    raise ConfigError(f"--memory-limit {text!r}: expected a size with its unit, such as 4GB or 500MiB.")

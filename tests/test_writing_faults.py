@@ -1,0 +1,277 @@
+"""F4, F5, F10, F11, F12, F21: disks that fail, and what must not matter: schedulers, places, clocks, memory."""
+
+import errno
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import numpy as np
+import pytest
+from fsspec.implementations.memory import MemoryFileSystem
+
+from benchmarks.preprocessing import counting
+from preprocess import estimate, files
+from preprocess.__main__ import main
+from shared import durable
+from shared.errors import ConfigError
+from tests import fields, killing
+
+Capture = pytest.CaptureFixture[str]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str, str]]:
+    """A manifest of six samples in three shards, and the digests of its store."""
+    folder = tmp_path_factory.mktemp("faults")
+    manifest = fields.small(folder / "input", store={"samples_per_shard": 2})
+    fields.make(manifest, folder / "whole", "--scheduler", "synchronous")
+    return manifest, fields.digests(folder / "whole")
+
+
+class Failing:
+    """`os` as `shared.durable` calls it; the n-th of the calls named fails."""
+
+    def __init__(self, calls: tuple[str, ...], nth: int, number: int):
+        self.calls, self.left, self.number = calls, nth, number
+
+    def __getattr__(self, name: str) -> Any:
+        true = getattr(os, name)
+        if name not in self.calls:
+            return true
+
+        def call(*arguments: Any) -> Any:
+            self.left -= 1
+            if self.left == 0 or (self.number == errno.ENOSPC and self.left < 0):  # a full disk stays full
+                if name == "write" and len(arguments[1]) > 1:
+                    true(arguments[0], arguments[1][: len(arguments[1]) // 2])  # what went in before it was full
+                raise OSError(self.number, os.strerror(self.number))
+            return true(*arguments)
+
+        return call
+
+
+def count(monkeypatch: pytest.MonkeyPatch, calls: tuple[str, ...], manifest: str, out: Path) -> int:
+    """How many such calls a run makes."""
+    counter = Failing(calls, 10**9, errno.EIO)
+    with monkeypatch.context() as patched:
+        patched.setattr(durable, "os", counter)
+        assert main([manifest, "--out", str(out), "--scheduler", "synchronous"]) == 0
+    return 10**9 - counter.left
+
+
+FAULTS = [
+    (("write",), errno.ENOSPC, "No space left on device. Free some room"),
+    (("write",), errno.EIO, "Input/output error. The disk or the file system failed"),
+    (("fsync",), errno.EIO, "Input/output error. The disk or the file system failed"),
+    (("replace",), errno.EIO, "Input/output error. The disk or the file system failed"),
+]
+
+
+def fail_and_continue(
+    monkeypatch: pytest.MonkeyPatch, capsys: Capture, made: tuple[str, dict[str, str]], out: Path, fault: Any, nth: int
+) -> None:
+    calls, number, said = fault
+    command = [made[0], "--out", str(out), "--scheduler", "synchronous"]
+    with monkeypatch.context() as patched:
+        patched.setattr(durable, "os", Failing(calls, nth, number))
+        code = main(command)
+    error = capsys.readouterr().err
+    assert code == 1, (nth, error)
+    assert re.search(f"error: cannot (write|use) .*{said}", error), error
+    assert "Traceback" not in error
+    if (out / "manifest.json").exists():  # whole, and only the folder's sync failed
+        assert calls == ("fsync",)
+    for name, digest in fields.digests(out).items():
+        if ".building" not in name:
+            assert made[1].get(name) == digest, (nth, name)  # what is published is whole; no temporary is left
+    assert main(command) == 0
+    assert fields.digests(out) == made[1]
+    assert killing.left(out) == []
+    capsys.readouterr()
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=["full", "write", "fsync", "rename"])
+def test_f4_f5_a_disk_that_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture, made: tuple[str, dict[str, str]], fault: Any
+) -> None:
+    total = count(monkeypatch, fault[0], made[0], tmp_path / "count")
+    capsys.readouterr()
+    for nth in np.linspace(1, total, 4).astype(int):
+        fail_and_continue(monkeypatch, capsys, made, tmp_path / f"s{nth}", fault, int(nth))
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("fault", FAULTS, ids=["full", "write", "fsync", "rename"])
+def test_f4_f5_a_disk_that_fails_at_every_call(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture, made: tuple[str, dict[str, str]], fault: Any
+) -> None:
+    total = count(monkeypatch, fault[0], made[0], tmp_path / "count")
+    capsys.readouterr()
+    for nth in range(1, total + 1):
+        fail_and_continue(monkeypatch, capsys, made, tmp_path / f"s{nth}", fault, nth)
+    print(f"{fault[0][0]}, {errno.errorcode[fault[1]]}: failed at each of {total} calls, every store identical")
+
+
+# F5, reading; and sources behind URLs
+
+
+class Flaky(MemoryFileSystem):
+    """Files in memory whose n-th reading and some that follow fail."""
+
+    protocol = "flaky"
+    store = MemoryFileSystem.store
+    pseudo_dirs = MemoryFileSystem.pseudo_dirs
+    at, times, seen = 0, 0, 0
+
+    @classmethod
+    def _strip_protocol(cls, path: str) -> str:
+        return super()._strip_protocol(path.replace("flaky://", "memory://"))
+
+    def cat_file(self, path: str, *arguments: Any, **options: Any) -> Any:
+        Flaky.seen += 1
+        if Flaky.at <= Flaky.seen < Flaky.at + Flaky.times:
+            raise OSError(errno.EIO, "Input/output error")
+        return super().cat_file(path, *arguments, **options)
+
+
+@pytest.fixture
+def remote(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The command for currents in memory, as zarr behind a URL."""
+    fsspec.register_implementation("flaky", Flaky, clobber=True)
+    monkeypatch.setattr(files, "PAUSES", (0.0, 0.0, 0.0))
+    manifest = fields.small(tmp_path / "input", store={"samples_per_shard": 2})
+    lon, lat = 30 + 0.25 * np.arange(29), -40 + 0.25 * np.arange(25)
+    fields.field(lon, lat, 8).to_zarr("memory://faults/currents.zarr", zarr_format=2, consolidated=True, mode="w")
+    return [manifest, "--scheduler", "synchronous", "--set", "currents={path: flaky://faults/currents.zarr}"]
+
+
+def test_f5_a_read_that_fails_is_tried_three_times_more(tmp_path: Path, remote: list[str], capsys: Capture) -> None:
+    Flaky.at, Flaky.times, Flaky.seen = 0, 0, 0
+    assert main([*remote, "--out", str(tmp_path / "whole")]) == 0
+    due, total = fields.digests(tmp_path / "whole"), Flaky.seen
+    assert total > 20
+    for nth in np.linspace(1, total, 6).astype(int):
+        Flaky.at, Flaky.times, Flaky.seen = int(nth), 1, 0
+        assert main([*remote, "--out", str(tmp_path / f"s{nth}")]) == 0
+        assert fields.digests(tmp_path / f"s{nth}") == due
+    Flaky.at, Flaky.times, Flaky.seen = total // 2, 10**9, 0
+    capsys.readouterr()
+    out = tmp_path / "broken"
+    assert main([*remote, "--out", str(out)]) == 1
+    assert Flaky.seen < total // 2 + 4 * 4  # four tries; opening a store reads several documents at once
+    error = capsys.readouterr().err
+    assert "Input/output error" in error
+    assert "flaky://faults/currents.zarr" in error
+    assert not (out / "manifest.json").exists()
+    Flaky.times = 0
+    assert main([*remote, "--out", str(out)]) == 0
+    assert fields.digests(out) == due
+
+
+# F10, F11, F21
+
+
+def test_f10_f11_f21_neither_place_nor_clock_nor_scheduler_matters(
+    tmp_path: Path, made: tuple[str, dict[str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = tmp_path / "a b" / "größe Ω"
+    place.mkdir(parents=True)
+    (tmp_path / "link").symlink_to(place, target_is_directory=True)
+    monkeypatch.delenv("HOME", raising=False)
+    for k, (zone, locale) in enumerate((("Pacific/Kiritimati", "C"), ("America/St_Johns", "tr_TR.UTF-8"))):
+        monkeypatch.setenv("TZ", zone)
+        monkeypatch.setenv("LC_ALL", locale)
+        out = tmp_path / "link" / f"store {k}"
+        command = [made[0], "--out", str(out), "--workers", "2", "--scheduler", "threads"]
+        ended = killing.run(command, tmp_path / "said.txt", set_up=jump, how=-86_400.0 if k else 1e9)
+        assert ended.code == 0, ended.said
+        assert fields.digests(out) == made[1]
+
+
+def jump(by: float) -> None:
+    """A clock that leaps at every look."""
+    import time  # noqa: PLC0415 - in the other process
+
+    true, looks = time.time, [0]
+
+    def leaping() -> float:
+        looks[0] += 1
+        return true() + by * (looks[0] % 3)
+
+    time.time = leaping
+    time.tzset()
+
+
+def test_f10_a_cluster_makes_the_same_bytes(tmp_path: Path, made: tuple[str, dict[str, str]]) -> None:
+    distributed = pytest.importorskip("distributed")
+    with distributed.LocalCluster(n_workers=1, threads_per_worker=2, processes=False, dashboard_address=None,
+                                  protocol="tcp://", host="127.0.0.1") as cluster:  # fmt: skip
+        fields.make(made[0], tmp_path / "store", "--scheduler", cluster.scheduler_address)
+    assert fields.digests(tmp_path / "store") == made[1]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_f11_an_output_that_is_read_only(tmp_path: Path, made: tuple[str, dict[str, str]], capsys: Capture) -> None:
+    tmp_path.chmod(0o500)
+    assert main([made[0], "--out", str(tmp_path / "store")]) == 2
+    assert "Permission denied. Choose another --out" in capsys.readouterr().err
+
+
+# F12
+
+
+def test_f12_a_memory_limit_is_kept_or_refused(
+    tmp_path: Path, made: tuple[str, dict[str, str]], capsys: Capture
+) -> None:
+    out = tmp_path / "store"
+    command = [made[0], "--out", str(out), "--workers", "2"]
+    capsys.readouterr()
+    assert main([*command, "--memory-limit", "400MB"]) == 2
+    said = capsys.readouterr().err
+    assert re.search(
+        r"error: --memory-limit: making this store takes about \d+ MB \(2 workers of \d+ MB each and", said
+    )
+    assert (
+        "more than 400 MB. Lower --workers or store.samples_per_shard, or raise the limit: --workers 1 would do" in said
+    )
+    assert re.search(r"about \S+ kB on disk, at most \S+ kB; \S+ MB of memory for 2 at a time; about .* s", said)
+    assert not out.exists() or not list(out.glob("currents"))
+    assert main([*command, "--memory-limit", "2GiB"]) == 0
+    assert main([*command, "--memory-limit", "2"]) == 2
+    assert "--memory-limit '2': expected a size with its unit" in capsys.readouterr().err
+    assert [estimate.parse_bytes(text) for text in ("4GB", "1.5 GiB", "10kb")] == [4 * 10**9, 1_610_612_736, 10_000]
+    with pytest.raises(ConfigError, match="expected a size with its unit, such as 4GB"):
+        estimate.parse_bytes("-1GB")
+
+
+def test_levels_are_decoded_once_while_shards_are_cut_and_files_written_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Six shards that overlap by most of their levels."""
+    tracks = [fields.walk(900 + k, 33.0 + 0.1 * k, -37.0, n=49, start=fields.START + 86_400 * k) for k in range(6)]
+    manifest = fields.small(tmp_path / "input", tracks, store={"samples_per_shard": 1})
+    lon, lat = 30 + 0.25 * np.arange(29), -40 + 0.25 * np.arange(25)
+    fields.save(fields.field(lon, lat, 12), tmp_path / "input" / "currents.nc")
+    with counting() as (decoded, written):
+        monkeypatch.setattr("preprocess.build.Build.pending", clearing(decoded))
+        fields.make(manifest, tmp_path / "store", "--scheduler", "threads", "--workers", "2")
+    assert set(decoded.values()) == {1}
+    assert {level for _, _, level in decoded} == set(range(9))  # starts on six days, windows of four levels
+    shards = {name: n for name, n in written.items() if "/c/" in name}
+    assert set(shards.values()) == {1}
+    assert len(shards) == 6 * len(list((tmp_path / "store").glob("*/c")))
+
+
+def clearing(decoded: Any) -> Any:
+    """`Build.pending` that forgets what was decoded to make the plan."""
+    from preprocess.build import Build  # noqa: PLC0415 - before it is replaced
+
+    true = Build.pending
+
+    def pending(*arguments: Any) -> Any:
+        decoded.clear()
+        return true(*arguments)
+
+    return pending
