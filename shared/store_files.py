@@ -9,6 +9,7 @@ import hashlib
 import json
 import mmap
 import os
+import resource
 import stat
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ DRIFTERS = "drifters.json"
 
 GROUP = "zarr.json"
 BLOCK = 1 << 22  # bytes hashed at a time
+SPARE = 256  # file descriptors for everything but shards
 
 
 def mapped(root: Path, name: str, held: Manifest) -> mmap.mmap:
@@ -57,6 +59,14 @@ def mapped(root: Path, name: str, held: Manifest) -> mmap.mmap:
     except (OSError, ValueError) as error:  # ValueError: it has become shorter since
         reason = getattr(error, "strerror", None) or error
         raise StoreError(f"cannot read {path}: {reason}. {REMEDY}") from error
+
+
+def make_room(maps: int) -> None:
+    """Lets this process hold so many maps, each with a file descriptor of its own, as far as the system allows."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    need = maps + SPARE if hard == resource.RLIM_INFINITY else min(maps + SPARE, hard)
+    if soft not in (resource.RLIM_INFINITY, hard) and soft < need:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (need, hard))
 
 
 def array_of(data: mmap.mmap) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 import gc
 import os
+import resource
 import subprocess
 import sys
 import textwrap
@@ -267,6 +268,19 @@ def test_damage_ends_a_pass_where_it_is_read(copy: Callable) -> None:
 
 
 # Places that are not friendly (F11)
+
+
+def test_a_store_of_more_shards_than_open_files_is_read(tmp_path: Path) -> None:
+    """60 shards of two arrays each, where the process may have 100 files open."""
+    built = stores.build(tmp_path / "store", 60, samples_per_shard=1)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (100, hard))
+    try:
+        store = ShardStore(built.path)
+        np.testing.assert_array_equal(store.currents.read(np.arange(60)), built.values["currents"])
+        np.testing.assert_array_equal(store.positions.read(np.arange(60)), built.values["positions"])
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def _state(root: Path) -> dict[str, tuple[int, int]]:
