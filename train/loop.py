@@ -167,7 +167,8 @@ def _descend(
         shuffled = order(samples, settings.seed, epoch, settings.data.run_length)
         with record.phase(f"epoch {epoch + 1} of {settings.epochs}", epoch, len(shuffled), state.position):
             ahead = shuffled[state.position :]
-            for numbers, batch in batches(store, ahead, settings.batch_size, dtype, settings.data, devices):
+            begun = state.position > 0
+            for numbers, batch in batches(store, ahead, settings.batch_size, dtype, settings.data, devices, begun):
                 mean = record.take(numbers, step, state.parameters, batch).mean()
                 state = state._replace(position=state.position + len(numbers))
                 if not np.isnan(mean.loss):  # else nothing is usable in this batch: the record has counted it
