@@ -8,10 +8,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 import pytest
 
-from tests import stores
+from shared.errors import ConfigError
+from shared.shards import ShardStore
+from tests import runs, stores
+from train import loop
 
 FOUR = {"XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
 LOSS = 1e-5
@@ -81,25 +85,76 @@ def test_56_57_a_batch_that_does_not_divide_and_devices_that_are_not_there(found
     assert found[0]["refused 5"].startswith("--devices 5: there are 4.")
 
 
-@pytest.mark.faults
-def test_two_processes_of_a_slurm_step(store: Path, tmp_path: Path, found: tuple[dict[str, Any], Path]) -> None:
+def test_the_native_engine_computes_each_devices_samples_and_no_others(found: tuple[dict[str, Any], Path]) -> None:
+    if "native" not in found[0]:
+        pytest.skip("the C++ engine cannot be had here")
+    assert found[0]["native"] == [[True] * 7] * 2
+
+
+def test_processes_that_see_a_part_each_leave_nothing_out(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    with pytest.raises(ConfigError, match=r"--on-bad-shard skip: each of 2 processes reads a part.* use one process"):
+        loop.run(ShardStore(store, "skip"), runs.settings(), tmp_path / "run", False)
+    assert not (tmp_path / "run").exists()
+
+
+# Two processes
+
+SLOW = """
+import time
+from train import devices, examine
+from train.__main__ import entry
+devices.PATIENCE = 3
+once = examine.examine
+def slow(*arguments):
+    time.sleep(12)
+    return once(*arguments)
+examine.examine = slow
+entry()
+"""
+
+
+def two_processes(program: list[str], store: Path, out: Path) -> list[tuple[int, str, str]]:
+    """Exit code and what was said of each process of a SLURM step of two."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
         job = 61440 + free.getsockname()[1] % 4096  # JAX makes the coordinator's port of it
     tiny = {"ensemble.members": 3, "score.reference_members": 2, "integration.step": "3h", "batch_size": 4, "epochs": 2,
             "optimizer.final_passes": 3, "optimizer.curvature_samples": 7}  # fmt: skip
     words = [w for key, value in tiny.items() for w in ("--set", f"{key}={value}")]
-    command = [sys.executable, "-m", "train", "run", str(store), "--out", str(tmp_path / "run"), *words]
+    command = [sys.executable, *program, "run", str(store), "--out", str(out), *words]
     step = {"SLURM_JOB_ID": str(job), "SLURM_STEP_NODELIST": "localhost", "SLURM_NTASKS": "2"}
     step |= {"SLURM_STEP_NUM_TASKS": "2"}
     two = [
         subprocess.Popen(
-            command, env=os.environ | step | {"SLURM_PROCID": k, "SLURM_LOCALID": k}, stdout=subprocess.PIPE
+            command,
+            env=os.environ | step | {"SLURM_PROCID": k, "SLURM_LOCALID": k},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
         )
         for k in ("0", "1")
     ]
-    said = [process.communicate(timeout=240)[0] for process in two]
-    assert [process.returncode for process in two] == [0, 0]
-    assert b"C_s = " in said[0]
-    assert b"C_s = " not in said[1]
+    said = [process.communicate(timeout=240) for process in two]
+    return [(process.returncode, *texts) for process, texts in zip(two, said, strict=True)]
+
+
+@pytest.mark.faults
+def test_two_processes_of_a_slurm_step(store: Path, tmp_path: Path, found: tuple[dict[str, Any], Path]) -> None:
+    """The first goes on alone for longer than the other would wait for it."""
+    first, second = two_processes(["-c", SLOW], store, tmp_path / "run")
+    assert (first[0], second[0]) == (0, 0), first[2] + second[2]
+    assert "C_s = " in first[1]
+    assert "C_s = " not in second[1]
     np.testing.assert_array_equal(losses(tmp_path / "run"), losses(found[1] / "2"))
+
+
+@pytest.mark.faults
+def test_where_the_first_process_cannot_begin_the_others_end(store: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("x")
+    first, second = two_processes(["-m", "train"], store, tmp_path)
+    assert (first[0], second[0]) == (2, 2), first[2] + second[2]
+    assert "exists and is not an empty folder" in first[2]
+    assert "the first process of the run could not begin. Its message says why." in second[2]

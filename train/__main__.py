@@ -98,6 +98,7 @@ def _run(options: argparse.Namespace) -> int:
     groups.check(store, training, options.group_by)
     with Stop(RESUMABLE) as stop:
         result = loop.run(store, training, out, progress, options.resume, stop, shared_by)
+        devices.part()
         if not shared_by.first:
             return 0
         result = examine.examine(store, training, result, out, progress)

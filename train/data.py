@@ -147,10 +147,12 @@ def batches(
     dtype: np.dtype,
     reading: Reading = DEFAULT,
     devices: Devices | None = None,
+    begun: bool = False,
 ) -> Iterator[tuple[np.ndarray, Batch]]:
     """Batches of `size` over `samples` in the given order, on the device, with their sample numbers.
 
-    With `devices` they share the batch, and each process reads what its own need.
+    With `devices` they share the batch, and each process reads what its own need. `begun` says that samples before
+    these were taken already: then it is no error if none of the rest can be read.
 
     One is read ahead, while the pages of the one after it are asked for. Samples that cannot be read, where the store
     leaves such out, are among the numbers and have weight 0.
@@ -160,7 +162,7 @@ def batches(
     """
     parts = [samples[k : k + size] for k in range(0, len(samples), size)]
     rows, place = (slice(0, size), jax.device_put) if devices is None else (devices.rows(size), devices.place)
-    found = not all(len(part[rows]) for part in parts) or not parts
+    found = begun or not parts or not all(len(part[rows]) for part in parts)
 
     with Crew(reading.threads + 1, "driftcal-read") as crew:  # one sets the others to work
 

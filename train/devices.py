@@ -23,6 +23,9 @@ from shared.errors import ConfigError
 BATCH = "batch"
 """The one axis of the mesh."""
 
+PATIENCE = 60
+"""How long [s] a process that leaves waits for the others: one that failed must not hold up the job."""
+
 
 def join() -> None:
     """Joins the other processes of the run, where there are any.
@@ -39,15 +42,24 @@ def join() -> None:
         return
     try:
         if None in told:
-            jax.distributed.initialize()
+            jax.distributed.initialize(shutdown_timeout_seconds=PATIENCE)
         else:
             address, n, number = told
-            jax.distributed.initialize(address, int(n or 1), int(number or 0))
+            jax.distributed.initialize(address, int(n or 1), int(number or 0), shutdown_timeout_seconds=PATIENCE)
     except (RuntimeError, ValueError) as error:
         raise ConfigError(
             f"the processes of this run cannot be joined ({error}). Start all of them with srun, or set "
             f"JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID."
         ) from error
+
+
+def part() -> None:
+    """Leaves the other processes, where there are any; all of them must call.
+
+    What one does afterwards, such as evaluating for an hour, nobody waits for: a process that ended before without
+    this would have the others stopped after `PATIENCE`.
+    """
+    jax.distributed.shutdown()
 
 
 @dataclass(frozen=True)
@@ -90,22 +102,42 @@ class Devices:
         """Whether this process is the one that writes."""
         return jax.process_index() == 0
 
-    def check(self, batch_size: int) -> None:
-        """Refuses a batch that does not divide."""
+    def check(self, batch_size: int, on_bad_shard: str = "fail") -> None:
+        """Refuses a batch that does not divide, and leaving out samples where no process sees all of them.
+
+        Raises:
+            ConfigError: as said.
+        """
         if batch_size % self.n:
             raise ConfigError(
                 f"batch_size {batch_size} is not a multiple of the {self.n} devices that share it. Set batch_size to "
                 f"{max(1, batch_size // self.n) * self.n}."
             )
+        if on_bad_shard == "skip" and jax.process_count() > 1:
+            raise ConfigError(
+                f"--on-bad-shard skip: each of {jax.process_count()} processes reads a part of the samples, and none "
+                f"could say which are left out. Mend the store (drift-inspect verify names the shards), or use one "
+                f"process."
+            )
 
     @contextlib.contextmanager
     def first_alone(self) -> Iterator[None]:
-        """Inside, the first process goes before the others: what it writes there they read."""
+        """Inside, the first process goes before the others: what it writes there they read.
+
+        Raises:
+            ConfigError: in the others, if the first process failed there.
+        """
         if not self.first:
-            multihost_utils.sync_global_devices("the first process is ready")
-        yield
-        if self.first and jax.process_count() > 1:
-            multihost_utils.sync_global_devices("the first process is ready")
+            if self.any(False):
+                raise ConfigError("the first process of the run could not begin. Its message says why.")
+            yield
+            return
+        failed = True
+        try:
+            yield
+            failed = False
+        finally:
+            self.any(failed)
 
     def rows(self, size: int) -> slice:
         """Which samples of a batch of `size` this process needs."""

@@ -61,8 +61,8 @@ def run(
 
     Raises:
         StoreError: the store or every checkpoint is damaged, or there is no training split.
-        ConfigError: the settings do not fit the store, name no term that can be trained, the engine is missing, `out`
-            holds something, or with `resume` another run.
+        ConfigError: the settings do not fit the store or the devices, name no term that can be trained, the engine is
+            missing, `out` holds something, or with `resume` another run.
         DataError: too many samples are poisoned, or the parameters diverge.
         Interrupted: `stop` was asked to; the run is saved.
     """
@@ -70,7 +70,7 @@ def run(
     settings = settings.model_copy(update={"batch_size": min(settings.batch_size, len(samples))})
     check_against(settings, store.layout)
     stop, devices = stop or Stop(""), devices or Devices.of(1)
-    devices.check(settings.batch_size)
+    devices.check(settings.batch_size, store.on_bad_shard)
     simulator(settings.engine)  # a missing package is refused before anything is written
     with jax.enable_x64(settings.precision == "float64"):
         model = model_of(settings)
@@ -167,7 +167,8 @@ def _descend(
         shuffled = order(samples, settings.seed, epoch, settings.data.run_length)
         with record.phase(f"epoch {epoch + 1} of {settings.epochs}", epoch, len(shuffled), state.position):
             ahead = shuffled[state.position :]
-            for numbers, batch in batches(store, ahead, settings.batch_size, dtype, settings.data, devices):
+            begun = state.position > 0
+            for numbers, batch in batches(store, ahead, settings.batch_size, dtype, settings.data, devices, begun):
                 mean = record.take(numbers, step, state.parameters, batch).mean()
                 state = state._replace(position=state.position + len(numbers))
                 if not np.isnan(mean.loss):  # else nothing is usable in this batch: the record has counted it

@@ -137,10 +137,11 @@ class Record:
         """Steps one batch at `parameters` and writes its line; `numbers` are its samples'."""
         taken = Taken(jax.device_get(step(parameters, batch, self._epoch)))
         seconds = self._time(len(numbers))
-        bad = numbers[np.asarray(taken.sums.poisoned)[: len(numbers)]]
+        poisoned, good = (np.asarray(flag)[: len(numbers)] for flag in (taken.sums.poisoned, taken.sums.good))
+        bad, read = numbers[poisoned], numbers[poisoned | good]
         self.counts.step += 1
-        self.counts.seen += len(numbers)
-        self.counts.distinct[numbers] = True
+        self.counts.seen += len(read)
+        self.counts.distinct[read] = True
         self.counts.poisoned |= set(bad.tolist())
         mean = taken.mean()
         values = self._model.values(np.asarray(parameters))

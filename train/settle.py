@@ -89,10 +89,11 @@ class Passes:
     def at(self, name: str, parameters: np.ndarray, numbers: np.ndarray) -> Pass:
         """One pass over the samples `numbers`; `name` is for the record."""
         dtype, size, epoch = np.dtype(self._settings.precision), self._settings.batch_size, self._settings.epochs
-        reading = self._settings.data
+        reading, devices = self._settings.data, self._devices
         at, held = jnp.asarray(parameters, dtype), self._held(parameters, len(numbers), dtype)
         with self._record.phase(name, epoch, len(numbers), held.taken):
-            for part, batch in batches(self._store, numbers[held.taken :], size, dtype, reading, self._devices):
+            ahead, begun = numbers[held.taken :], held.taken > 0
+            for part, batch in batches(self._store, ahead, size, dtype, reading, devices, begun):
                 held.add(self._record.take(part, self._step, at, batch), len(part))
                 self._keeper.batch_done(savable=self._model.few)
         loss, gradient, dispersion = (np.asarray(v, np.float64) for v in (held.loss, held.gradient, held.dispersion))
