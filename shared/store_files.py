@@ -14,8 +14,9 @@ import os
 import resource
 import stat
 from collections.abc import Iterator
+from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
@@ -33,7 +34,7 @@ SPARE = 256  # file descriptors for everything but shards
 
 
 @contextlib.contextmanager
-def opened(root: Path, name: str, held: Manifest) -> Iterator[BinaryIO]:
+def opened(root: Path, name: str, held: Manifest) -> Iterator[BufferedReader]:
     """The file `name` of the store, open for reading; what reading it raises inside is told with its path.
 
     Raises:
