@@ -1,6 +1,8 @@
 """F4, F5, F10, F11, F12, F21: disks that fail, and what must not matter: schedulers, places, clocks, memory."""
 
+import contextlib
 import errno
+import json
 import os
 import re
 from pathlib import Path
@@ -12,7 +14,7 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
 from benchmarks.preprocessing import counting
-from preprocess import estimate, files
+from preprocess import estimate, files, shard
 from preprocess.__main__ import main
 from shared import durable
 from shared.errors import ConfigError
@@ -167,9 +169,9 @@ def test_f1_what_is_written_is_durable_before_anything_speaks_of_it(
     assert {path for path in [out, *out.rglob("*")] if path.is_dir()} <= {path for _, path in folders}
     order = [path.relative_to(out).as_posix() for _, path in renamed]
     assert order[-1] == "manifest.json"
-    for shard in range(3):
-        mark = order.index(f".building/done-{shard:06d}.json")
-        files = [k for k, name in enumerate(order) if re.fullmatch(rf"\w+/c/{shard}(/0)*", name)]
+    for k in range(3):
+        mark = order.index(f".building/done-{k:06d}.json")
+        files = [place for place, name in enumerate(order) if re.fullmatch(rf"\w+/c/{k}(/0)*", name)]
         assert len(files) == 13
         assert max(files) < mark
 
@@ -308,6 +310,23 @@ def test_f10_a_cluster_makes_the_same_bytes(tmp_path: Path, made: tuple[str, dic
     assert fields.digests(tmp_path / "store") == made[1]
 
 
+def test_f10_workers_may_stand_in_another_folder(
+    tmp_path: Path, made: tuple[str, dict[str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As those of a cluster, where --out is relative."""
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+
+    def elsewhere(pending: shard.Pending) -> int:
+        task = pending.task()  # sent from here
+        with contextlib.chdir(tmp_path / "elsewhere"):
+            return shard.write_shard(task)
+
+    monkeypatch.setattr(shard, "make_shard", elsewhere)
+    assert main([made[0], "--out", "store", "--scheduler", "synchronous"]) == 0
+    assert fields.digests(tmp_path / "store") == made[1]
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
 def test_f11_an_output_that_is_read_only(tmp_path: Path, made: tuple[str, dict[str, str]], capsys: Capture) -> None:
     tmp_path.chmod(0o500)
@@ -340,6 +359,22 @@ def test_f12_a_memory_limit_is_kept_or_refused(
     assert [estimate.parse_bytes(text) for text in ("4GB", "1.5 GiB", "10kb")] == [4 * 10**9, 1_610_612_736, 10_000]
     with pytest.raises(ConfigError, match="expected a size with its unit, such as 4GB"):
         estimate.parse_bytes("-1GB")
+
+
+def test_f12_the_estimate_counts_the_levels_that_wait_for_other_shards(
+    made: tuple[str, dict[str, str]], monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    """Of two workers: three times the four levels of a window, of 25 x 29 cells and two int16 each; never above CAP."""
+
+    def told(*options: str) -> int:
+        capsys.readouterr()
+        assert main([made[0], "--out", "none", "--dry-run", "--json", "--workers", "2", *options]) == 0
+        return json.loads(capsys.readouterr().out)["estimate"]["memory_bytes"]
+
+    whole, apart = told(), told("--scheduler", "processes")
+    monkeypatch.setattr(estimate, "CAP", 1000)
+    assert whole - told() == 3 * 4 * 25 * 29 * 4 - 1000
+    assert told("--scheduler", "processes") == apart  # processes share none
 
 
 def test_levels_are_decoded_once_while_shards_are_cut_and_files_written_once(
