@@ -169,7 +169,7 @@ def batches(
         def read(k: int) -> dict[str, np.ndarray]:
             if reading.prefetch:
                 for part in parts[k + 1 : k + 2] if k else parts[:2]:
-                    store.will_need(part)
+                    store.will_need(part[rows])
             mine = parts[k][rows]
             loaded = load(store, mine if len(mine) else parts[k][:1], rows.stop - rows.start, dtype, crew)
             return loaded if len(mine) else loaded | {"weight": np.zeros_like(loaded["weight"])}
