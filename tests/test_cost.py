@@ -327,6 +327,15 @@ def test_a_cell_that_would_take_too_long_is_not_run(monkeypatch: pytest.MonkeyPa
         study.run("column", [10, 501], ["loop"], "float32", 10**9, 1.0, False)
 
 
+def test_compiling_counts_as_growing_only_where_it_does() -> None:
+    """A cell of 8 s, 5 s of them compiling: ten times the steps take ten times the runs, and a long program."""
+    found = {"compile_s": 5.0, "model_s": 0.01, "gradient_s": 0.04}
+    whole, loop = (study.Spent.of(name, 8.0, found) for name in ("unrolled", "segments"))
+    assert loop.growing == pytest.approx(0.35)
+    assert whole.growing == pytest.approx(5.35)
+    assert loop.fixed + loop.growing == whole.fixed + whole.growing == 8.0
+
+
 def test_a_cell_process_is_killed_at_its_limit() -> None:
     with pytest.raises(study._Slow):
         study._ask({"what": "measure", "model": "column", "precision": "float32", "steps": 10, "strategy": "scan"}, 0.1)
