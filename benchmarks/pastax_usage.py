@@ -25,7 +25,7 @@ from shared.schema import FILL, SCALE
 from train.data import Batch, Grid
 
 Loss = Callable[[jax.Array, Batch, jax.Array], tuple[jax.Array, jax.Array]]
-"""(log C_s, batch, key) -> loss [m] and its derivative, of every sample."""
+"""(log C_s, batch, key) -> loss and its derivative, of every sample."""
 
 EPOCH = 1_500_000_000.0
 """Any time since 1970 [s] that a batch may stand for: batches know times within their window only."""
@@ -50,9 +50,14 @@ def _flow(patches: dict[str, Any], place: tuple, dx: jax.Array, dy: float) -> tu
 
 
 def loss_and_gradient(
-    grid: Grid, members: int, step: int, precision: Literal["float32", "float64"], seconds_since_1970: bool
+    grid: Grid,
+    members: int,
+    step: int,
+    precision: Literal["float32", "float64"],
+    seconds_since_1970: bool,
+    objective: Literal["energy-plain", "reference"] = "energy-plain",
 ) -> Loss:
-    """The compiled loss (the fair energy score, mean over fixes) and its derivative with respect to log C_s.
+    """The compiled loss and its derivative with respect to log C_s.
 
     Args:
         grid: of the batches' windows; land plays no part: windows must be of ocean alone.
@@ -60,6 +65,8 @@ def loss_and_gradient(
         step: of integration [s].
         precision: of everything; `float64` needs `jax.enable_x64`.
         seconds_since_1970: whether times are absolute, as in pastax's loaders, or relative to the window's start.
+        objective: the fair energy score of the separation, mean over fixes; or the 2025 notebooks' squares of the score
+            by Liu and Weisberg's index, summed over fixes.
     """
     dtype = jnp.dtype(precision)
     dy = METRES_PER_DEGREE * grid.lat_step
@@ -101,6 +108,8 @@ def loss_and_gradient(
             n_samples=members,
             adjoint="forward",
         )
+        if objective == "reference":
+            return (pastax.energy_score(ensemble, track, kernel=pastax.liu_index) ** 2).sum()
         return pastax.energy_score(ensemble[:, 1:], track[1:], kernel=pastax.separation_distance).mean()
 
     def run(log_cs: jax.Array, batch: Batch, key: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -19,8 +19,8 @@ from preprocess.currents import open_currents
 from preprocess.drifters import open_drifters
 from preprocess.recipe import Recipe, Synthetic
 from preprocess.write import Writing
-from shared import command, facts, manifest, settings, show
-from shared.errors import ConfigError
+from shared import command, durable, facts, manifest, settings, show
+from shared.errors import ConfigError, StoreError
 from shared.lock import Lock, hold
 
 SCHEDULERS = ("threads", "processes", "synchronous")
@@ -192,9 +192,9 @@ def _held(store: Path, share: tuple[int, int], options: argparse.Namespace) -> I
     folder = store / manifest.STAGING
     made = [place for place in (folder, *folder.parents) if not place.exists()]
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"cannot make {folder}: {error.strerror}. Choose another --out.") from error
+        durable.make_folder(folder)
+    except StoreError as error:
+        raise ConfigError(str(error)) from error
     try:
         with hold(folder, share, options.overwrite, options.take_over) as lock:
             yield lock

@@ -103,7 +103,7 @@ class Build:
             currents[number] = source.part(first, stop).sharing(shared)
             level[of_source] -= first
         return ShardTask(
-            store=self.store,
+            store=self.store.absolute(),  # workers of a cluster may stand elsewhere
             number=shard,
             layout=plan.layout,
             shape=plan.shape,
@@ -111,8 +111,8 @@ class Build:
             current=current,
             placement=replace(placement, level=level),
             land=land,
-            lock=lock,
-            scratch=self.scratch,
+            lock=lock.absolute(),
+            scratch=self.scratch.absolute(),
             candidate=candidate,
             labels={
                 "origin": found.origin[candidate],

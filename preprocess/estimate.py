@@ -12,6 +12,7 @@ import numpy as np
 from preprocess import windows
 from preprocess.build import Build
 from preprocess.currents import BLOCK_BYTES
+from preprocess.levels import CAP
 from preprocess.plan import take
 from shared import chunks, schema
 from shared.errors import ConfigError
@@ -75,6 +76,8 @@ def estimate(build: Build, share: tuple[int, int], workers: int, processes: bool
     block = min(windows.SUB_BLOCK_BYTES, windows.MAX_SUB_BLOCK * level)
     per_worker = 3 * shard + 2 * (block + plan.shape.n_times * level) + BLOCK_BYTES
     process = PROCESS_BYTES + SAMPLE_BYTES * layout.n_samples
+    # of the shards that are made at a time and the next ones; processes share none
+    waiting = 0 if processes else min(CAP, (workers + 1) * plan.shape.n_times * level)
     per_level, per_sample, ratio, trial = _trial(build)
     every = [layout.samples_of(number) for number in range(layout.n_shards)[share[0] - 1 :: share[1]]]
     spans = [np.ptp(plan.placement.level[held.start : held.stop]) + plan.shape.n_times for held in every]
@@ -85,7 +88,7 @@ def estimate(build: Build, share: tuple[int, int], workers: int, processes: bool
         disk_bytes_at_most=layout.n_samples * sample,
         disk_bytes=round(layout.n_samples * sample * ratio),
         memory_bytes_per_worker=per_worker,
-        memory_bytes=workers * per_worker + (workers + 1 if processes else 1) * process,
+        memory_bytes=workers * per_worker + (workers + 1 if processes else 1) * process + waiting,
         workers=workers,
         seconds=work / max(1, min(workers, len(every))),
         trial=trial,

@@ -132,7 +132,7 @@ def retried(read: Callable[[], Result]) -> Result:
     for pause in PAUSES:
         try:
             return read()
-        except (OSError, TimeoutError) as error:
+        except OSError as error:
             if not isinstance(error, TimeoutError) and error.errno not in _PASSING:
                 raise
         time.sleep(pause)

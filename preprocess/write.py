@@ -3,7 +3,6 @@
 Running again skips the shards that are marked as done.
 """
 
-import shutil
 from collections import Counter
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -42,18 +41,13 @@ class Writing:
         Raises:
             StoreError: it cannot be deleted.
         """
-        try:
-            with self.lock.gate():
-                (self.store / manifest.NAME).unlink(missing_ok=True)
-                manifest.plan_of(self.store).unlink(missing_ok=True)
-                self.lock.clean()
-                for path in self.store.iterdir():
-                    if path.name != manifest.STAGING:
-                        _delete(path)
-        except OSError as error:
-            raise StoreError(
-                f"cannot clear {self.store}: {error.filename}: {error.strerror}. If another run writes there, stop it."
-            ) from error
+        with self.lock.gate():
+            durable.remove(self.store / manifest.NAME)
+            durable.remove(manifest.plan_of(self.store))
+            self.lock.clean()
+            for path in self.store.iterdir():
+                if path.name != manifest.STAGING:
+                    durable.remove(path)
 
     def write(self, share: tuple[int, int], scheduler: str, workers: int | None, progress: bool) -> bool:
         """Writes the k-th of N shares of the shards, and the manifest once every shard is there: then True.
@@ -129,13 +123,14 @@ class Writing:
         path = manifest.plan_of(self.store)
         now = self.build.begun
         if not path.exists():
-            # what a run that was stopped while it replaced a store has left
-            for name in (
-                *(spec.name for spec in schema.arrays(self.build.plan.layout)),
-                "zarr.json",
-                store_files.DRIFTERS,
+            # What a run that was stopped while it replaced a store has left. The marks too: they speak of the old
+            # shards, and new files of the same sizes would be taken for those.
+            arrays = [spec.name for spec in schema.arrays(self.build.plan.layout)]
+            for left in (
+                *(manifest.mark_of(self.store, shard) for shard in manifest.marked(self.store)),
+                *(self.store / name for name in (*arrays, store_files.GROUP, store_files.DRIFTERS)),
             ):
-                _delete(self.store / name)
+                durable.remove(left)
             manifest.write_file(path, manifest.to_bytes(now.as_json()), "plan")
             return
         held = manifest.read_begun(self.store)
@@ -170,7 +165,7 @@ class Writing:
             )
             for spec in schema.arrays(layout)
         }
-        trees["zarr.json"] = _group(self.build.recipe)
+        trees[store_files.GROUP] = _group(self.build.recipe)
         trees[store_files.DRIFTERS] = {"drifters": self.build.found.drifters}
         listed |= {name: self._metadata(name, tree) for name, tree in trees.items()}
         held = Manifest(
@@ -186,19 +181,12 @@ class Writing:
         )
         for left in store.rglob(f".*{durable.PART}"):  # of a writer that was killed; every shard is there now
             if left.parent.name != manifest.STAGING:
-                left.unlink(missing_ok=True)
+                durable.remove(left)
         manifest.write_file(store / manifest.NAME, manifest.to_bytes(held.as_json()), "manifest")
         self.lock.clean()
 
     def _metadata(self, name: str, tree: dict[str, Any]) -> FileEntry:
         return manifest.write_file(self.store / name, manifest.to_bytes(tree), "metadata")
-
-
-def _delete(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
 
 
 def _difference(held: Begun, now: Begun) -> str:

@@ -28,9 +28,6 @@ def add_common(to: argparse.ArgumentParser) -> None:
     to.add_argument("--debug", action="store_true", help="show the traceback of an error")
 
 
-KEPT_NOTHING = "interrupted, and nothing of the run is kept: remove its folder and run the command again."
-"""What Ctrl-C says of a command that starts afresh."""
-
 RESUMABLE = "interrupted. Run the same command again: finished work is kept."
 """What Ctrl-C says of a command that continues where it stopped."""
 

@@ -19,6 +19,10 @@ class StoreError(DriftcalError):
     """A shard store is unfinished, damaged, or does not hold what was asked for."""
 
 
+class LimitError(DriftcalError):
+    """The system allows this process too little of something; what it works on may be whole."""
+
+
 class ConfigError(DriftcalError):
     """A configuration, an option or a combination of them is wrong."""
 

@@ -15,8 +15,8 @@ import json
 import math
 import os
 import secrets
-import shutil
 import socket
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -30,7 +30,13 @@ from shared.errors import StoreError
 
 GATE = "gate"
 PATIENCE = 60.0
-"""Longest wait at the gate [s]: inside, a process reads marks and writes small files only."""
+"""Longest wait for one process at the gate [s]: inside, it reads marks and writes small files only. Parts that end
+together queue here, so the whole wait may be longer."""
+
+PROC = Path("/proc")
+"""Where Linux tells about processes; macOS has none, and is asked by ps."""
+
+_PLAIN = {"LC_ALL": "C", "TZ": "UTC"}
 
 TRACKS = "tracks"
 """Begins the name of a run's scratch file."""
@@ -47,7 +53,7 @@ class Holder:
         host: Its host.
         machine: Tells whether process ids are comparable: a boot of a host, and its space of process ids.
         pid: Process id.
-        born: When the process started, in the kernel's ticks since the boot; "" where the system does not tell.
+        born: When the process started, in the kernel's ticks since the boot or as ps says it; "" where neither tells.
         since: UTC time of the start, for people.
         command: How it was called.
         part: The numbers (k, N) of `--parts k/N`.
@@ -115,19 +121,31 @@ class Holder:
 
 def _machine() -> str:
     try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-        return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
+        boot = (PROC / "sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        return f"{boot} {(PROC / 'self/ns/pid').readlink()}"
     except OSError:
         return socket.gethostname()  # not Linux
 
 
 def _born(pid: int) -> str:
+    if not PROC.exists():
+        return _born_by_ps(pid)
     try:
-        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+        stat = (PROC / f"{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return ""
     fields = stat.rpartition(")")[2].split()  # the name before may hold anything
     return "" if fields[0] in "ZX" else fields[19]
+
+
+def _born_by_ps(pid: int) -> str:
+    asked = ["ps", "-o", "state=", "-o", "lstart=", "-p", str(pid)]
+    try:
+        told = subprocess.run(asked, capture_output=True, text=True, check=False, env=os.environ | _PLAIN).stdout
+    except OSError:
+        return ""
+    state, _, started = told.strip().partition(" ")
+    return "" if state[:1] in "ZX" else started.strip()
 
 
 class Lock:
@@ -148,8 +166,10 @@ class Lock:
         Raises:
             StoreError: another process stays inside for a minute, or the folder is gone.
         """
-        gate, waited = self.folder / GATE, 0.0
+        gate, waited, inside = self.folder / GATE, 0.0, None
         while (other := self._claim(gate)) is not None:
+            if other != inside:
+                inside, waited = other, 0.0
             if waited > PATIENCE:
                 raise StoreError(f"{self.folder} is held by {other}. {_advice(other)}")
             time.sleep(0.05)
@@ -158,10 +178,13 @@ class Lock:
         try:
             yield
         finally:
-            inside = Holder.read(gate)
-            if inside is not None and inside.token == self.holder.token:
-                gate.unlink(missing_ok=True)
+            self._release()
         reached("gate: released")
+
+    def _release(self) -> None:
+        held = Holder.read(self.folder / GATE)
+        if held is not None and held.token == self.holder.token:
+            durable.remove(self.folder / GATE)
 
     def check(self) -> None:
         """Refuses to go on where the right was taken away.
@@ -177,10 +200,7 @@ class Lock:
         living = {holder.token for holder in self._others() if holder.state != "dead"} | {self.holder.token}
         kept = {self.folder / GATE, *(self.folder / name for token in living for name in _names(token))}
         for k, path in enumerate(sorted(set(self.folder.iterdir()) - kept)):
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path)
-            else:
-                path.unlink(missing_ok=True)
+            durable.remove(path)
             if k == 0:
                 reached("clean: half done")
         reached("clean: done")
@@ -190,10 +210,13 @@ class Lock:
         for other in self._others():
             if other.state == "dead" or (self._take_over and other.state == "unknown"):
                 for name in _names(other.token):
-                    (self.folder / name).unlink(missing_ok=True)
+                    durable.remove(self.folder / name)
             elif other.overlaps(self.holder.part, self.holder.alone):
                 raise StoreError(f"{self.folder.parent} is being built by {other}. {_advice(other)}")
-        durable.claim(self.file, self.claimed)
+        try:
+            durable.claim(self.file, self.claimed)
+        except OSError as error:
+            raise durable.cannot_write(self.file, error) from error
         reached("lock: listed")
 
     def _others(self) -> list[Holder]:
@@ -223,7 +246,7 @@ class Lock:
                 return breaker
             now = Holder.read(path)
             if now is not None and now.token == other.token:
-                path.unlink(missing_ok=True)
+                durable.remove(path)
 
 
 def _names(token: str) -> tuple[str, ...]:
@@ -270,6 +293,8 @@ def hold(folder: Path, part: tuple[int, int], alone: bool = False, take_over: bo
             lock._register()
         yield lock
     finally:
+        with contextlib.suppress(StoreError):  # it has been raised already
+            lock._release()
         for name in _names(lock.holder.token):
             with contextlib.suppress(OSError):
                 (folder / name).unlink(missing_ok=True)

@@ -28,6 +28,9 @@ PLAN = "plan.json"
 
 FORMAT = "driftcal shard store"
 
+REMEDY = "Copy it again from where it is whole, or make the store again with drift-preprocess --overwrite."
+"""What to do about a manifest that is damaged."""
+
 
 @dataclass(frozen=True)
 class FileEntry:
@@ -44,6 +47,8 @@ class FileEntry:
     @classmethod
     def from_json(cls, tree: dict[str, Any]) -> "FileEntry":
         """The inverse of `as_json`."""
+        if type(tree["size"]) is not int:
+            raise TypeError("the size of a file is not a whole number")
         return cls(tree["size"], tree["sha256"], tuple(tree["samples"]))
 
 
@@ -188,11 +193,8 @@ class Mark:
     @classmethod
     def from_json(cls, tree: dict[str, Any]) -> "Mark":
         """The inverse of `as_json`."""
-        files = {path: FileEntry.from_json(entry) for path, entry in tree["files"].items()}
-        if not all(isinstance(entry.size, int) for entry in files.values()):
-            raise TypeError("the size of a file is not a whole number")
         return cls(
-            files=files,
+            files={path: FileEntry.from_json(entry) for path, entry in tree["files"].items()},
             status=tuple(int(n) for n in tree["status"]),
             drifters={name: tuple(int(d) for d in tree["drifters"][name]) for name in schema.SPLITS},
             samples={name: int(tree["samples"][name]) for name in schema.SPLITS},
@@ -262,14 +264,14 @@ def read(store: str | Path) -> Manifest:
     path = root / NAME
     if not root.is_dir():
         raise StoreError(f"{root}: no such store. Make one with `drift-preprocess MANIFEST --out {root}`.")
-    if not path.exists():
+    if not path.is_file():  # nor is a pipe waited for
         building = root / STAGING
         what = "unfinished (no manifest.json)" if building.exists() else "not a driftcal store (no manifest.json)"
         raise StoreError(f"{root}: {what}. Run the drift-preprocess command that makes it again: it continues.")
     try:
         tree = json.loads(path.read_text(encoding="utf-8"))
         if tree.get("format") != FORMAT:
-            raise StoreError(f"{path}: format {tree.get('format')!r}, expected {FORMAT!r}.")
+            raise StoreError(f"{path}: format {tree.get('format')!r}, expected {FORMAT!r}. Name a driftcal store.")
         if tree["schema_version"] != schema.VERSION:
             raise StoreError(
                 f"{root}: written by schema version {tree['schema_version']} (driftcal {tree['driftcal_version']}), "
@@ -289,10 +291,10 @@ def read(store: str | Path) -> Manifest:
         sealed = manifest.digest == tree["digest"]
     except UNREADABLE as error:
         raise StoreError(
-            f"{path}: not a readable manifest ({type(error).__name__}: {error}). It is damaged."
+            f"{path}: not a readable manifest ({type(error).__name__}: {error}): damaged. {REMEDY}"
         ) from error
     if not sealed:
-        raise StoreError(f"{path}: its content does not match its own digest: it is damaged.")
+        raise StoreError(f"{path}: its content does not match its own digest: damaged. {REMEDY}")
     return manifest
 
 

@@ -124,6 +124,7 @@ class ShardStore:
         self.labels["split"][list(self.unreadable)] = -1  # whose they are is not known
         sums = self.labels.pop(schema.CHECKSUM)
         sharded = [s for s in specs if s.sharded]
+        store_files.make_room(len(sharded) * self.layout.n_shards)
         self.currents, self.positions = (
             ShardedArray(self.root, spec, self.manifest, sums[:, k]) for k, spec in enumerate(sharded)
         )

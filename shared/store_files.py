@@ -5,11 +5,16 @@ size that the manifest lists, before it is opened; zarr's metadata must say what
 run any codec that they name.
 """
 
+import contextlib
+import errno
 import hashlib
 import json
 import mmap
 import os
+import resource
 import stat
+from collections.abc import Iterator
+from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +22,7 @@ import numpy as np
 
 from shared import chunks, manifest, schema
 from shared.chunks import REMEDY
-from shared.errors import StoreError
+from shared.errors import LimitError, StoreError
 from shared.manifest import Manifest
 from shared.schema import ArraySpec
 
@@ -25,14 +30,16 @@ DRIFTERS = "drifters.json"
 """Names of the drifters; the array `drifter` holds positions in this list."""
 
 GROUP = "zarr.json"
-BLOCK = 1 << 22  # bytes hashed at a time
+SPARE = 256  # file descriptors for everything but shards
 
 
-def mapped(root: Path, name: str, held: Manifest) -> mmap.mmap:
-    """The file `name` of the store, memory-mapped read-only.
+@contextlib.contextmanager
+def opened(root: Path, name: str, held: Manifest) -> Iterator[BufferedReader]:
+    """The file `name` of the store, open for reading; what reading it raises inside is told with its path.
 
     Raises:
         StoreError: the manifest does not list it, it is missing, no plain file, or of another size.
+        LimitError: too many files are open.
     """
     path = root / name
     entry = held.files.get(name)
@@ -51,12 +58,33 @@ def mapped(root: Path, name: str, held: Manifest) -> mmap.mmap:
         if entry.size == 0:
             raise StoreError(f"{path}: empty. {REMEDY}")
         with path.open("rb") as file:
-            return mmap.mmap(file.fileno(), entry.size, access=mmap.ACCESS_READ)
+            yield file
     except FileNotFoundError as error:
         raise StoreError(f"{path}: missing. {REMEDY}") from error
     except (OSError, ValueError) as error:  # ValueError: it has become shorter since
+        if getattr(error, "errno", None) in (errno.EMFILE, errno.ENFILE):  # the store may be whole
+            raise LimitError(
+                f"cannot open {path}: {error}. A store takes two open files a shard, this one "
+                f"{2 * held.layout.n_shards}: allow as many (ulimit -n), or make it again with a larger "
+                f"store.samples_per_shard."
+            ) from error
         reason = getattr(error, "strerror", None) or error
         raise StoreError(f"cannot read {path}: {reason}. {REMEDY}") from error
+
+
+def mapped(root: Path, name: str, held: Manifest) -> mmap.mmap:
+    """The file `name` of the store, memory-mapped read-only; raises as `opened`."""
+    with opened(root, name, held) as file:
+        return mmap.mmap(file.fileno(), held.files[name].size, access=mmap.ACCESS_READ)
+
+
+def make_room(maps: int) -> None:
+    """Lets this process hold so many maps, each with a file descriptor of its own, as far as the system allows."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    need = maps + SPARE if hard == resource.RLIM_INFINITY else min(maps + SPARE, hard)
+    if soft not in (resource.RLIM_INFINITY, hard) and soft < need:
+        with contextlib.suppress(OSError, ValueError):  # macOS allows fewer than it says; `opened` tells who needs more
+            resource.setrlimit(resource.RLIMIT_NOFILE, (need, hard))
 
 
 def array_of(data: mmap.mmap) -> np.ndarray:
@@ -66,17 +94,23 @@ def array_of(data: mmap.mmap) -> np.ndarray:
 
 def checked(root: Path, name: str, held: Manifest) -> np.ndarray:
     """The bytes of the file `name`, uint8, read-only; they have the sha256 that the manifest lists."""
-    data = mapped(root, name, held)
-    digest = hashlib.sha256()
-    with memoryview(data) as view:
-        for start in range(0, len(view), BLOCK):
-            digest.update(view[start : start + BLOCK])
-    if digest.hexdigest() != held.files[name].sha256:
+    check_digest(root, name, held, sha256(root, name, held))
+    return array_of(mapped(root, name, held))
+
+
+def sha256(root: Path, name: str, held: Manifest) -> str:
+    """The digest of the file `name`, read and not mapped: a disk that fails under a map ends the process."""
+    with opened(root, name, held) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def check_digest(root: Path, name: str, held: Manifest, found: str) -> None:
+    """Refuses the file `name` whose sha256 is `found`, where the manifest lists another one."""
+    if found != held.files[name].sha256:
         raise StoreError(
             f"{root / name}: its content does not match its sha256 in the manifest: damaged, or of another shard or "
             f"store. {REMEDY}"
         )
-    return array_of(data)
 
 
 def check_listing(root: Path, held: Manifest) -> None:
@@ -92,6 +126,15 @@ def check_listing(root: Path, held: Manifest) -> None:
     for name, part in ranges.items():
         if name not in held.files or held.files[name].samples != (part.start, part.stop):
             raise StoreError(f"{root / manifest.NAME}: does not list {name} with samples {part}. {REMEDY}")
+    for spec in specs:
+        if spec.sharded:
+            continue
+        due = layout.samples_per_shard * spec.sample_bytes + 4  # held against the file before its values find room
+        for shard in range(layout.n_shards):
+            size = held.files[spec.file_of(shard)].size
+            if size != due:
+                where = f"{root / manifest.NAME}: lists {spec.file_of(shard)}"
+                raise StoreError(f"{where} with {size} bytes, its layout asks for {due}. {REMEDY}")
 
 
 def metadata_of(spec: ArraySpec) -> str:

@@ -19,10 +19,9 @@ from shared.errors import StoreError
 from shared.manifest import Manifest
 from shared.shards import ShardStore, rows_of
 
-REMEDY = "Copy it again from where it is whole, or make the store again with drift-preprocess."
+REMEDY = manifest.REMEDY
 """What to do about a store that is damaged; `chunks.REMEDY` sends the reader here."""
 
-BLOCK = 1 << 22  # bytes hashed at a time
 WORKERS = 4  # shards checked at a time; more would not make a disk faster
 YEARS_1950_2150 = (-631_152_000, 5_680_281_600)
 """Seconds since 1970 between which a drifter can have been seen: a wrong unit or epoch falls outside."""
@@ -232,16 +231,17 @@ def _check_samples(opened: ShardStore, progress: bool) -> Iterator[int]:
 
 
 def _check_shard(opened: ShardStore, shard: int) -> int:
-    """Decodes every sample of `shard` and hashes its files; damage to a sample is reported with its number."""
+    """Hashes the files of `shard` and decodes every sample; damage to a sample is reported with its number."""
     held = opened.layout.samples_of(shard)
     for array in (opened.currents, opened.positions):
         spec, name = array.spec, array.spec.file_of(shard)
+        digest = store_files.sha256(opened.root, name, opened.manifest)
         out = np.empty((1, *spec.inner_shape), spec.dtype)
         for sample in held:
             array.read_into(sample, rows_of(out)[0])
             where = f"{spec.name} of sample {sample} (shard {shard}) of {opened.root}"
             _check_values(spec.name, out[0], opened, sample, where)
-        store_files.checked(opened.root, name, opened.manifest)
+        store_files.check_digest(opened.root, name, opened.manifest, digest)
     return len(held)
 
 

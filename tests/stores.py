@@ -4,12 +4,18 @@ An eddying current (a few plane waves of a stream function) flows along a coast 
 some noise. Every size is another number (7 levels of 12 x 16 cells, 41 fixes), so that a swapped axis cannot pass.
 """
 
+import builtins
+import errno
 import hashlib
+import io
 import json
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 
@@ -276,3 +282,35 @@ def rewrite(path: Path, change: Callable[[dict[str, Any]], Any], seal: bool = Tr
         content = {key: value for key, value in tree.items() if key != "digest"}
         tree["digest"] = hashlib.sha256(manifest.to_bytes(content)).hexdigest()
     file.write_bytes(manifest.to_bytes(tree))
+
+
+@contextmanager
+def read_only(root: Path) -> Iterator[None]:
+    """Inside, Python's ways to write below `root` fail as on a read-only file system, for root too."""
+    root = root.resolve()
+
+    def guarded(true: Callable[..., Any], writes: Callable[..., bool]) -> Callable[..., Any]:
+        def call(*arguments: Any, **options: Any) -> Any:
+            for place in arguments[:2]:
+                inside = isinstance(place, (str, Path)) and Path(place).absolute().is_relative_to(root)
+                if inside and writes(*arguments, **options):
+                    raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(place))
+            return true(*arguments, **options)
+
+        return call
+
+    def by_mode(_: Any, mode: str = "r", *__: Any, **___: Any) -> bool:
+        return bool(set(mode) & set("wax+"))
+
+    def by_flags(_: Any, flags: int, *__: Any, **___: Any) -> bool:
+        return bool(flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT))
+
+    with ExitStack() as patches:
+        for module, name, writes in (
+            (builtins, "open", by_mode),
+            (io, "open", by_mode),
+            (os, "open", by_flags),
+            *((os, name, lambda *_, **__: True) for name in ("mkdir", "replace", "rename", "unlink", "link", "utime")),
+        ):
+            patches.enter_context(mock.patch.object(module, name, guarded(getattr(module, name), writes)))
+        yield

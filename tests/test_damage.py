@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shared import manifest, schema
+from shared import chunks, manifest, schema
 from shared.errors import StoreError
 from shared.shards import ShardStore
 from shared.verify import verify
@@ -329,6 +329,38 @@ def test_a_step_that_is_no_number_is_refused(copy: Callable, step: str) -> None:
     path.write_text(path.read_text().replace('"lat_step": 0.25', f'"lat_step": {step}'))
     with pytest.raises(StoreError, match=r"manifest\.json|layout"):
         manifest.read(built.path)
+
+
+def test_a_size_that_is_no_whole_number_is_refused(copy: Callable) -> None:
+    """Equal to the file's, and no size of a map."""
+    built = copy("lz4")
+    stores.rewrite(
+        built.path, lambda tree: tree["files"]["zarr.json"].update(size=float(tree["files"]["zarr.json"]["size"]))
+    )
+    with pytest.raises(StoreError, match="the size of a file is not a whole number"):
+        ShardStore(built.path)
+
+
+def test_labels_are_held_against_their_files_before_they_find_room(tmp_path: Path) -> None:
+    """2**45 samples in one shard, in a manifest and metadata that agree: 512 TiB of `origin` alone."""
+    built, n = stores.build(tmp_path / "store", 11, samples_per_shard=11), 2**45
+    sealed = {}
+    for spec in schema.arrays(built.layout):
+        tree = chunks.metadata(spec, n, n, built.layout.compression)
+        entry = manifest.write_file(built.path / spec.name / "zarr.json", manifest.to_bytes(tree))
+        sealed[f"{spec.name}/zarr.json"] = entry.as_json()
+
+    def enlarge(tree: dict) -> None:
+        tree["layout"].update(n_samples=n, samples_per_shard=n)
+        for name, entry in tree["files"].items():
+            entry["samples"] = [0, n] if "/c/" in name else [0, 0]
+        tree["files"].update(sealed)
+
+    stores.rewrite(built.path, enlarge)
+    with pytest.raises(
+        StoreError, match=r"manifest.json: lists origin/c/0/0 with \d+ bytes, its layout asks for 562949"
+    ):
+        ShardStore(built.path)
 
 
 def test_hostile_metadata_are_refused(copy: Callable) -> None:

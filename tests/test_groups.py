@@ -1,6 +1,8 @@
 """Which group a sample is in, passes at constants of each sample's own, their fit, and other minima."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import jax
@@ -173,3 +175,12 @@ def test_examination_of_a_run(store: ShardStore, tmp_path: Path) -> None:
         (between - np.minimum(slope[1:], slope[:-1]) > -0.05) & (between - np.maximum(slope[1:], slope[:-1]) < 0.05)
     )
     assert examine.examine(store, build(Training, TREE, "test"), found, tmp_path, False) is found
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("benchmark", ["groups", "coverage"])
+def test_twins_in_the_full_counts(tmp_path: Path, benchmark: str) -> None:
+    """Halves of two constants are told apart; 32 to 40 of 40 intervals cover. The command judges, by its exit code."""
+    command = [sys.executable, "-m", f"benchmarks.{benchmark}", "--out", str(tmp_path / "out")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr

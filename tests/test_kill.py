@@ -95,6 +95,21 @@ def test_f1_a_replacement_that_is_killed(tmp_path: Path, made: tuple[str, dict[s
         assert killing.left(out) == []
 
 
+def test_f1_marks_of_a_replaced_store_are_not_believed(tmp_path: Path, made: tuple[str, dict[str, str]]) -> None:
+    """Two stores whose files have the same sizes: new files must not pass for those that an old mark speaks of."""
+    manifest, out, said = made[0], tmp_path / "store", tmp_path / "said.txt"
+    raw = [manifest, "--set", "store.compression=none", "--scheduler", "synchronous"]
+    fields.make(*raw[:1], tmp_path / "whole", *raw[1:])
+    command = [*raw, "--out", str(out)]
+    old = [*command, "--set", "split.seed=5"]
+    assert killing.run(old, said, crash="manifest: begins").code == killing.KILLED
+    assert killing.run([*command, "--overwrite"], said, crash="clean: begins").code == killing.KILLED
+    assert len(list(out.glob(".building/done-*.json"))) == 3
+    assert killing.run(command, said, crash="mark: begins@2").code == killing.KILLED
+    assert killing.run(command, said).code == 0
+    assert fields.digests(out) == fields.digests(tmp_path / "whole")
+
+
 # F8
 
 
@@ -206,6 +221,36 @@ def test_f8_a_process_id_that_is_used_again_is_another_process(tmp_path: Path) -
     assert held.state == "unknown"
     with pytest.raises(StoreError, match="is being built by process 0 on an unknown host"), hold(tmp_path, (1, 2)):
         pass
+
+
+def test_f8_a_process_is_known_where_there_is_no_proc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on macOS, by ps."""
+    monkeypatch.setattr(lock, "PROC", tmp_path / "proc")
+    here = Holder.here((1, 1), alone=False)
+    assert re.fullmatch(r"\w{3} \w{3} +\d+ \d\d:\d\d:\d\d \d{4}", here.born)
+    assert here.state == "alive"
+    assert replace(here, born="Mon Jan  5 01:02:03 1970").state == "dead"
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert Holder.here((1, 1), alone=False).state == "alive"
+
+
+def test_f8_a_queue_at_the_gate_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each stays inside for less than the limit; all of them together for much longer."""
+    queue, looks, gate = [Holder.here((k, 9), alone=False) for k in range(1, 5)], 0, tmp_path / "gate"
+
+    def sleep(_: float) -> None:
+        nonlocal looks
+        looks += 1
+        if looks % 5 == 0:
+            gate.unlink()
+            if queue:
+                gate.write_text(json.dumps(asdict(queue.pop())))
+
+    monkeypatch.setattr(lock, "PATIENCE", 0.31)
+    monkeypatch.setattr(lock.time, "sleep", sleep)
+    gate.write_text(json.dumps(asdict(queue.pop())))
+    with hold(tmp_path, (9, 9)):
+        assert looks == 20
 
 
 @pytest.mark.parametrize(("part", "other", "shared"), [

@@ -431,7 +431,8 @@ def test_55_output_that_is_not_empty(tmp_path: Path, manifest: str, capsys: Capt
     assert [path.name for path in out.iterdir()] == ["manifest.json"]
     (tmp_path / "file").write_text("x")
     assert "is a file; expected a folder" in refused(capsys, 2, manifest, "--out", str(tmp_path / "file"))
-    assert "cannot make" in refused(capsys, 2, manifest, "--out", str(tmp_path / "file" / "store"))
+    said = refused(capsys, 2, manifest, "--out", str(tmp_path / "file" / "store"))
+    assert "Not a directory. Choose another --out" in said
     (out / "manifest.json").unlink()
     fields.make(manifest, out)
 

@@ -1,7 +1,12 @@
 """Batches from a store: buffers that are never reused too early, stalls, damage, and stores that cannot be written."""
 
+import errno
 import gc
+import hashlib
+import mmap
 import os
+import re
+import resource
 import subprocess
 import sys
 import textwrap
@@ -9,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, cast
 
 import jax
 import numpy as np
@@ -16,7 +22,7 @@ import pytest
 
 from shared import schema
 from shared.__main__ import main as inspect
-from shared.errors import StoreError
+from shared.errors import LimitError, StoreError
 from shared.shards import ShardStore
 from shared.verify import verify
 from tests import stores
@@ -183,7 +189,7 @@ def test_a_stalled_loader_keeps_no_process_alive(pristine: dict[str, stores.Buil
     script = f"""
         import sys, threading
         import numpy as np
-        from shared.errors import StoreError
+        from shared.errors import LimitError, StoreError
         from shared.shards import ShardStore
         from train.config import Reading
         from train.data import batches
@@ -241,6 +247,9 @@ def test_unreadable_samples_are_left_out_by_name(copy: Callable, compression: st
     assert store.unreadable_of("train") == [0, 10]
     with pytest.raises(StoreError, match=r"none of 2 samples can be read\. The first: currents of sample 0"):
         list(batches(ShardStore(built.path, "skip"), np.array([0, 9]), 2, F32))
+    # the rest of a pass that was interrupted may be what cannot be read
+    (rest,) = batches(ShardStore(built.path, "skip"), np.array([0, 9]), 2, F32, begun=True)
+    assert np.asarray(rest[1].weight).tolist() == [0, 0]
 
 
 def test_a_shard_whose_labels_are_damaged_is_left_out_whole(copy: Callable) -> None:
@@ -267,6 +276,71 @@ def test_damage_ends_a_pass_where_it_is_read(copy: Callable) -> None:
 
 
 # Places that are not friendly (F11)
+
+
+def test_a_store_of_more_shards_than_open_files_is_read(tmp_path: Path) -> None:
+    """60 shards of two arrays each, where the process may have 100 files open."""
+    built = stores.build(tmp_path / "store", 60, samples_per_shard=1)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (100, hard))
+    try:
+        store = ShardStore(built.path)
+        np.testing.assert_array_equal(store.currents.read(np.arange(60)), built.values["currents"])
+        np.testing.assert_array_equal(store.positions.read(np.arange(60)), built.values["positions"])
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_too_many_open_files_are_no_damage(pristine: dict[str, stores.Built], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither told as such, nor left out as such."""
+
+    def allow_no_more(*_: object) -> None:
+        raise ValueError("not allowed to raise maximum limit")
+
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (64, resource.RLIM_INFINITY))
+    monkeypatch.setattr(resource, "setrlimit", allow_no_more)  # as macOS does above what it allows
+    store = ShardStore(pristine["lz4"].path, "skip")
+
+    def none_left(*_: object, **__: object) -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(mmap, "mmap", none_left)
+        out = np.empty((1, *store.positions.spec.inner_shape), np.float32)
+        with pytest.raises(LimitError, match=r"two open files a shard, this one 6: allow as many \(ulimit -n\)"):
+            store.read_batch(np.array([5]), np.empty((1, *store.currents.spec.inner_shape), np.int16), out)
+    assert not store.unreadable
+    np.testing.assert_array_equal(store.positions.read([5]), pristine["lz4"].values["positions"][[5]])
+
+
+def test_verify_reads_what_it_maps_first(pristine: dict[str, stores.Built], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk that fails under a map ends the process; under a read it is an error with the file's name."""
+    true = hashlib.file_digest
+
+    def digest(file: Any, name: str) -> Any:
+        if "currents/c/1" in file.name:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return true(file, name)
+
+    monkeypatch.setattr(hashlib, "file_digest", digest)
+    problem = verify(pristine["none"].path).problem
+    assert re.search(r"cannot read .*currents/c/1/0/0/0/0: Input/output error", str(problem))
+
+
+def test_a_process_asks_for_the_pages_of_its_own_samples(
+    pristine: dict[str, stores.Built], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of several that share a batch."""
+    store, asked = ShardStore(pristine["lz4"].path), []
+    monkeypatch.setattr(store, "will_need", lambda samples: asked.append(samples.tolist()))
+
+    class Half:
+        rows = staticmethod(lambda size: slice(size // 2, size))
+        place = staticmethod(jax.device_put)
+
+    found = [np.asarray(batch.sample) for _, batch in batches(store, np.arange(11), 4, F32, devices=cast("Any", Half))]
+    assert asked == [[2, 3], [6, 7], [10]]
+    assert [part.tolist() for part in found] == [[2, 3], [6, 7], [10, 10]]
 
 
 def _state(root: Path) -> dict[str, tuple[int, int]]:
@@ -298,6 +372,10 @@ def test_a_pipe_in_a_store_is_refused_and_not_waited_for(copy: Callable) -> None
     os.mkfifo(path)
     with pytest.raises(StoreError, match="positions/c/1/0/0: not a plain file"):
         stores.read_all(built.path)
+    (built.path / "manifest.json").unlink()
+    os.mkfifo(built.path / "manifest.json")
+    with pytest.raises(StoreError, match=r"not a driftcal store \(no manifest\.json\)"):
+        ShardStore(built.path)
 
 
 def test_a_linked_shard_is_refused(copy: Callable, tmp_path: Path) -> None:

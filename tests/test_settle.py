@@ -26,7 +26,7 @@ class Toy(Passes):
         names, positive = ("east", "north"), np.ones(2, bool)
         model = Model(names, positive, np.log(np.asarray(start) ** 2), lambda v: None, "", template=SimpleNamespace())
         store = SimpleNamespace(labels={"drifter": drifter})
-        super().__init__(store, build(Training, {}, "toy"), model, None, None, 0)
+        super().__init__(store, build(Training, {}, "toy"), model, None, None, None, None)
         common = rng.normal(size=(drifter.max() + 1, 2))[drifter]
         self.seen = (np.sqrt(1 - own) * rng.normal(size=(n, 2)) + np.sqrt(own) * common) * np.asarray(spread)
         self.noise = rng.normal(size=(n, MEMBERS, 2))

@@ -12,8 +12,10 @@ from train.sphere import Origin, cosine, separation, sine
 
 def test_sine_and_cosine_hold_within_a_radian():
     angle = np.linspace(-WIDEST, WIDEST, 2001)
-    np.testing.assert_allclose(sine(angle), np.sin(angle), rtol=2e-10, atol=1e-16)
-    np.testing.assert_allclose(cosine(angle), np.cos(angle), rtol=2e-10)
+    with jax.enable_x64(True):
+        found = sine(jnp.asarray(angle)), cosine(jnp.asarray(angle))
+    np.testing.assert_allclose(found[0], np.sin(angle), rtol=2e-10, atol=1e-16)
+    np.testing.assert_allclose(found[1], np.cos(angle), rtol=2e-10)
 
 
 def test_cosine_of_the_latitude():
@@ -37,6 +39,20 @@ def test_separation_of_points(degrees, bound):
     far = expected > 1000.0  # the millimetre that keeps the root smooth is felt at shorter distances
     np.testing.assert_allclose(np.asarray(found)[far], expected[far], rtol=bound)
     np.testing.assert_allclose(np.asarray(found), expected, rtol=bound, atol=1e-6)
+
+
+def test_slope_of_a_distance():
+    """As one point moves, by central differences of the haversine formula."""
+    a, b, way, near = np.array([1.5, -0.7]), np.array([-2.0, 1.1]), np.array([0.3, -1.0]), 1e-4
+    with jax.enable_x64(True):
+        origin = Origin.at(jnp.asarray(38.0))
+        fixed = origin.point(*jnp.radians(jnp.asarray(a)))
+        _, slope = jax.jvp(
+            lambda t: separation(origin.point(*jnp.radians(b + t * way)), fixed), (jnp.asarray(0.0),), (jnp.ones(()),)
+        )
+    away = np.array([0.0, 38.0])
+    ahead, behind = (geo.separation(a + away, b + t * way + away) for t in (near, -near))
+    assert float(slope) == pytest.approx((ahead - behind) / (2 * near), rel=1e-7)
 
 
 def test_distances_far_from_the_origin_keep_float32_s_precision():

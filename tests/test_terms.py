@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -20,6 +21,7 @@ from tests.test_train_command import refused
 from train import folder, terms
 from train.__main__ import main
 from train.config import Training
+from train.cost.trainer import choose
 from train.data import Grid
 from train.dynamics import Flow
 from train.model import model_of
@@ -169,10 +171,28 @@ def test_gradient_of_a_term_is_that_of_finite_differences(own: Path) -> None:
             np.testing.assert_allclose(np.asarray(slopes)[:, k], difference, rtol=1e-3, atol=1e-6)
 
 
-def test_mode_is_chosen_by_the_number_of_parameters() -> None:
-    assert [mode_of(told({}), n) for n in (1, 2, 4, 5, 1000)] == ["forward"] * 3 + ["reverse"] * 2
-    assert mode_of(told({"gradient": {"mode": "reverse"}}), 1) == "reverse"
-    assert mode_of(told({"gradient": {"mode": "forward"}}), 1000) == "forward"
+def test_mode_is_chosen_by_the_laws_of_its_cost() -> None:
+    def mode(n: int, **changed: Any) -> str:
+        return mode_of(told(changed), n, flows.GRID).mode
+
+    assert [mode(n) for n in (1, 2, 4, 5, 1000)] == ["forward"] * 3 + ["reverse"] * 2
+    assert mode(1, gradient={"mode": "reverse"}) == "reverse"
+    assert mode(1000, gradient={"mode": "forward"}) == "forward"
+    assert "asked for by gradient.mode" in mode_of(told({"gradient": {"mode": "forward"}}), 9, flows.GRID).reason
+
+
+def test_mode_keeps_to_the_memory_of_the_device() -> None:
+    """Where the faster mode does not fit, the other one is taken if it is smaller, and the reason says so."""
+    fast = choose(1, 1280, 121, 4, 10**9)
+    assert (fast.mode, "forward mode: for 1 parameter it takes 1/" in fast.reason) == ("forward", True)
+    many = choose(10_000, 1280, 121, 4, 10**9)
+    assert (many.mode, "for 10000 parameters" in many.reason) == ("reverse", True)
+    long = choose(6, 10**6, 10_000, 4, 10**10)
+    assert long.mode == "forward"
+    assert long.reason.startswith(
+        "forward mode: reverse mode would take 1/1.3 of the time for 6 parameters, but 90 GB of "
+    )
+    assert long.reason.endswith("memory, and the device has 10 GB")
 
 
 def temporary(mode: str, step: str) -> int:
@@ -378,6 +398,7 @@ def test_a_run_of_a_few_parameters(own: Path, small: Path, capsys) -> None:
     assert found["parameters"]["k"]["start"] == pytest.approx(100.0, rel=1e-6)
     assert found["parameters"]["share"]["trained_as"] == "itself"
     assert (found["optimizer"], found["gradient_mode"], found["scheme"]) == ("newton", "forward", "ito-heun")
+    assert found["gradient_reason"].startswith("forward mode: for 2 parameters it takes 1/")
     assert found["dynamics"] == "my_terms:Wind"
     lines = [json.loads(line) for line in (own / "run" / folder.METRICS).read_text().splitlines()]
     assert all(set(line["parameters"]) == set(line["gradient"]) == {"share", "k"} for line in lines)

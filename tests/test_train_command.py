@@ -152,11 +152,11 @@ def test_62_a_missing_split(tmp_path: Path, capsys: Capture) -> None:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory, small: Path) -> tuple[Path, str]:
-    """A tiny run with `--json`, and what it printed."""
+    """A tiny run with `--json` from a read-only store, and what it printed."""
     out = tmp_path_factory.mktemp("run") / "run"
     tiny = ["ensemble.members=4", "batch_size=4", "integration.step=3h", "optimizer.final_passes=1",
             "score.reference_members=4"]  # fmt: skip
-    with contextlib.redirect_stdout(io.StringIO()) as printed:
+    with contextlib.redirect_stdout(io.StringIO()) as printed, stores.read_only(small):
         assert main(["run", str(small), "--out", str(out), "--json", *(w for s in tiny for w in ("--set", s))]) == 0
     return out, printed.getvalue()
 
@@ -173,6 +173,24 @@ def test_json_is_all_there_is_on_stdout(finished: tuple[Path, str], small: Path)
     assert all(set(keys.split()) <= set(line) for line in lines)
     assert [line["step"] for line in lines] == list(range(1, len(lines) + 1))
     assert np.isfinite([line["loss"] for line in lines]).all()
+
+
+def test_f11_a_store_is_trained_from_and_evaluated_on_where_it_cannot_be_written(
+    tmp_path: Path, finished: tuple[Path, str], small: Path
+) -> None:
+    """`finished` was trained so."""
+    shutil.copytree(finished[0], tmp_path / "run")
+    with stores.read_only(small):
+        for write in (
+            lambda: (small / "x").touch(),
+            lambda: (small / "currents" / "x").mkdir(),
+            lambda: (small / "manifest.json").unlink(),
+            lambda: (small / "manifest.json").write_text("x"),
+        ):
+            with pytest.raises(OSError, match="Read-only file system"):
+                write()
+        assert main(["evaluate", str(tmp_path / "run"), str(small), "--split", "test"]) == 0
+    assert json.loads((tmp_path / "run" / "evaluation.json").read_text())["split"] == "test"
 
 
 def test_a_finished_run_is_not_written_over(finished: tuple[Path, str], small: Path, capsys: Capture) -> None:

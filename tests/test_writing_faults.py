@@ -1,6 +1,8 @@
 """F4, F5, F10, F11, F12, F21: disks that fail, and what must not matter: schedulers, places, clocks, memory."""
 
+import contextlib
 import errno
+import json
 import os
 import re
 from pathlib import Path
@@ -12,7 +14,7 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
 from benchmarks.preprocessing import counting
-from preprocess import estimate, files
+from preprocess import estimate, files, shard
 from preprocess.__main__ import main
 from shared import durable
 from shared.errors import ConfigError
@@ -66,7 +68,12 @@ FAULTS = [
     (("write",), errno.EIO, "Input/output error. The disk or the file system failed"),
     (("fsync",), errno.EIO, "Input/output error. The disk or the file system failed"),
     (("replace",), errno.EIO, "Input/output error. The disk or the file system failed"),
+    (("open",), errno.ENOSPC, "No space left on device"),
+    (("mkdir",), errno.ENOSPC, "No space left on device. Free some room"),
+    (("link",), errno.EIO, "Input/output error"),
+    (("unlink",), errno.EIO, "Input/output error. If another run writes there"),
 ]
+KINDS = ["full", "write", "fsync", "rename", "create", "folder", "link", "delete"]
 
 
 def fail_and_continue(
@@ -78,11 +85,12 @@ def fail_and_continue(
         patched.setattr(durable, "os", Failing(calls, nth, number))
         code = main(command)
     error = capsys.readouterr().err
-    assert code == 1, (nth, error)
-    assert re.search(f"error: cannot (write|use) .*{said}", error), error
+    begun = f"cannot write {out / '.building'}:" not in error  # else it is a wrong --out
+    assert code == (1 if begun else 2), (nth, error)
+    assert re.search(f"error: (cannot (write|delete) .*|.* cannot be used .*){said}", error), error
     assert "Traceback" not in error
-    if (out / "manifest.json").exists():  # whole, and only the folder's sync failed
-        assert calls == ("fsync",)
+    if (out / "manifest.json").exists():  # whole: only the sync of its folder failed, or the clearing up
+        assert calls in (("fsync",), ("open",), ("unlink",))
     for name, digest in fields.digests(out).items():
         if ".building" not in name:
             assert made[1].get(name) == digest, (nth, name)  # what is published is whole; no temporary is left
@@ -92,7 +100,7 @@ def fail_and_continue(
     capsys.readouterr()
 
 
-@pytest.mark.parametrize("fault", FAULTS, ids=["full", "write", "fsync", "rename"])
+@pytest.mark.parametrize("fault", FAULTS, ids=KINDS)
 def test_f4_f5_a_disk_that_fails(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture, made: tuple[str, dict[str, str]], fault: Any
 ) -> None:
@@ -103,7 +111,7 @@ def test_f4_f5_a_disk_that_fails(
 
 
 @pytest.mark.faults
-@pytest.mark.parametrize("fault", FAULTS, ids=["full", "write", "fsync", "rename"])
+@pytest.mark.parametrize("fault", FAULTS, ids=KINDS)
 def test_f4_f5_a_disk_that_fails_at_every_call(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture, made: tuple[str, dict[str, str]], fault: Any
 ) -> None:
@@ -112,6 +120,96 @@ def test_f4_f5_a_disk_that_fails_at_every_call(
     for nth in range(1, total + 1):
         fail_and_continue(monkeypatch, capsys, made, tmp_path / f"s{nth}", fault, nth)
     print(f"{fault[0][0]}, {errno.errorcode[fault[1]]}: failed at each of {total} calls, every store identical")
+
+
+class Watched:
+    """`os` as `shared.durable` calls it, every call noted with the path that it is about."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, Path]] = []
+        self._opened: dict[int, Path] = {}
+
+    def __getattr__(self, name: str) -> Any:
+        true = getattr(os, name)
+        if name not in ("open", "write", "fsync", "replace", "mkdir", "link", "unlink"):
+            return true
+
+        def call(*arguments: Any) -> Any:
+            about = arguments[1] if name == "replace" else arguments[0]
+            result = true(*arguments)
+            if name == "open":
+                self._opened[result] = Path(about)
+            else:
+                self.calls.append((name, self._opened[about] if name in ("write", "fsync") else Path(about)))
+            return result
+
+        return call
+
+
+def test_f1_what_is_written_is_durable_before_anything_speaks_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, made: tuple[str, dict[str, str]]
+) -> None:
+    """The order of calls that a loss of power goes by, which no kill of a process can show."""
+    out, watched = tmp_path / "deep" / "store", Watched()
+    with monkeypatch.context() as patched:
+        patched.setattr(durable, "os", watched)
+        assert main([made[0], "--out", str(out), "--scheduler", "synchronous"]) == 0
+    calls = watched.calls
+    renamed = [(k, path) for k, (name, path) in enumerate(calls) if name == "replace"]
+    for k, path in renamed:
+        earlier = [
+            name for name, about in calls[:k] if about.name.startswith(f".{path.name}.") and path.parent == about.parent
+        ]
+        assert earlier[-2:] == ["write", "fsync"]  # all of it synced, and then its name
+        assert calls[k + 1] == ("fsync", path.parent)
+    # every folder's own name too, before anything goes into it
+    folders = [(k, path) for k, (name, path) in enumerate(calls) if name == "mkdir"]
+    assert {out.parent, out, out / ".building", out / "currents" / "c"} <= {path for _, path in folders}
+    assert all(calls[k + 1] == ("fsync", path.parent) for k, path in folders)
+    assert {path for path in [out, *out.rglob("*")] if path.is_dir()} <= {path for _, path in folders}
+    order = [path.relative_to(out).as_posix() for _, path in renamed]
+    assert order[-1] == "manifest.json"
+    for k in range(3):
+        mark = order.index(f".building/done-{k:06d}.json")
+        files = [place for place, name in enumerate(order) if re.fullmatch(rf"\w+/c/{k}(/0)*", name)]
+        assert len(files) == 13
+        assert max(files) < mark
+
+
+def none(*_: Any) -> None:
+    """A call that a file system does not have."""
+    raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+
+
+def test_a_drive_is_told_to_empty_its_cache_where_fsync_does_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on macOS."""
+    asked: list[int] = []
+    monkeypatch.setattr(durable.fcntl, "F_FULLFSYNC", 51, raising=False)
+    monkeypatch.setattr(durable.fcntl, "fcntl", lambda number, what: asked.append(what))
+    durable.write(tmp_path / "a", b"x")
+    assert asked == [51, 51]  # the file, its folder
+    watched = Watched()
+    monkeypatch.setattr(durable, "os", watched)
+    monkeypatch.setattr(durable.fcntl, "fcntl", none)  # a file system that has none of it
+    durable.write(tmp_path / "b", b"x")
+    assert [name for name, _ in watched.calls].count("fsync") == 2
+
+
+def test_f4_no_empty_lock_is_left_where_there_are_no_links_and_no_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would name nobody, and every later run would wait for nobody."""
+    (tmp_path / "claim").write_bytes(b"{}")
+    monkeypatch.setattr(durable, "os", failing := Failing(("write",), 1, errno.ENOSPC))
+    monkeypatch.setattr(failing, "link", none, raising=False)
+    with pytest.raises(OSError, match="No space left on device"):
+        durable.claim(tmp_path / "gate", tmp_path / "claim")
+    assert not (tmp_path / "gate").exists()
+    failing.left = 10**9
+    assert durable.claim(tmp_path / "gate", tmp_path / "claim")
+    assert not durable.claim(tmp_path / "gate", tmp_path / "claim")
 
 
 # F5, reading; and sources behind URLs
@@ -212,11 +310,28 @@ def test_f10_a_cluster_makes_the_same_bytes(tmp_path: Path, made: tuple[str, dic
     assert fields.digests(tmp_path / "store") == made[1]
 
 
+def test_f10_workers_may_stand_in_another_folder(
+    tmp_path: Path, made: tuple[str, dict[str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As those of a cluster, where --out is relative."""
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+
+    def elsewhere(pending: shard.Pending) -> int:
+        task = pending.task()  # sent from here
+        with contextlib.chdir(tmp_path / "elsewhere"):
+            return shard.write_shard(task)
+
+    monkeypatch.setattr(shard, "make_shard", elsewhere)
+    assert main([made[0], "--out", "store", "--scheduler", "synchronous"]) == 0
+    assert fields.digests(tmp_path / "store") == made[1]
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
 def test_f11_an_output_that_is_read_only(tmp_path: Path, made: tuple[str, dict[str, str]], capsys: Capture) -> None:
     tmp_path.chmod(0o500)
     assert main([made[0], "--out", str(tmp_path / "store")]) == 2
-    assert "Permission denied. Choose another --out" in capsys.readouterr().err
+    assert "Permission denied. You may not write there: choose another --out" in capsys.readouterr().err
 
 
 # F12
@@ -244,6 +359,22 @@ def test_f12_a_memory_limit_is_kept_or_refused(
     assert [estimate.parse_bytes(text) for text in ("4GB", "1.5 GiB", "10kb")] == [4 * 10**9, 1_610_612_736, 10_000]
     with pytest.raises(ConfigError, match="expected a size with its unit, such as 4GB"):
         estimate.parse_bytes("-1GB")
+
+
+def test_f12_the_estimate_counts_the_levels_that_wait_for_other_shards(
+    made: tuple[str, dict[str, str]], monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    """Of two workers: three times the four levels of a window, of 25 x 29 cells and two int16 each; never above CAP."""
+
+    def told(*options: str) -> int:
+        capsys.readouterr()
+        assert main([made[0], "--out", "none", "--dry-run", "--json", "--workers", "2", *options]) == 0
+        return json.loads(capsys.readouterr().out)["estimate"]["memory_bytes"]
+
+    whole, apart = told(), told("--scheduler", "processes")
+    monkeypatch.setattr(estimate, "CAP", 1000)
+    assert whole - told() == 3 * 4 * 25 * 29 * 4 - 1000
+    assert told("--scheduler", "processes") == apart  # processes share none
 
 
 def test_levels_are_decoded_once_while_shards_are_cut_and_files_written_once(

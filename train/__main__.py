@@ -4,17 +4,23 @@ import argparse
 from pathlib import Path
 from typing import Any, NoReturn
 
-import jax
-
 from shared import command, settings
 from shared.errors import ConfigError
 from shared.manifest import to_bytes, write_file
 from shared.shards import ShardStore
-from train import evaluate, examine, examples, folder, groups, loop, report, verdict
+from train import devices, evaluate, examine, examples, folder, groups, loop, report, verdict
 from train.config import Training
+from train.cost import command as cost
+from train.devices import Devices
+from train.signals import Stop
 
 MOST_OF_TRAINING = 2048
 """Samples on which a run without a validation split is evaluated: all of a large one take as long as training."""
+
+INTERRUPTED = "interrupted before anything was written. Run the command again."
+"""What Ctrl-C says while the run has not begun."""
+
+RESUMABLE = "Run the same command with --resume to go on."
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -23,14 +29,14 @@ def _parser() -> argparse.ArgumentParser:
         "Calibrates the Smagorinsky constant of the drift simulator on a shard store.",
         "drift-train run stores/agulhas --out runs/agulhas --set ensemble.members=50",
     )
-    verbs = top.add_subparsers(dest="verb", required=True, metavar="run | evaluate")
+    verbs = top.add_subparsers(dest="verb", required=True, metavar="run | evaluate | cost")
     run = verbs.add_parser(
         "run",
         help="calibrate on the training split and report",
         epilog="example: drift-train run stores/agulhas --out runs/agulhas --set ensemble.members=50",
     )
     run.add_argument("store", metavar="STORE", help="a finished shard store")
-    run.add_argument("--out", required=True, metavar="RUN", help="folder for the results; must be new or empty")
+    run.add_argument("--out", required=True, metavar="RUN", help="folder for the results; new or empty unless --resume")
     run.add_argument("--config", metavar="FILE", help="YAML with training settings")
     run.add_argument("--set", action="append", default=[], metavar="a.b=c", help="override a setting")
     run.add_argument(
@@ -40,7 +46,10 @@ def _parser() -> argparse.ArgumentParser:
         metavar="KEY",
         help="a constant for every grid:DEGREES, latitude:DEGREES, season, month, year or label; may be repeated",
     )
-    run.add_argument("--devices", type=int, default=1, metavar="N", help="devices to use (default: 1)")
+    run.add_argument(
+        "--devices", type=int, metavar="N", help="devices to share a batch (default: 1, or all of several processes)"
+    )
+    run.add_argument("--resume", action="store_true", help="go on where the run in RUN was saved last, if there is one")
     _add_bad_shard(run)
     command.add_common(run)
     judge = verbs.add_parser(
@@ -53,6 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     judge.add_argument("--split", default="test", help="train, validation or test (default: %(default)s)")
     _add_bad_shard(judge)
     command.add_common(judge)
+    cost.add_verb(verbs)
     return top
 
 
@@ -69,7 +79,8 @@ def _add_bad_shard(to: argparse.ArgumentParser) -> None:
 def main(arguments: list[str] | None = None) -> int:
     """Entry point; returns the exit code."""
     options = _parser().parse_args(arguments)
-    return command.run(_run if options.verb == "run" else _evaluate, options, interrupted=command.KEPT_NOTHING)
+    work = {"run": _run, "evaluate": _evaluate, "cost": cost.run}[options.verb]
+    return command.run(work, options, interrupted=INTERRUPTED)
 
 
 def entry() -> NoReturn:
@@ -78,28 +89,31 @@ def entry() -> NoReturn:
 
 
 def _run(options: argparse.Namespace) -> int:
-    if not 1 <= options.devices <= jax.device_count():
-        raise ConfigError(f"--devices {options.devices}: this machine offers {jax.device_count()}.")
-    if options.devices > 1:
-        raise ConfigError(f"--devices {options.devices}: this version trains on one device.")
+    devices.join()
+    shared_by = Devices.of(options.devices)
     tree = settings.read_yaml(options.config) if options.config else {}
     training = settings.build(Training, settings.override(tree, options.set), options.config or "training settings")
     store, out = ShardStore(options.store, options.on_bad_shard), Path(options.out)
     progress = command.progress() and not options.json
     groups.check(store, training, options.group_by)
-    result = loop.run(store, training, out, progress)
-    result = examine.examine(store, training, result, out, progress)
-    if options.group_by:
-        groups.write(store, training, result["log_cs"], out, options.group_by, progress)
-    if store.manifest.splits.get("validation", {}).get("samples"):
-        _judge(out, store, "validation", progress)
-    else:
-        _judge(out, store, "train", progress, MOST_OF_TRAINING)
-    page = report.write(out, store)
+    with Stop(RESUMABLE) as stop:
+        result = loop.run(store, training, out, progress, options.resume, stop, shared_by)
+        devices.part()
+        if not shared_by.first:
+            return 0
+        result = examine.examine(store, training, result, out, progress)
+        if options.group_by:
+            groups.write(store, training, result["log_cs"], out, options.group_by, progress)
+        if store.manifest.splits.get("validation", {}).get("samples"):
+            _judge(out, store, "validation", progress)
+        else:
+            _judge(out, store, "train", progress, MOST_OF_TRAINING)
+        page = report.write(out, store)
     if options.json:
         command.emit(result)
     else:
         print(report.summary(out))
+        print(f"gradient: {result['gradient_reason']}")
         print(f"report: {page}")
     return 0
 

@@ -59,6 +59,17 @@ class Optimizer(Settings):
     """Samples from which the objective's curvature at the end is measured."""
 
 
+class Checkpointing(Settings):
+    """How often a run is saved, so that it can be resumed (see `train.checkpoint`)."""
+
+    every: Duration = 60
+    """Save after a batch when so much time has passed since the last save."""
+    every_steps: int | None = Field(default=None, ge=1)
+    """Save after every so many batches as well."""
+    keep: int = Field(default=3, ge=1, le=1000)
+    """The last so many are kept."""
+
+
 class Reading(Settings):
     """How samples come from the store (see `train.data`); none of this but `run_length` changes a result."""
 
@@ -70,6 +81,13 @@ class Reading(Settings):
     """Ask the kernel for the pages of a batch while the one before it is decoded."""
     stall_timeout: Duration = Field(default=60, ge=1)
     """A run stops when reading has got no further for so long."""
+
+
+class Tracking(Settings):
+    """Where the lines of a run go beside `metrics.jsonl`."""
+
+    tensorboard: bool = False
+    """Into event files in the run's folder; needs the package tensorboardX."""
 
 
 class Training(Settings):
@@ -92,6 +110,8 @@ class Training(Settings):
     seed: int = Field(default=0, ge=0, lt=2**32)
     initial_cs: float = Field(default=0.1, gt=0, le=100)
     precision: Literal["float32", "float64"] = "float32"
+    checkpoint: Checkpointing = Checkpointing()
+    tracking: Tracking = Tracking()
     data: Reading = Reading()
 
     @model_validator(mode="before")

@@ -22,6 +22,7 @@ from shared.schema import Layout
 from shared.shards import ShardStore
 from train.config import Reading
 from train.crew import Crew, Stalled
+from train.devices import Devices
 from train.slabs import Slabs
 
 SLABS = Slabs()
@@ -140,9 +141,18 @@ def load(
 
 
 def batches(
-    store: ShardStore, samples: np.ndarray, size: int, dtype: np.dtype, reading: Reading = DEFAULT
+    store: ShardStore,
+    samples: np.ndarray,
+    size: int,
+    dtype: np.dtype,
+    reading: Reading = DEFAULT,
+    devices: Devices | None = None,
+    begun: bool = False,
 ) -> Iterator[tuple[np.ndarray, Batch]]:
     """Batches of `size` over `samples` in the given order, on the device, with their sample numbers.
+
+    With `devices` they share the batch, and each process reads what its own need. `begun` says that samples before
+    these were taken already: then it is no error if none of the rest can be read.
 
     One is read ahead, while the pages of the one after it are asked for. Samples that cannot be read, where the store
     leaves such out, are among the numbers and have weight 0.
@@ -151,15 +161,18 @@ def batches(
         StoreError: a sample cannot be read, none can, or reading has stalled.
     """
     parts = [samples[k : k + size] for k in range(0, len(samples), size)]
-    found = not parts
+    rows, place = (slice(0, size), jax.device_put) if devices is None else (devices.rows(size), devices.place)
+    found = begun or not parts or not all(len(part[rows]) for part in parts)
 
     with Crew(reading.threads + 1, "driftcal-read") as crew:  # one sets the others to work
 
         def read(k: int) -> dict[str, np.ndarray]:
             if reading.prefetch:
                 for part in parts[k + 1 : k + 2] if k else parts[:2]:
-                    store.will_need(part)
-            return load(store, parts[k], size, dtype, crew)
+                    store.will_need(part[rows])
+            mine = parts[k][rows]
+            loaded = load(store, mine if len(mine) else parts[k][:1], rows.stop - rows.start, dtype, crew)
+            return loaded if len(mine) else loaded | {"weight": np.zeros_like(loaded["weight"])}
 
         ahead = crew.submit(partial(read, 0)) if parts else None
         for k, part in enumerate(parts):
@@ -167,7 +180,7 @@ def batches(
             loaded = _waited(store, crew, ahead, reading.stall_timeout)
             ahead = crew.submit(partial(read, k + 1)) if k + 1 < len(parts) else None
             found = found or bool(loaded["weight"].any())
-            batch = Batch(**jax.device_put(loaded))
+            batch = Batch(**place(loaded))
             del loaded  # so that its buffer is free as soon as the batch is
             yield part, batch
             del batch

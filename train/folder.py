@@ -17,6 +17,7 @@ from shared import settings
 from shared.errors import ConfigError
 from shared.manifest import to_bytes, write_file
 from shared.shards import ShardStore
+from train.checkpoint import FOLDER, FREE, refuse_other
 from train.config import Training
 
 RESULT, CONFIG, METRICS = "result.json", "config.json", "metrics.jsonl"
@@ -95,6 +96,36 @@ def read(out: Path) -> Run:
         raise ConfigError(f"{out / RESULT}: cs is {cs!r}, expected a number above 0. Train again.")
     told = settings.build(Training, _held(out / CONFIG), str(out / CONFIG))
     return Run(result, told, *(_held(out / name) for name in (METRICS, EVALUATION, EXAMPLES, DATA, GROUPS)))
+
+
+def claim(out: Path, identity: dict[str, Any], resume: bool) -> None:
+    """Makes `out` the folder of the run that is `identity`: new or empty, or with `resume` that run's own.
+
+    Raises:
+        ConfigError: it holds something else, or cannot be made.
+    """
+    if out.exists() and not out.is_dir():
+        raise ConfigError(f"--out {out} is not an empty folder but a file. Choose another.")
+    try:
+        held = {path.name for path in out.iterdir()} if out.exists() else set()
+        if held and not resume:
+            raise ConfigError(
+                f"--out {out} exists and is not an empty folder. Choose another, remove it, or add --resume to go on "
+                f"with the run in it."
+            )
+        for left in (*out.glob(".*.part"), *(out / FOLDER).glob(".*.part")):  # of a process that was killed
+            left.unlink()
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"cannot make {out}: {error.strerror}. Choose another --out.") from error
+    if CONFIG in held:
+        told = settings.build(Training, _held(out / CONFIG), str(out / CONFIG))
+        theirs: dict[str, Any] = {"settings": told.model_dump(mode="json", exclude=FREE)}
+        if RESULT in held:
+            theirs["store"] = read(out).result["store"]
+        refuse_other(theirs, {key: identity[key] for key in theirs}, str(out))
+    elif held - {FOLDER} and not all(name.endswith(".part") for name in held - {FOLDER}):
+        raise ConfigError(f"--resume: {out} holds no run of drift-train, and is not empty. Choose another --out.")
 
 
 def keep_training_data(out: Path, store: ShardStore) -> None:

@@ -6,89 +6,132 @@ averaged (`train.optimiser`). For a few parameters of a user's own, Newton's met
 with the same noise, until the zero of their mean gradient is reached; the spread of the gradients gives the error of
 that zero, clustered by drifter. Many parameters are not settled and have no standard error: their curvature matrix
 would cost more than the run.
+
+After every batch the run can be saved (`train.progress`), and goes on from there as if it had never stopped.
 """
 
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
-from shared.errors import ConfigError
+from shared.errors import ConfigError, DataError
 from shared.manifest import to_bytes, write_file
 from shared.shards import ShardStore
 from train import folder, optimiser, terms
+from train.board import Board
+from train.checkpoint import Checkpoints, identity_of
 from train.config import Training, check_against
 from train.data import Grid, batches, order
+from train.devices import Devices
 from train.engine import simulator
 from train.model import MOST_NAMED, Model, model_of
-from train.record import Record
+from train.progress import Keeper, Progress, State, counts_of
+from train.record import Mean, Record, differs
 from train.result import result_of
 from train.settle import Passes
+from train.signals import Stop
 from train.step import Step, make_step
-from train.uncertainty import judge
+from train.uncertainty import Estimate, Judged, judge
 
 
-class State(NamedTuple):
-    """Where a descent stands: a pytree, and with the settings and the store all that going on needs.
-
-    Attributes:
-        parameters: as trained.
-        moments: state of the optax transformation.
-        average: of the iterates.
-        epoch: passes done.
-        position: samples of the next one that have been taken.
-    """
-
-    parameters: Float[Array, " P"]
-    moments: Any
-    average: optimiser.Average
-    epoch: int
-    position: int
-
-
-def run(store: ShardStore, settings: Training, out: Path, progress: bool) -> dict[str, Any]:
+def run(
+    store: ShardStore,
+    settings: Training,
+    out: Path,
+    progress: bool,
+    resume: bool = False,
+    stop: Stop | None = None,
+    devices: Devices | None = None,
+) -> dict[str, Any]:
     """Calibrates on the training split of `store`; writes the folder `out`, returns what its `result.json` holds.
 
+    Args:
+        store: the store.
+        settings: of the run.
+        out: a new or empty folder; with `resume` also that of an interrupted or finished run.
+        progress: whether to show bars.
+        resume: goes on where the run in `out` was saved last; begins it where there is none.
+        stop: listens to signals; by default nothing does.
+        devices: share every batch; by default there is one. Of several processes all call this, and the first writes.
+
     Raises:
-        StoreError: the store is damaged or has no training split.
-        ConfigError: the settings do not fit the store, name no term that can be trained, the engine is missing, or
-            `out` holds something.
+        StoreError: the store or every checkpoint is damaged, or there is no training split.
+        ConfigError: the settings do not fit the store or the devices, name no term that can be trained, the engine is
+            missing, `out` holds something, or with `resume` another run.
         DataError: too many samples are poisoned, or the parameters diverge.
+        Interrupted: `stop` was asked to; the run is saved.
     """
     samples = store.samples_of("train")
     settings = settings.model_copy(update={"batch_size": min(settings.batch_size, len(samples))})
     check_against(settings, store.layout)
+    stop, devices = stop or Stop(""), devices or Devices.of(1)
+    devices.check(settings.batch_size, store.on_bad_shard)
     simulator(settings.engine)  # a missing package is refused before anything is written
     with jax.enable_x64(settings.precision == "float64"):
         model = model_of(settings)
         if model.template is not None:
             terms.probe(str(settings.dynamics), model.template, store.labels["origin"][samples[0]])
         method = method_of(settings, model)
-        _claim(out)
-        write_file(out / folder.CONFIG, to_bytes(settings.model_dump(mode="json")))
-        with Record(out, store, model, progress) as record:
-            step = make_step(settings, Grid.of(store.layout), model)
-            passes = Passes(store, settings, model, step, record, settings.epochs)  # noise of its own
-            shuffled = order(samples, settings.seed, settings.epochs, settings.data.run_length)
-            if method == "newton" and model.template is not None:
-                start = passes.approach(model.start, shuffled)
-            else:
-                start = _descend(store, samples, settings, model, step, record)
-            if model.few:
-                found = passes.settle("final pass", start, shuffled, settings.optimizer.final_passes)[-1]
-            else:
-                last = passes.at("final pass", start, shuffled)
-                drifter = store.labels["drifter"][last.samples]
-                found = judge(start, last.loss, last.gradient, drifter, last.escaped, last.ashore)
-        if model.template is not None:
-            terms.save(out / folder.DYNAMICS, terms.with_vector(model.template, found.corrected))
-    result = result_of(store, settings, model, method, found, record)
-    write_file(out / folder.RESULT, to_bytes(result))
+        identity = identity_of(store, settings, model.template)
+        checkpoints = Checkpoints(out, identity, settings.checkpoint)
+        with devices.first_alone():
+            if devices.first:
+                folder.claim(out, identity, resume)
+            if (out / folder.RESULT).exists():
+                return folder.read(out).result
+            saved = checkpoints.newest(lambda saved: differs(out, counts_of(saved, len(store)))) if resume else None
+            if devices.first:
+                write_file(out / folder.CONFIG, to_bytes(settings.model_dump(mode="json")))
+        counts = None
+        if saved is not None:
+            counts = counts_of(saved, len(store))
+            store.unreadable.update((int(k), why) for k, why in saved.about["unreadable"].items())
+        try:
+            board = (
+                Board(out, counts.step if counts else 0) if settings.tracking.tensorboard and devices.first else None
+            )
+            with Record(out, store, model, progress, counts, devices.first, board) as record, stop.noted():
+                keeper = Keeper(checkpoints, settings.checkpoint, Progress(saved), record, stop, devices)
+                if saved is None:
+                    keeper.save()  # so that there is a last good one, whatever happens
+                found = _calibrate(store, samples, settings, model, record, keeper, devices)
+        except DataError as error:
+            raise DataError(f"{error} The last good checkpoint is {checkpoints.last}.") from error
+        result = result_of(store, settings, model, method, found, record)
+        if devices.first:
+            if model.template is not None:
+                terms.save(out / folder.DYNAMICS, terms.with_vector(model.template, found.corrected))
+            write_file(out / folder.RESULT, to_bytes(result))
     return result
+
+
+def _calibrate(
+    store: ShardStore,
+    samples: np.ndarray,
+    settings: Training,
+    model: Model,
+    record: Record,
+    keeper: Keeper,
+    devices: Devices,
+) -> Estimate | Judged:
+    """Descent and passes, from where the keeper's progress stands."""
+    step = make_step(settings, Grid.of(store.layout), model, devices)
+    passes = Passes(store, settings, model, step, record, keeper, devices)
+    shuffled = order(samples, settings.seed, settings.epochs, settings.data.run_length)
+    if method_of(settings, model) == "newton" and model.template is not None:
+        start = passes.approach(model.start, shuffled)
+    else:
+        start = _descend(store, samples, settings, model, step, record, keeper, devices)
+    if model.few:
+        return passes.settle("final pass", start, shuffled, settings.optimizer.final_passes)[-1]
+    last = passes.at("final pass", start, shuffled)
+    drifter = store.labels["drifter"][last.samples]
+    return judge(start, last.loss, last.gradient, drifter, last.escaped, last.ashore)
 
 
 def method_of(settings: Training, model: Model) -> str:
@@ -102,38 +145,46 @@ def method_of(settings: Training, model: Model) -> str:
     return method if method != "auto" else "newton" if model.few else "adam"
 
 
-def _claim(out: Path) -> None:
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ConfigError(f"--out {out} exists and is not an empty folder. Choose another, or remove it.")
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"cannot make {out}: {error.strerror}. Choose another --out.") from error
-
-
 def _descend(
-    store: ShardStore, samples: np.ndarray, settings: Training, model: Model, step: Step, record: Record
+    store: ShardStore,
+    samples: np.ndarray,
+    settings: Training,
+    model: Model,
+    step: Step,
+    record: Record,
+    keeper: Keeper,
+    devices: Devices,
 ) -> Float[np.ndarray, " P"]:
     """`epochs` passes with a step after every batch; returns the average of the parameters over them."""
     dtype = np.dtype(settings.precision)
     adam = optax.with_extra_args_support(optax.adam(settings.optimizer.learning_rate))
     method = adam if method_of(settings, model) == "adam" else optimiser.newton()
     parameters = jnp.asarray(model.start, dtype)
-    state = State(parameters, method.init(parameters), optimiser.start_average(parameters), 0, 0)
+    begin = State(parameters, method.init(parameters), optimiser.start_average(parameters), 0, 0)
+    state = keeper.progress.descent(begin)
     while state.epoch < settings.epochs:
         epoch = state.epoch
-        ahead = order(samples, settings.seed, epoch, settings.data.run_length)[state.position :]
-        with record.phase(f"epoch {epoch + 1} of {settings.epochs}", epoch, len(ahead)):
-            for numbers, batch in batches(store, ahead, settings.batch_size, dtype, settings.data):
+        shuffled = order(samples, settings.seed, epoch, settings.data.run_length)
+        with record.phase(f"epoch {epoch + 1} of {settings.epochs}", epoch, len(shuffled), state.position):
+            ahead = shuffled[state.position :]
+            begun = state.position > 0
+            for numbers, batch in batches(store, ahead, settings.batch_size, dtype, settings.data, devices, begun):
                 mean = record.take(numbers, step, state.parameters, batch).mean()
                 state = state._replace(position=state.position + len(numbers))
-                if np.isnan(mean.loss):  # nothing usable in this batch: the record has counted it
-                    continue
-                gradient, dispersion = jnp.asarray(mean.gradient, dtype), jnp.asarray(mean.dispersion, dtype)
-                update, moved = method.update(gradient, state.moments, state.parameters, dispersion=dispersion)
-                parameters = jnp.asarray(optax.apply_updates(state.parameters, update))
-                average = optimiser.add_to_average(state.average, parameters)
-                state = state._replace(parameters=parameters, moments=moved, average=average)
-                model.stop_if_diverged(np.asarray(parameters, np.float64))
+                if not np.isnan(mean.loss):  # else nothing is usable in this batch: the record has counted it
+                    state = _moved(state, mean, method)
+                    model.stop_if_diverged(np.asarray(state.parameters, np.float64))
+                keeper.progress.state = state
+                keeper.batch_done()
         state = state._replace(epoch=epoch + 1, position=0)
     return np.asarray(state.average.value, np.float64)
+
+
+def _moved(state: State, mean: Mean, method: optax.GradientTransformationExtraArgs) -> State:
+    """The state after one step of the parameters."""
+    dtype = state.parameters.dtype
+    gradient, dispersion = jnp.asarray(mean.gradient, dtype), jnp.asarray(mean.dispersion, dtype)
+    update, moments = method.update(gradient, state.moments, state.parameters, dispersion=dispersion)
+    parameters = jnp.asarray(optax.apply_updates(state.parameters, update))
+    average = optimiser.add_to_average(state.average, parameters)
+    return state._replace(parameters=parameters, moments=moments, average=average)

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, UInt32
 
+from train.fusion import walled
 from train.sphere import cosine, sine
 
 Noise = Callable[[Array], tuple[Float[Array, "S B"], Float[Array, "S B"]]]
@@ -73,7 +74,9 @@ class Increments(NamedTuple):
     def __call__(self, step: Array) -> tuple[Float[Array, "S B"], Float[Array, "S B"]]:
         """Standard normal, east and north."""
         member = jnp.arange(self.members, dtype=jnp.uint32)[:, None]
-        return normals(threefry(self.key, (step.astype(jnp.uint32), member), DRAW_ROUNDS), self.dtype)
+        # made once: the radius and both directions would each draw them again
+        words = walled(lambda step: threefry(self.key, (step.astype(jnp.uint32), member), DRAW_ROUNDS), step)
+        return normals(words, self.dtype)
 
 
 def noise_for(

@@ -5,14 +5,18 @@ is left out, counted and named; too many of them end the run.
 """
 
 import contextlib
+import fcntl
 import json
 import math
+import os
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
+import google_crc32c
 import jax
 import numpy as np
 from jaxtyping import Float
@@ -20,6 +24,7 @@ from tqdm import tqdm
 
 from shared.errors import ConfigError, DataError
 from shared.shards import ShardStore
+from train.board import Board
 from train.data import Batch
 from train.folder import METRICS
 from train.model import Model
@@ -50,88 +55,138 @@ class Taken(NamedTuple):
             return Mean(math.nan, np.full(gradient.shape[1], math.nan), math.nan)
         return Mean(float(loss.mean()), gradient.mean(axis=0), float(dispersion.mean()))
 
-    def each(self, n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Loss `(n,)`, gradient `(n, P)` and dispersion `(n,)` of the first `n` samples; NaN where not good."""
-        good = np.asarray(self.sums.good)[:n]
-        loss, gradient, dispersion = (np.asarray(v, np.float64)[:n] for v in self.sums[:3])
-        return (
-            np.where(good, loss, np.nan),
-            np.where(good[:, None], gradient, np.nan),
-            np.where(good, dispersion, np.nan),
-        )
+
+@dataclass
+class Counts:
+    """What has been counted of a run so far; with the lines of `metrics.jsonl` that it covers.
+
+    Attributes:
+        poisoned: numbers of the samples left out.
+        distinct: which samples of the store have been simulated, `(n,)`.
+        step: batches taken.
+        seen: samples simulated with gradient.
+        size: of `metrics.jsonl` [bytes].
+        crc: its crc32c.
+        timed: samples whose time was taken: without the first step since the run began or went on, which compiles.
+        seconds: the time they took.
+    """
+
+    distinct: np.ndarray
+    poisoned: set[int] = field(default_factory=set)
+    step: int = 0
+    seen: int = 0
+    size: int = 0
+    crc: int = 0
+    timed: int = 0
+    seconds: float = 0.0
 
 
 class Record:
-    """Counts of a run.
+    """Writes the lines of a run, and counts."""
 
-    Attributes:
-        step: batches taken.
-        seen: samples simulated with gradient.
-        phase_escaped: members that left their window in the current phase.
-        phase_ashore: members that ended in a cell without current in the current phase.
-        poisoned: numbers of the samples left out.
-    """
-
-    def __init__(self, out: Path, store: ShardStore, model: Model, progress: bool):
-        self.step, self.seen, self.phase_escaped, self.phase_ashore = 0, 0, 0, 0
-        self.poisoned: set[int] = set()
-        self._distinct: set[int] = set()
-        self._seconds: list[tuple[int, float]] = []
-        self._out, self._store, self._model, self._progress = out, store, model, progress
+    def __init__(
+        self,
+        out: Path,
+        store: ShardStore,
+        model: Model,
+        progress: bool,
+        counts: Counts | None = None,
+        writes: bool = True,
+        board: Board | None = None,
+    ):
+        """With `counts` a run goes on where they were taken: lines beyond them are cut off. One process `writes`."""
+        self.counts = counts or Counts(np.zeros(len(store), bool))
+        self._first: tuple[int, float] | None = None
+        self.store = store
+        self._path, self._model, self._progress = out / METRICS, model, progress and writes
+        self._writes, self._board = writes, board
         self._phase, self._epoch, self._began, self._bar = "", 0, 0.0, tqdm(disable=True)
 
     def __enter__(self) -> Self:
-        try:
-            self._file = (self._out / METRICS).open("w", encoding="utf-8")
-        except OSError as error:
-            raise ConfigError(f"cannot write {self._out / METRICS}: {error.strerror}. Choose another --out.") from error
+        with contextlib.ExitStack() as stack:
+            try:
+                if not self._writes:
+                    self._path = Path(os.devnull)
+                    self._file = self._path.open("wb")
+                    return self
+                self._file = stack.enter_context(self._path.open("a+b"))
+                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                self._file.truncate(self.counts.size)
+            except BlockingIOError as error:
+                raise ConfigError(f"{self._path}: another process is writing this run. Stop it, or wait.") from error
+            except OSError as error:
+                raise ConfigError(f"cannot write {self._path}: {error.strerror}. Choose another --out.") from error
+            stack.pop_all()
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._file.close()
+        if self._board is not None:
+            self._board.close()
 
     @contextlib.contextmanager
-    def phase(self, name: str, epoch: int, samples: int) -> Iterator[None]:
-        """Names what the steps inside belong to, and shows their progress."""
-        self._phase, self._epoch, self.phase_escaped, self.phase_ashore = name, epoch, 0, 0
-        self._began = time.perf_counter()
-        with tqdm(total=samples, unit="sample", desc=name, disable=not self._progress, leave=False) as self._bar:
+    def phase(self, name: str, epoch: int, samples: int, done: int = 0) -> Iterator[None]:
+        """Names what the steps inside belong to, and shows their progress: `done` of `samples` so far."""
+        self._phase, self._epoch, self._began = name, epoch, time.perf_counter()
+        with tqdm(
+            total=samples, initial=done, unit="sample", desc=name, disable=not self._progress, leave=False
+        ) as self._bar:
             yield
 
     def take(self, numbers: np.ndarray, step: Step, parameters: jax.Array, batch: Batch) -> Taken:
         """Steps one batch at `parameters` and writes its line; `numbers` are its samples'."""
         taken = Taken(jax.device_get(step(parameters, batch, self._epoch)))
-        now = time.perf_counter()
-        seconds, self._began = now - self._began, now  # from batch to batch: waiting for data counts
-        self._seconds.append((len(numbers), seconds))
-        bad = numbers[np.asarray(taken.sums.poisoned)[: len(numbers)]]
-        escaped = int(np.sum(taken.sums.escaped))
-        self.step += 1
-        self.seen += len(numbers)
-        self.phase_escaped += escaped
-        self.phase_ashore += int(np.sum(taken.sums.ashore))
-        self._distinct |= set(numbers.tolist())
-        self.poisoned |= set(bad.tolist())
+        seconds = self._time(len(numbers))
+        poisoned, good = (np.asarray(flag)[: len(numbers)] for flag in (taken.sums.poisoned, taken.sums.good))
+        bad, read = numbers[poisoned], numbers[poisoned | good]
+        self.counts.step += 1
+        self.counts.seen += len(read)
+        self.counts.distinct[read] = True
+        self.counts.poisoned |= set(bad.tolist())
         mean = taken.mean()
         values = self._model.values(np.asarray(parameters))
         line = {
-            "step": self.step,
+            "step": self.counts.step,
             "epoch": self._epoch,
             "phase": self._phase,
             "loss": None if math.isnan(mean.loss) else mean.loss,
             **self._where(values, mean.gradient),
             "samples_per_second": len(numbers) / seconds,
-            "escaped_members": escaped,
+            "escaped_members": int(np.sum(taken.sums.escaped)),
             "dropped_samples": bad.tolist(),
         }
-        self._file.write(json.dumps(line) + "\n")
-        self._file.flush()
+        self._write(line)
+        if self._board is not None:
+            self._board.add(line)
         self._stop_if_poisoned()
         if self._model.few:
             shown = {name: f"{value:.4g}" for name, value in zip(self._model.names, values, strict=True)}
             self._bar.set_postfix(shown, refresh=False)
         self._bar.update(len(numbers))
         return taken
+
+    def sync(self) -> None:
+        """Puts all lines so far on the disk: a checkpoint must not know of lines that a power cut takes away."""
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+    def _write(self, line: dict[str, Any]) -> None:
+        content = (json.dumps(line) + "\n").encode()
+        self._file.write(content)
+        self._file.flush()
+        self.counts.size += len(content)
+        self.counts.crc = google_crc32c.extend(self.counts.crc, content)
+
+    def _time(self, samples: int) -> float:
+        """Seconds since the batch before: waiting for data counts."""
+        now = time.perf_counter()
+        seconds, self._began = now - self._began, now
+        if self._first is None:
+            self._first = samples, seconds
+        else:
+            self.counts.timed += samples
+            self.counts.seconds += seconds
+        return seconds
 
     def _where(self, values: np.ndarray, gradient: np.ndarray) -> dict[str, Any]:
         """Parameters and gradient of a line: numbers for C_s, by name for a few, the gradient's length for many."""
@@ -144,19 +199,31 @@ class Record:
         return {"cs": None, "parameters": named[0], "gradient": named[1] if known else None}
 
     @property
-    def samples_per_second(self) -> float:
+    def samples_per_second(self) -> float | None:
         """Samples with gradient a second, reading included, without the first step, which compiles."""
-        rest = self._seconds[1:] or self._seconds
-        return sum(n for n, _ in rest) / sum(s for _, s in rest)
+        if self.counts.timed:
+            return self.counts.timed / self.counts.seconds
+        return None if self._first is None else self._first[0] / self._first[1]
 
     def _stop_if_poisoned(self) -> None:
         # a single one never stops a run, however small its store
-        if len(self.poisoned) > max(1.0, MOST_POISONED * max(len(self._distinct), 100)) or (
-            self.poisoned and self.poisoned == self._distinct
-        ):
-            named = ", ".join(str(k) for k in sorted(self.poisoned)[:10])
+        poisoned, distinct = self.counts.poisoned, int(self.counts.distinct.sum())
+        if len(poisoned) > max(1.0, MOST_POISONED * max(distinct, 100)) or (poisoned and len(poisoned) == distinct):
+            named = ", ".join(str(k) for k in sorted(poisoned)[:10])
             raise DataError(
-                f"{len(self.poisoned)} of {len(self._distinct)} samples give no finite loss and gradient (samples "
-                f"{named}{', ...' if len(self.poisoned) > 10 else ''} of {self._store.root}). Look at one with "
-                f"`drift-inspect sample {self._store.root} {min(self.poisoned)}`."
+                f"{len(poisoned)} of {distinct} samples give no finite loss and gradient (samples {named}"
+                f"{', ...' if len(poisoned) > 10 else ''} of {self.store.root}). Look at one with "
+                f"`drift-inspect sample {self.store.root} {min(poisoned)}`."
             )
+
+
+def differs(out: Path, counts: Counts) -> str | None:
+    """What is wrong with the lines of the run in `out` that `counts` cover; None where they are as they were."""
+    try:
+        with (out / METRICS).open("rb") as file:
+            content = file.read(counts.size)
+    except OSError as error:
+        return f"{METRICS} cannot be read ({error.strerror}), but {counts.size} bytes of it are needed"
+    if len(content) != counts.size or google_crc32c.value(content) != counts.crc:
+        return f"the first {counts.size} bytes of {METRICS} are not those that were written before it"
+    return None

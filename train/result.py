@@ -9,6 +9,7 @@ import numpy as np
 from shared.shards import ShardStore
 from train import terms
 from train.config import Training
+from train.data import Grid
 from train.model import Model
 from train.record import Record
 from train.step import mode_of
@@ -30,6 +31,7 @@ def result_of(
 ) -> dict[str, Any]:
     """The result, for JSON; null where there is no number to give."""
     n = found.n_samples * settings.ensemble.members
+    mode = mode_of(settings, model.size, Grid.of(store.layout))
     return {
         **_constant(model, found),
         "parameters": _parameters(model, found),
@@ -53,15 +55,16 @@ def result_of(
         "engine": settings.engine,
         "scheme": settings.integration.scheme,
         "optimizer": method,
-        "gradient_mode": mode_of(settings, model.size),
+        "gradient_mode": mode.mode,
+        "gradient_reason": mode.reason,
         "escaped_members": found.escaped,
         "escaped_share": found.escaped / n,
         "ashore_members": found.ashore,
         "ashore_share": found.ashore / n,
-        "dropped_samples": sorted(record.poisoned),
+        "dropped_samples": sorted(record.counts.poisoned),
         "unreadable_samples": store.unreadable_of("train"),
-        "gradient_samples": record.seen,
-        "steps": record.step,
+        "gradient_samples": record.counts.seen,
+        "steps": record.counts.step,
         "samples_per_second": record.samples_per_second,
         "seed": settings.seed,
         "precision": settings.precision,

@@ -25,6 +25,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from train.config import Objective
+from train.fusion import walled
 from train.sphere import Origin, Point, separation
 
 LEAST_SPREAD = 1.0
@@ -61,7 +62,7 @@ def distances(members: Point, observed: Point, before: Point | None = None) -> D
     """
     n = members.east.shape[0]
     to_observed = _mean(separation(members, observed))
-    twice = [jnp.concatenate([f, f]) for f in members]
+    twice = walled(lambda *each: [jnp.concatenate([f, f]) for f in each], *members)
 
     def shifted(k: Array | int) -> Array:
         return separation(members, Point(*(jax.lax.dynamic_slice_in_dim(f, k, n) for f in twice)))

@@ -19,7 +19,9 @@ from shared.shards import ShardStore
 from train import trust
 from train.config import Training
 from train.data import batches
+from train.devices import Devices
 from train.model import Model
+from train.progress import Held, Keeper
 from train.record import Record
 from train.step import Step
 from train.uncertainty import Estimate, estimate
@@ -69,25 +71,41 @@ class Pass:
 
 
 class Passes:
-    """Passes over samples of a store: their noise is that of one epoch, whatever the parameters."""
+    """Passes over samples of a store: their noise is that of the epoch after the descent's, whatever the parameters."""
 
-    def __init__(self, store: ShardStore, settings: Training, model: Model, step: Step, record: Record, epoch: int):
+    def __init__(
+        self,
+        store: ShardStore,
+        settings: Training,
+        model: Model,
+        step: Step,
+        record: Record,
+        keeper: Keeper,
+        devices: Devices,
+    ):
         self._store, self._settings, self._model, self._step = store, settings, model, step
-        self._record, self._epoch = record, epoch
+        self._record, self._keeper, self._devices = record, keeper, devices
 
     def at(self, name: str, parameters: np.ndarray, numbers: np.ndarray) -> Pass:
         """One pass over the samples `numbers`; `name` is for the record."""
-        dtype, size = np.dtype(self._settings.precision), self._settings.batch_size
-        at = jnp.asarray(parameters, dtype)
-        with self._record.phase(name, self._epoch, len(numbers)):
-            taken = [
-                self._record.take(part, self._step, at, batch).each(len(part))
-                for part, batch in batches(self._store, numbers, size, dtype, self._settings.data)
-            ]
-        loss, gradient, dispersion = (np.concatenate(parts) for parts in zip(*taken, strict=True))
+        dtype, size, epoch = np.dtype(self._settings.precision), self._settings.batch_size, self._settings.epochs
+        reading, devices = self._settings.data, self._devices
+        at, held = jnp.asarray(parameters, dtype), self._held(parameters, len(numbers), dtype)
+        with self._record.phase(name, epoch, len(numbers), held.taken):
+            ahead, begun = numbers[held.taken :], held.taken > 0
+            for part, batch in batches(self._store, ahead, size, dtype, reading, devices, begun):
+                held.add(self._record.take(part, self._step, at, batch), len(part))
+                self._keeper.batch_done(savable=self._model.few)
+        loss, gradient, dispersion = (np.asarray(v, np.float64) for v in (held.loss, held.gradient, held.dispersion))
         good = np.isfinite(loss)
-        escaped, ashore = self._record.phase_escaped, self._record.phase_ashore
-        return Pass(parameters, numbers[good], loss[good], gradient[good], dispersion[good], escaped, ashore)
+        return Pass(parameters, numbers[good], loss[good], gradient[good], dispersion[good], held.escaped, held.ashore)
+
+    def _held(self, parameters: np.ndarray, n: int, dtype: np.dtype) -> Held:
+        """A pass as far as it has come. Of many parameters too much to save: such a pass begins anew."""
+        if self._model.few:
+            return self._keeper.progress.next_pass(parameters, n, dtype)
+        self._keeper.save()
+        return Held(parameters, n, dtype)
 
     def curvature(self, here: Pass, metric: trust.Metric, few: np.ndarray) -> Float[np.ndarray, "P P"]:
         """Second derivatives of the mean objective of the samples `few`, from differences of its gradient."""

@@ -99,11 +99,15 @@ def stepper(dynamics: Dynamics, batch: Batch, plan: Plan, noise: Noise, table: T
     least = -batch.cell.astype(dtype)
     most = jnp.array([grid.n_lon - 1, grid.n_lat - 1], dtype) + least
 
+    # of all steps at once: within the loop it would be done for every member, in every stage
+    seconds = jnp.arange((grid.n_obs - 1) * plan.n_sub + 1).astype(dtype)[:, None] * dt
+    levels = (batch.phase + seconds) * dtype.type(table.intervals_per_second)
+    interval = jnp.clip(jnp.floor(levels).astype(jnp.int32), 0, table.n_intervals - 1)
+    share_of_interval = levels - interval
+
     def flow(x: Array, y: Array, step: Array) -> Flow:
         """The flow at positions x, y at the start of `step`."""
-        levels = (batch.phase + step.astype(dtype) * dt) * dtype.type(table.intervals_per_second)
-        interval = jnp.clip(jnp.floor(levels).astype(jnp.int32), 0, table.n_intervals - 1)
-        there = flow_at(table, grid, x, y, batch.cell, interval, levels - interval)
+        there = flow_at(table, grid, x, y, batch.cell, interval[step], share_of_interval[step])
         place = Place(step.astype(dtype) * dt, start_longitude + x * grid.lon_step, start_latitude + y * grid.lat_step)
         return there._replace(place=place)
 
@@ -118,19 +122,18 @@ def stepper(dynamics: Dynamics, batch: Batch, plan: Plan, noise: Noise, table: T
         w = [increment * root_dt for increment in noise(step)]
 
         def stage(k: Array, carry: tuple) -> tuple:
-            at_x, at_y, sum_x, sum_y, kick_x, kick_y = carry
-            a, b = motion(at_x, at_y, step + k)
-            if plan.scheme == "ito-heun":  # the noise acts with the amplitude of the start of the step
-                kick_x, kick_y = jnp.where(k == 0, b[0] * w[0], kick_x), jnp.where(k == 0, b[1] * w[1], kick_y)
-            else:
-                kick_x, kick_y = b[0] * w[0], b[1] * w[1]
-            move_x, move_y = a[0] * dt + kick_x, a[1] * dt + kick_y
-            return x + move_x, y + move_y, sum_x + move_x, sum_y + move_y, kick_x, kick_y
+            sum_x, sum_y, *kick = carry
+            a, b = motion(x + sum_x, y + sum_y, step + k)
+            kicks = b[0] * w[0], b[1] * w[1]
+            if kick:  # the noise acts with the amplitude of the start of the step
+                kicks = tuple(jnp.where(k == 0, new, old) for new, old in zip(kicks, kick, strict=True))
+            return sum_x + (a[0] * dt + kicks[0]), sum_y + (a[1] * dt + kicks[1]), *(kicks if kick else ())
 
-        # A loop, though of two: it halves what there is to compile, and its bounds make the predictor a value.
-        zero = jnp.zeros_like(x)
-        moved = jax.lax.fori_loop(0, n_stages, stage, (x, y, zero, zero, zero, zero))
-        new_x, new_y = x + moved[2] / n_stages, y + moved[3] / n_stages
+        # A loop, though of two: it halves what there is to compile, and its bounds make the predictor a value. Only
+        # sums are carried: XLA:CPU computes every output of a stage from the start.
+        carry = (jnp.zeros_like(x),) * (4 if plan.scheme == "ito-heun" else 2)
+        sum_x, sum_y, *_ = jax.lax.fori_loop(0, n_stages, stage, carry)
+        new_x, new_y = x + sum_x / n_stages, y + sum_y / n_stages
         # written so that a NaN counts as inside: it must poison the sample, not pass for one that left
         inside &= ~((new_x < least[:, 0]) | (new_x > most[:, 0]) | (new_y < least[:, 1]) | (new_y > most[:, 1]))
         return jnp.where(inside, new_x, x), jnp.where(inside, new_y, y), inside

@@ -6,6 +6,7 @@ Everything happens around a sample's start, so that angles are small and their s
 
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -15,16 +16,23 @@ LEAST_SQUARE = 1e-6
 """Added to squared distances [m2]: keeps the square root's derivative finite where two points coincide."""
 
 
+@jax.custom_jvp
 def sine(angle: Array) -> Array:
     """Sine of at most a radian."""
     q = angle * angle
     return angle * (1.0 - q * (1 / 6 - q * (1 / 120 - q * (1 / 5040 - q * (1 / 362880 - q / 39916800)))))
 
 
+@jax.custom_jvp
 def cosine(angle: Array) -> Array:
     """Cosine of at most a radian."""
     q = angle * angle
     return 1.0 - q * (1 / 2 - q * (1 / 24 - q * (1 / 720 - q * (1 / 40320 - q * (1 / 3628800 - q / 479001600)))))
+
+
+# the derivative of a series has as many terms again: the other function is dearer than half of that
+sine.defjvps(lambda slope, _, angle: slope * cosine(angle))
+cosine.defjvps(lambda slope, _, angle: -slope * sine(angle))
 
 
 class Point(NamedTuple):
@@ -68,6 +76,20 @@ def separation(a: Point, b: Point) -> Array:
     The chord needs three subtractions and a square root: what the S (S-1) / 2 pairs of an ensemble can afford.
     """
     east, north, up = a.east - b.east, a.north - b.north, a.up - b.up
-    square = east * east + north * north + up * up + LEAST_SQUARE
+    return _along_sphere(east * east + north * north + up * up + LEAST_SQUARE)
+
+
+@jax.custom_jvp
+def _along_sphere(square: Array) -> Array:
+    """Length of the arc over a chord, given the chord's square [m2]."""
     q = square * (0.25 / EARTH_RADIUS**2)
     return jnp.sqrt(square) * (1.0 + q * (1.0 / 6.0 + q * (3.0 / 40.0 + q * (15.0 / 336.0))))
+
+
+@_along_sphere.defjvp
+def _along_sphere_jvp(squares: tuple[Array], slopes: tuple[Array]) -> tuple[Array, Array]:
+    """By the arc's derivative, 1 / sqrt(1 - q): half as dear as that of every term of the series."""
+    (square,), (slope,) = squares, slopes
+    q = square * (0.25 / EARTH_RADIUS**2)
+    steep = 1.0 + q * (1.0 / 2.0 + q * (3.0 / 8.0 + q * (15.0 / 48.0)))
+    return _along_sphere(square), slope * (0.5 * jax.lax.rsqrt(square) * steep)

@@ -8,16 +8,20 @@ would bias.
 """
 
 from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.sharding import PartitionSpec
 from jaxtyping import Array, Bool, Float, Int
 
 from train import score
 from train.config import Training
+from train.cost.trainer import Choice, choose, memory_of_device
 from train.data import Batch, Grid
+from train.devices import BATCH, Devices
 from train.dynamics import Smagorinsky, tabulate
 from train.engine import simulate
 from train.model import Model
@@ -26,11 +30,6 @@ from train.simulate import Dynamics, Plan
 
 TRAINED, WEIGHTS = 0, 1
 """Streams of noise: of the trained ensemble, and of the one whose spread weights the `energy` objective."""
-
-MOST_FORWARD = 4
-"""Parameters up to which forward mode is the cheaper one (`benchmarks/gradient.py`)."""
-
-Mode = Literal["forward", "reverse"]
 
 Losses = Callable[[Array], tuple[Array, tuple[Array, Array, Array]]]
 """Parameters -> every sample's objective; with it dispersion, members escaped and members ashore."""
@@ -64,11 +63,14 @@ def plan_of(settings: Training, grid: Grid) -> Plan:
     return Plan(grid, integration.step, integration.kappa_every, integration.scheme, settings.engine)
 
 
-def mode_of(settings: Training, n_parameters: int) -> Mode:
-    """How the gradient of so many parameters is computed."""
+def mode_of(settings: Training, n_parameters: int, grid: Grid) -> Choice:
+    """How the gradient of so many parameters is computed, and why."""
     if settings.gradient.mode != "auto":
-        return settings.gradient.mode
-    return "forward" if n_parameters <= MOST_FORWARD else "reverse"
+        return Choice(settings.gradient.mode, f"{settings.gradient.mode} mode: asked for by gradient.mode")
+    if settings.engine != "driftcal":
+        return Choice("forward", f"forward mode: the only one that engine={settings.engine} offers")
+    ensemble = settings.ensemble.members * settings.batch_size
+    return choose(n_parameters, ensemble, grid.n_obs, np.dtype(settings.precision).itemsize, memory_of_device())
 
 
 def sample_losses(
@@ -115,7 +117,7 @@ def gradient(
     weights_noise: Noise,
 ) -> Sums:
     """Loss and gradient of every sample at `parameters`."""
-    mode = mode_of(settings, model.size)
+    mode = mode_of(settings, model.size, plan.grid).mode
 
     def losses(vector: Array) -> tuple[Array, tuple[Array, Array, Array]]:
         return sample_losses(
@@ -156,11 +158,19 @@ Step = Callable[[Array, Batch, int], Sums]
 """(parameters as trained, batch, epoch) -> sums."""
 
 
-def make_step(settings: Training, grid: Grid, model: Model) -> Step:
-    """The compiled step. Noise depends on (seed, epoch, sample, step, member) alone."""
+def make_step(settings: Training, grid: Grid, model: Model, devices: Devices | None = None) -> Step:
+    """The compiled step. Noise depends on (seed, epoch, sample, step, member) alone.
+
+    With `devices` each computes its part of the batch, and all get what every sample gave.
+    """
+    compiled = compile_step(settings, grid, model, devices)
+    return lambda parameters, batch, epoch: compiled(parameters, batch, jnp.asarray(epoch, jnp.uint32))
+
+
+def compile_step(settings: Training, grid: Grid, model: Model, devices: Devices | None = None) -> Callable[..., Sums]:
+    """The step as a jitted function of (parameters, batch, epoch as uint32)."""
     plan = plan_of(settings, grid)
 
-    @eqx.filter_jit
     def step(parameters: Array, batch: Batch, epoch: Array) -> Sums:
         dtype = batch.latitude.dtype
         streams = [
@@ -172,4 +182,14 @@ def make_step(settings: Training, grid: Grid, model: Model) -> Step:
         ]
         return gradient(model, parameters, batch, plan, settings, streams[0], streams[1])
 
-    return lambda parameters, batch, epoch: step(parameters, batch, jnp.asarray(epoch, jnp.uint32))
+    if devices is None or devices.n == 1:
+        return eqx.filter_jit(step)
+
+    def part(parameters: Array, batch: Batch, epoch: Array) -> Sums:
+        mine = step(parameters, batch, epoch)
+        return jax.tree.map(lambda values: jax.lax.all_gather(values, BATCH, tiled=True), mine)
+
+    specs = PartitionSpec(), PartitionSpec(BATCH), PartitionSpec()
+    # what is gathered is the same on every device, which the checker of replication cannot see
+    shared = jax.shard_map(part, mesh=devices.mesh, in_specs=specs, out_specs=PartitionSpec(), check_vma=False)
+    return jax.jit(shared)

@@ -1,0 +1,114 @@
+"""Small training runs that are stopped and killed, and what is compared of them afterwards."""
+
+import re
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+
+from shared.errors import Interrupted
+from shared.settings import build
+from shared.shards import ShardStore
+from train import loop, step
+from train.config import Training
+from train.devices import Devices
+from train.record import Record
+from train.signals import Stop
+from train.terms import Positive
+
+TINY: dict[str, Any] = {
+    "ensemble": {"members": 3},
+    "score": {"reference_members": 2},
+    "integration": {"step": "3h"},
+    "optimizer": {"final_passes": 3, "curvature_samples": 7},
+    "batch_size": 3,
+    "epochs": 2,
+    "checkpoint": {"every_steps": 4},
+}
+
+
+class Anisotropic(eqx.Module):
+    """Two parameters that small stores tell apart: a diffusivity east and one north [m2/s]."""
+
+    east: Positive = Positive(50.0)
+    north: Positive = Positive(80.0)
+
+    def term(self, t: Any, y: Any, args: Any) -> tuple[Any, Any]:
+        return jnp.stack([args.u, args.v]), jnp.sqrt(2 * jnp.stack([self.east.value, self.north.value]))
+
+
+_steps: dict[str, step.Step] = {}
+
+
+def settings(**more: Any) -> Training:
+    """Settings of a run of seconds."""
+    return build(Training, TINY | more, "tiny")
+
+
+def train(
+    store: Path, out: Path, told: Training, resume: bool = False, devices: Devices | None = None
+) -> dict[str, Any]:
+    """Trains as the command does, listening to signals; programs are compiled once for all runs of a process."""
+
+    def once(told: Training, grid: Any, model: Any, devices: Any) -> step.Step:
+        key = f"{told.model_dump_json(exclude={'checkpoint'})} {grid} {devices.n}"
+        return _steps.setdefault(key, step.make_step(told, grid, model, devices))
+
+    with Stop("") as stop, mock.patch.object(loop, "make_step", once):
+        return loop.run(ShardStore(store), told, out, False, resume, stop, devices)
+
+
+@contextmanager
+def stopped_at(number: int, name: str) -> Iterator[None]:
+    """Inside, the signal `name` comes while step `number` is computed."""
+    take = Record.take
+
+    def taking(self: Record, *arguments: Any) -> Any:
+        if self.counts.step + 1 == number:
+            signal.raise_signal(signal.Signals[name])
+        return take(self, *arguments)
+
+    with mock.patch.object(Record, "take", taking):
+        yield
+
+
+def interrupted(store: Path, out: Path, told: Training, stops: list[tuple[int, str]]) -> list[str]:
+    """A run stopped at each of these steps in turn, and then left to end; what the stops said."""
+    said = []
+    for number, name in stops:
+        try:
+            with stopped_at(number, name):
+                train(store, out, told, resume=bool(said))
+        except Interrupted as error:
+            said.append(str(error))
+        else:
+            raise AssertionError(f"the run ended before step {number}")
+    train(store, out, told, resume=True)
+    return said
+
+
+def contents(out: Path) -> dict[str, bytes]:
+    """Every result file of a run; what the clock said, `samples_per_second`, is blanked, and nothing else."""
+    found = {}
+    for path in sorted(out.rglob("*")):
+        name = str(path.relative_to(out))
+        if path.is_file() and not name.startswith("checkpoints"):
+            content = path.read_bytes()
+            if name in ("metrics.jsonl", "result.json"):
+                content, n = re.subn(rb'("samples_per_second": )[0-9.e+-]+', rb"\1?", content)
+                assert n == (content.count(b"\n") if name == "metrics.jsonl" else 1)
+            found[name] = content
+    return found
+
+
+def last_state(out: Path) -> dict[str, bytes]:
+    """Every array of the newest checkpoint: parameters, optimiser, passes."""
+    newest = sorted((out / "checkpoints").glob("*.npz"))[-1]
+    with np.load(newest) as held:
+        return {name: held[name].tobytes() for name in held.files if name != "about"}
