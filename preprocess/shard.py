@@ -5,6 +5,7 @@ and digests says that it is done.
 """
 
 from collections.abc import Callable
+from concurrent.futures import CancelledError
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -173,7 +174,7 @@ def run(pending: list[Pending], scheduler: str, workers: int | None, progress: b
 
 def _run_on_cluster(pending: list[Pending], address: str, bar: tqdm) -> None:
     try:
-        from distributed import Client, as_completed  # noqa: PLC0415 - an extra, needed for clusters only
+        from distributed import Client, KilledWorker, as_completed  # noqa: PLC0415 - an extra, for clusters only
     except ImportError as error:
         raise ConfigError(f"--scheduler {address} needs the package distributed: pip install distributed.") from error
     try:
@@ -182,6 +183,12 @@ def _run_on_cluster(pending: list[Pending], address: str, bar: tqdm) -> None:
         raise ConfigError(f"--scheduler {address}: no dask scheduler answers there ({error}).") from error
     with client:
         futures = {client.submit(make_shard, task, pure=False): task for task in pending}
-        for future in as_completed(futures):
-            future.result()
-            bar.update(futures[future].days)
+        try:
+            for future in as_completed(futures):
+                future.result()
+                bar.update(futures[future].days)
+        except (CancelledError, KilledWorker) as error:
+            raise Interrupted(
+                f"the dask cluster at {address} lost its scheduler or its workers ({files.brief(error)}). Start it "
+                f"again and run the same command again: what is done is kept."
+            ) from error
