@@ -256,6 +256,7 @@ def test_laws_recover_what_made_the_numbers() -> None:
     falling = laws.Line.through([1, 2], [5.0, 4.0])
     assert falling is not None
     assert (falling.each, falling.reaches(10)) == (0.0, math.inf)
+    assert laws.Line.through([100, 1000], [0, 0]) == laws.Line(0.0, 0.0)
     assert laws.exponent([10, 100], [3.0, 300.0]) == pytest.approx(2.0)
     assert laws.predicted([10, 100], [3.0, 300.0], 1000) == pytest.approx(30_000)
     assert laws.predicted([100], [2.0], 1000) == pytest.approx(20.0)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from shared.errors import ConfigError
+from shared.errors import ConfigError, DataError
 from shared.settings import build
 from shared.shards import ShardStore
 from tests import stores
@@ -141,6 +141,29 @@ def test_a_group_without_a_minimum_is_said_to_have_none() -> None:
     found = groups.fit(Falling(rng.standard_normal(400), np.ones(400)), np.arange(400) % 2, np.arange(400) // 4, 2, 0.0)
     assert found.minimum.tolist() == [False, True]
     assert np.isfinite(found.log_cs).all()
+
+
+def test_a_group_of_poisoned_samples_alone_leaves_the_others_as_they_are() -> None:
+    class Poisoned(Quadratic):
+        def at(self, which: np.ndarray, log_cs: np.ndarray) -> Found:
+            found = super().at(which, log_cs)
+            return found._replace(gradient=np.where(which % 3 == 1, np.nan, found.gradient))
+
+    group, drifter = np.arange(300) % 3, np.arange(300) // 7
+    least = 0.3 * np.random.default_rng(5).standard_normal(300) + np.array([-1.0, 0.0, 1.0])[group]
+    found = groups.fit(Poisoned(least, np.ones(300)), group, drifter, 3, 0.0)
+    assert found.minimum[[0, 2]].all()
+    assert not found.good[group == 1].any()
+    told = groups._described(grouping.Grouping("made", ("a", "b", "c"), group), found, drifter)
+    assert [one["name"] for one in told["groups"]] == ["a", "c"]
+    np.testing.assert_allclose([one["cs"] for one in told["groups"]], np.exp([-1.0, 1.0]), rtol=0.15)
+    assert told["dropped_samples"] == 101  # sample 3 is poisoned as well
+
+
+def test_groups_around_a_maximum_are_refused() -> None:
+    passes = Quadratic(np.full(60, np.log(0.3)), np.full(60, -0.5))
+    with pytest.raises(DataError, match=r"not convex at the run's constant, C_s = 0\.5 .* another initial_cs"):
+        groups.fit(passes, np.arange(60) % 2, np.arange(60) // 4, 2, np.log(0.5))
 
 
 def test_minima_are_found_beyond_chance() -> None:

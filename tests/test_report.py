@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.collections import LineCollection
 from matplotlib.colors import to_hex
 
 from shared.errors import ConfigError
@@ -17,7 +18,7 @@ from shared.geo import METRES_PER_DEGREE
 from shared.schema import FILL, SCALE
 from shared.shards import ShardStore
 from tests import stores
-from train import evaluate, figures, folder, quantities, report, verdict
+from train import evaluate, figures, folder, quantities, report, skill, verdict
 from train.examples import save_examples
 from train.tally import SCORES
 
@@ -447,6 +448,15 @@ def test_kappa_of_a_pure_strain() -> None:
     expected = np.sqrt(2) * rate * dx[1:-1] * dy
     assert figures.kappa(found) == pytest.approx(np.percentile(np.repeat(expected, 10), [5, 50, 95]), rel=2e-3)
     assert figures.kappa(found | {"currents": np.full((1, 2, 3, 9, 12), np.nan)}) is None
+
+
+def test_whiskers_are_the_intervals_of_the_table() -> None:
+    """A t interval of few drifters, and the normal one of an evaluation that has none."""
+    few = {"mean": 10.0, "standard_error": 1.0, "interval_90": [7.9, 12.1]}
+    scores = {"calibrated": {"energy_score_km": few}, "no motion": {"energy_score_km": few | {"interval_90": None}}}
+    (axes,) = skill.whiskers({"scores": scores}).axes
+    ends = [bars.get_segments()[0][:, 0] for bars in axes.collections if isinstance(bars, LineCollection)]
+    np.testing.assert_allclose(ends, [[7.9, 12.1], [8.355, 11.645]])
 
 
 @pytest.mark.parametrize(

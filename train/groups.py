@@ -15,7 +15,7 @@ import jax
 import numpy as np
 from jaxtyping import Float, Int
 
-from shared.errors import ConfigError
+from shared.errors import ConfigError, DataError
 from shared.manifest import to_bytes, write_file
 from shared.shards import ShardStore
 from train import grouping
@@ -80,12 +80,17 @@ class _Search:
         step = np.clip(-slope / self.curvature[which], -LONGEST, LONGEST)
         low, high = self.low[which], self.high[which]
         inside = (here + step > low) & (here + step < high)
-        middle = np.where(np.isfinite(low + high), 0.5 * (low + high), here + step)
+        bounded = np.isfinite(low) & np.isfinite(high)
+        middle = np.where(bounded, 0.5 * (np.where(bounded, low, 0.0) + np.where(bounded, high, 0.0)), here + step)
         return np.where(inside, step, middle - here)
 
 
 def fit(passes: Varied, group: Int[np.ndarray, " n"], drifter: Int[np.ndarray, " n"], k: int, start: float) -> Fitted:
-    """All groups' constants, from the constant of all, `start` (log C_s)."""
+    """All groups' constants, from the constant of all, `start` (log C_s).
+
+    Raises:
+        DataError: that is not near a minimum, so a group without one could not say to which side it leans.
+    """
     everything, first = np.arange(len(group)), np.full(len(group), start)
     below, above = (passes.at(everything, first + d).gradient for d in (-DIFFERENCE, DIFFERENCE))
     good = np.isfinite(below) & np.isfinite(above)
@@ -96,6 +101,12 @@ def fit(passes: Varied, group: Int[np.ndarray, " n"], drifter: Int[np.ndarray, "
         return np.bincount(group[usable], values[usable], k) / np.maximum(n, 1)
 
     pooled = float((above - below)[good].mean()) / (2 * DIFFERENCE)
+    if not pooled > 0:
+        raise DataError(
+            f"--group-by: the objective is not convex at the run's constant, C_s = {np.exp(start):.3g} (second "
+            f"derivative {pooled:.2g}), so the groups have none to differ from. Add --resume and leave out --group-by "
+            f"for the report with the score against C_s, then train from another initial_cs."
+        )
     own = mean(above - below) / (2 * DIFFERENCE)
     at_start, slope = 0.5 * (below + above), mean(0.5 * (below + above))
     curvature = np.where(own > 0.2 * pooled, own, pooled)
@@ -155,7 +166,8 @@ def write(
     """Fits the groups of every key from the run's constant, and writes `groups.json` into the run's folder.
 
     Raises:
-        ConfigError: a key is none, or the run has no constant to differ.
+        ConfigError: a key is none.
+        DataError: the run's constant is no minimum.
     """
     samples = store.samples_of("train")
     groupings = [grouping.of(store, samples, key) for key in keys]

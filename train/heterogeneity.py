@@ -56,7 +56,7 @@ def joint_covariance(
         k: number of groups.
     """
     _, which = np.unique(drifter, return_inverse=True)
-    size = np.bincount(group, minlength=k)
+    size = np.maximum(np.bincount(group, minlength=k), 1)  # a group may have no usable sample
     apart = influence - (np.bincount(group, influence, k) / size)[group]
     shape = which.max() + 1, k
     counts = sparse.coo_array((np.ones(len(group)), (which, group)), shape).tocsr()

@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from train.folder import Z_90
+
 
 def measured(value: float, error: float | None) -> str:
     """`value` ± `error` with the digits that the error warrants; three where there is none."""
@@ -69,3 +71,10 @@ def has_error(result: Mapping[str, Any]) -> bool:
     if not own(result):
         return result["cs_standard_error"] is not None
     return all(p["standard_error"] is not None for p in result["parameters"].values())
+
+
+def half_of(score: Mapping[str, Any]) -> float | None:
+    """Half of a number's 90 % interval; None where it has none."""
+    if score.get("interval_90") is not None:
+        return (score["interval_90"][1] - score["interval_90"][0]) / 2
+    return None if score["standard_error"] is None else Z_90 * score["standard_error"]

@@ -175,7 +175,7 @@ def _skill(run: Run, drawn: Mapping[str, bytes]) -> list[str]:
     head = ["", *(f"{name.removesuffix('_km').replace('_', ' ')} [{'km' if 'km' in name else '-'}]" for name in names)]
     rows = []
     for system, scores in found["scores"].items():
-        pairs = ((scores[name]["mean"], verdict.half_of(scores[name])) for name in names)
+        pairs = ((scores[name]["mean"], quantities.half_of(scores[name])) for name in names)
         rows.append([system, *(quantities.measured(mean, half) for mean, half in pairs)])
     return [
         *parts,

@@ -8,7 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from shared.figures import INK, sheet
-from train.folder import Z_90, Run
+from train import quantities
+from train.folder import Run
 
 BLUE, GREY = "#0072B2", "#808080"
 
@@ -71,9 +72,9 @@ def whiskers(evaluation: Mapping[str, Any]) -> Figure:
     figure = sheet(0.75 + 0.28 * len(scores), 5.2)
     ax = figure.subplots()
     for k, (system, found) in enumerate(scores.items()):
-        mean, error = found["energy_score_km"]["mean"], found["energy_score_km"]["standard_error"]
+        mean, half = found["energy_score_km"]["mean"], quantities.half_of(found["energy_score_km"])
         colour = BLUE if system == "calibrated" else GREY
-        ax.errorbar([mean], [k], xerr=[Z_90 * (error or 0.0)], fmt="o", color=colour, ms=5, elinewidth=1.6)
+        ax.errorbar([mean], [k], xerr=[half or 0.0], fmt="o", color=colour, ms=5, elinewidth=1.6)
     ax.set_yticks(range(len(scores)), list(scores))
     ax.set_ylim(len(scores) - 0.4, -0.6)
     ax.set_xlim(0, 1.05 * ax.get_xlim()[1])
@@ -116,14 +117,15 @@ def rank_histograms(reliability: Mapping[str, Any]) -> Figure:
     for ax, (kind, name) in zip(panels, KINDS.items(), strict=True):
         for system, found in reliability.items():
             held = found["ranks"][kind]
-            frequency, error = np.array(held["frequency"]), held["frequency_error"]
+            frequency, ends = np.array(held["frequency"]), held.get("frequency_interval_90")
             edges = np.linspace(0, 1, len(frequency) + 1)
             if system == "calibrated":
                 centre, width = (edges[1:] + edges[:-1]) / 2, 0.88 / len(frequency)
-                half = None if error is None else Z_90 * np.array(error)
                 ax.bar(centre, frequency, width, color=BLUE, alpha=0.75, lw=0, label=system)
-                if half is not None:
-                    ax.errorbar(centre, frequency, half, fmt="none", ecolor=INK, elinewidth=0.7)
+                if ends is not None:  # with one drifter, or by an earlier version, there are none
+                    ax.errorbar(
+                        centre, frequency, np.abs(np.array(ends) - frequency), fmt="none", ecolor=INK, elinewidth=0.7
+                    )
             else:
                 ax.stairs(frequency, edges, color=GREY, lw=1.1, label=system)
         ax.axhline(1.0, color=INK, lw=0.7, ls=(0, (4, 2)))

@@ -168,10 +168,11 @@ def _histogram(held: Float[np.ndarray, "G ranks"], counts: np.ndarray) -> dict[s
     moments = np.stack([held @ share, held @ square / square.mean()], axis=1)
     mean, error = ratio(moments, every[:, :1].repeat(2, axis=1))
     frequency, frequency_error = ratio(binned * binned.shape[1], every)
-    known = not np.isnan(frequency_error).any()
+    told = _many(frequency, frequency_error, counts)
     return {
-        "frequency": frequency.tolist(),
-        "frequency_error": frequency_error.tolist() if known else None,
+        "frequency": told["mean"],
+        "frequency_error": told["standard_error"],
+        "frequency_interval_90": told["interval_90"],
         "mean": _one(mean[:1], error[:1], counts),
         "spread": _one(mean[1:], error[1:], counts),
     }

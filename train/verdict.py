@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from train import page, quantities
-from train.folder import Z_90
 
 FEW_DRIFTERS = 5
 """Drifters below which scores are warned of."""
@@ -25,19 +24,12 @@ RELIABILITY = {
 """Columns of the table of reliability: which number each is."""
 
 
-def half_of(score: Mapping[str, Any]) -> float | None:
-    """Half of a number's 90 % interval; None where it has none."""
-    if score.get("interval_90") is not None:
-        return (score["interval_90"][1] - score["interval_90"][0]) / 2
-    return None if score["standard_error"] is None else Z_90 * score["standard_error"]
-
-
 def warnings(scores: Mapping[str, Any]) -> list[str]:
     """What to know before the scores of an evaluation are used for anything."""
     dropped, left_out = scores["dropped_samples"], scores["trained_drifters_left_out"]
     names = left_out["drifters"]
     others = {n: f["energy_score_above_calibrated_km"] for n, f in scores["scores"].items()}
-    beaten = [n for n, f in others.items() if f["standard_error"] and f["mean"] + (half_of(f) or 0.0) < 0]
+    beaten = [n for n, f in others.items() if f["standard_error"] and f["mean"] + (quantities.half_of(f) or 0.0) < 0]
     due = {
         f"scored on the store {scores['store'][:12]}, not the one that the constant was fitted to "
         f"({scores['run_store'][:12]}).": scores["store"] != scores["run_store"],
@@ -68,7 +60,7 @@ def table(scores: Mapping[str, Any]) -> str:
     lines = [scored(scores), f"{'':18s}" + "".join(f"{text:>24s}" for text in title)]
     for system, found in scores["scores"].items():
         cells = []
-        for mean, half in ((found[name]["mean"], half_of(found[name])) for name in names):
+        for mean, half in ((found[name]["mean"], quantities.half_of(found[name])) for name in names):
             cells.append(f"{mean:.3f}" + (f" ± {half:.3f}" if half is not None else ""))
         lines.append(f"{system:18s}" + "".join(f"{cell:>24s}" for cell in cells))
     lines += [HOW_TO_READ, *reliability_lines(scores)]
@@ -94,7 +86,7 @@ def _reliability_rows(scores: Mapping[str, Any]) -> list[list[str]]:
     rows = []
     for system, found in scores.get("reliability", {}).items():
         held = [found[key] if part is None else found["ranks"][key][part] for key, part in RELIABILITY.values()]
-        rows.append([system, *(quantities.measured(one["mean"], half_of(one)) for one in held)])
+        rows.append([system, *(quantities.measured(one["mean"], quantities.half_of(one)) for one in held)])
     return rows
 
 

@@ -24,7 +24,7 @@ class Line:
         if len(set(x)) < 2:
             return None
         at, values = np.asarray(x, float), np.asarray(y, float)
-        weight = 1.0 / np.maximum(np.abs(values), 1e-300)
+        weight = 1.0 / np.where(values == 0.0, 1.0, np.abs(values))  # a small program may need no memory at all
         each, fixed = np.polyfit(at, values, 1, w=weight)
         if each < 0.0:
             return cls(float(np.average(values, weights=weight)), 0.0)

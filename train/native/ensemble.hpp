@@ -1,76 +1,13 @@
 // One sample's ensemble through its window: train/simulate.py and train/score.py, eight members at a time.
 #pragma once
 
+#include "coast.hpp"
 #include "noise.hpp"
+#include "plan.hpp"
+#include "sphere.hpp"
 #include "window.hpp"
 
 namespace driftcal {
-
-enum class Scheme : int64_t { heun, ito_heun, euler, reference };
-
-// How an ensemble is integrated, and what is wanted of it.
-struct Plan {
-  Grid grid;
-  Scheme scheme;
-  int members, n_sub;
-  bool own_lengths, keep_positions;
-
-  int n_fixes() const { return grid.n_obs - 1; }
-  int padded() const { return (members + LANES - 1) / LANES * LANES; }
-};
-
-// What is known of a sample beside its currents.
-template <class T>
-struct Start {
-  int cell[2];
-  T start[2];
-  const T* track;  // (obs, 2)
-  T phase, latitude;
-  Key key;
-  T log_cs, log_cs_tangent;
-};
-
-// Where a sample's results go, values or tangents; null where not wanted.
-template <class T>
-struct Out {
-  T *observed, *between, *per_member, *steps, *positions;
-};
-
-template <class N>
-struct Point {
-  N east, north, up;
-};
-
-// An origin on the sphere: cosine and sine of its latitude.
-template <class T>
-struct Origin {
-  T cos, sin;
-
-  template <class N>
-  INLINE N cos_latitude(N north) const {
-    return cosine(north) * cos - sine(north) * sin;
-  }
-
-  // The point `east`, `north` of the origin [radians]; nothing in it cancels.
-  template <class N>
-  INLINE Point<N> point(N east, N north) const {
-    const N half_east = sine(east * T(0.5)), half_north = sine(north * T(0.5)), cos_north = cos_latitude(north);
-    const N fall = half_east * half_east * T(2);
-    const T radius = T(EARTH_RADIUS);
-    return {cos_north * sine(east) * radius, (sine(north) + cos_north * fall * sin) * radius,
-            (half_north * half_north * T(2) + cos_north * fall * cos) * -radius};
-  }
-};
-
-// Great-circle distance [m] from the chord, by the arcsine's series.
-template <class N>
-INLINE N separation(const Point<N>& a, const Point<N>& b) {
-  typedef Real<N> T;
-  const N east = a.east - b.east, north = a.north - b.north, up = a.up - b.up;
-  const N square = east * east + north * north + up * up + T(LEAST_SQUARE);
-  const N q = square * T(0.25 / (EARTH_RADIUS * EARTH_RADIUS));
-  return square_root(square) * (q * (q * (q * T(15. / 336) + T(3. / 40)) + T(1. / 6)) + T(1));
-}
 
 // The flow at eight members.
 template <class N>
@@ -223,7 +160,7 @@ class Ensemble {
             channel(6), channel(7)};
   }
 
-  // Bilinear between four corners of ocean, else inverse squared distance among those that are (pastax's scheme).
+  // Bilinear between four corners of ocean, else by `coastal_weights`.
   INLINE void corner_weights(N x, N y, Int<T> nodes, N weights[4]) const {
     const N rest_x = T(1) - x, rest_y = T(1) - y;
     weights[0] = rest_x * rest_y, weights[1] = x * rest_y, weights[2] = rest_x * y, weights[3] = x * y;
@@ -234,21 +171,7 @@ class Ensemble {
       ocean[q] = window_->ocean[nodes[q]];
       open &= ocean[q] == 15;
     }
-    if (!open) coastal_weights(x, y, ocean, weights);
-  }
-
-  __attribute__((noinline)) static void coastal_weights(N x, N y, Int<T> ocean, N weights[4]) {
-    const N rest_x = T(1) - x, rest_y = T(1) - y;
-    const N xx = x * x, yy = y * y + T(COAST), rest_xx = rest_x * rest_x, rest_yy = rest_y * rest_y + T(COAST);
-    const N far[4] = {xx + yy, rest_xx + yy, xx + rest_yy, rest_xx + rest_yy};
-    // inverses over their sum, multiplied through by all four distances: one division instead of five
-    const N south = far[0] * far[1], north = far[2] * far[3];
-    N inverse[4] = {far[1] * north, far[0] * north, far[3] * south, far[2] * south};
-    const N nothing = constant<N>(Vec<T>{});
-    for (int k = 0; k < 4; ++k) inverse[k] = select<N>((ocean & (1 << k)) != 0, inverse[k], nothing);
-    const N total = inverse[0] + inverse[1] + inverse[2] + inverse[3];
-    const N scale = all(T(1)) / select<N>(ocean == 0, constant<N>(all(T(1))), total);
-    for (int k = 0; k < 4; ++k) weights[k] = select<N>(ocean == 15, weights[k], inverse[k] * scale);
+    if (!open) coastal_weights<N>(x, y, ocean, weights);
   }
 
   // In a cell without any corner of ocean. A NaN counts as at the start.
