@@ -194,7 +194,8 @@ def _run_on_cluster(pending: list[Pending], address: str, bar: tqdm) -> None:
             """Few tasks at a time are put together and wait with the scheduler: all of them grow with the store."""
             ahead = AHEAD
             with contextlib.suppress(OSError):  # a scheduler that is lost is told by the shards that it had
-                ahead = max(AHEAD, 2 * sum(client.nthreads().values()))  # workers may have come since
+                threads: Any = client.nthreads()  # workers may have come since
+                ahead = max(AHEAD, 2 * sum(threads.values()))
             for task in itertools.islice(waiting, max(0, ahead - len(sent))):
                 future = client.submit(make_shard, task, pure=False)
                 sent[future] = task.days
