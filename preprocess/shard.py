@@ -4,7 +4,10 @@ A shard is built whole in memory, each of its files is written aside, synced and
 and digests says that it is done.
 """
 
+import contextlib
+import itertools
 from collections.abc import Callable
+from concurrent.futures import CancelledError
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,6 +31,9 @@ from shared.manifest import Mark
 
 AT_ONCE = 64
 """Windows judged at once: their temporaries stay small."""
+
+AHEAD = 16
+"""Fewest shards that a cluster is given before the first of them is done."""
 
 CLUSTERS = ("tcp://", "tls://")
 """How the address of a dask cluster's scheduler begins."""
@@ -173,15 +179,36 @@ def run(pending: list[Pending], scheduler: str, workers: int | None, progress: b
 
 def _run_on_cluster(pending: list[Pending], address: str, bar: tqdm) -> None:
     try:
-        from distributed import Client, as_completed  # noqa: PLC0415 - an extra, needed for clusters only
+        from distributed import Client, KilledWorker, as_completed  # noqa: PLC0415 - an extra, for clusters only
     except ImportError as error:
         raise ConfigError(f"--scheduler {address} needs the package distributed: pip install distributed.") from error
     try:
         client = Client(address, timeout=30)
     except (OSError, ValueError) as error:
         raise ConfigError(f"--scheduler {address}: no dask scheduler answers there ({error}).") from error
+    running = as_completed()
     with client:
-        futures = {client.submit(make_shard, task, pure=False): task for task in pending}
-        for future in as_completed(futures):
-            future.result()
-            bar.update(futures[future].days)
+        waiting, sent = iter(pending), {}
+
+        def send() -> None:
+            """Few tasks at a time are put together and wait with the scheduler: all of them grow with the store."""
+            ahead = AHEAD
+            with contextlib.suppress(OSError):  # a scheduler that is lost is told by the shards that it had
+                threads: Any = client.nthreads()  # workers may have come since
+                ahead = max(AHEAD, 2 * sum(threads.values()))
+            for task in itertools.islice(waiting, max(0, ahead - len(sent))):
+                future = client.submit(make_shard, task, pure=False)
+                sent[future] = task.days
+                running.add(future)
+
+        try:
+            send()
+            for future in running:
+                future.result()
+                bar.update(sent.pop(future))
+                send()
+        except (CancelledError, KilledWorker) as error:
+            raise Interrupted(
+                f"the dask cluster at {address} lost its scheduler or its workers ({files.brief(error)}). Start it "
+                f"again and run the same command again: what is done is kept."
+            ) from error
