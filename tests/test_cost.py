@@ -14,7 +14,7 @@ from docs.examples import lorenz
 from shared.errors import ConfigError
 from tests.test_train_command import refused
 from train.__main__ import main
-from train.cost import advice, cell, column, drift, figure, laws, study
+from train.cost import advice, cell, column, drift, figure, laws, study, trainer
 from train.cost.command import memory_of, steps_of
 from train.cost.model import Model, load
 from train.cost.strategies import STRATEGIES, forward_along
@@ -244,6 +244,12 @@ def test_derivatives_along_any_directions_are_products_with_the_gradient() -> No
         along = np.random.default_rng(2).normal(size=(3, 5))
         found = jax.jit(forward_along(model, 7, jnp.asarray(along)))(model.parameters, model.state)
         np.testing.assert_allclose(found, along @ gradient(model, "checkpoint", 7), rtol=1e-9)
+
+
+def test_the_memory_is_that_of_a_device_of_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first of all devices may be another process's, which does not tell."""
+    monkeypatch.setattr(jax, "devices", lambda: pytest.fail("asked for the devices of all processes"))
+    assert trainer.memory_of_device() > 2**20
 
 
 def test_laws_recover_what_made_the_numbers() -> None:

@@ -38,7 +38,7 @@ class Choice(NamedTuple):
 
 def memory_of_device() -> int:
     """What the device can hold [bytes]: a CPU's is the machine's."""
-    told = jax.devices()[0].memory_stats() or {}
+    told = jax.local_devices()[0].memory_stats() or {}  # another process does not tell
     return told.get("bytes_limit") or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
