@@ -73,6 +73,9 @@ def main() -> int:
     options.add_argument("--batch-size", type=int, default=128)
     options.add_argument("--devices", type=int, help="to divide batches among; by default all cores, or one GPU")
     options.add_argument("--rounds", type=int, default=3, help="epochs of each kind, taking turns")
+    options.add_argument(
+        "--set", action="append", default=[], metavar="a.b=c", help="a training setting, such as engine=native"
+    )
     options.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
     chosen = options.parse_args()
     if (chosen.store is None) == (not chosen.made):
@@ -98,7 +101,7 @@ def measured(store: ShardStore, chosen: argparse.Namespace) -> dict[str, Any]:
     """All that the command prints and writes."""
     n_devices = chosen.devices or (len(jax.devices()) if jax.default_backend() == "cpu" else 1)
     samples = store.samples_of("train")
-    told = {n: training(n, chosen.batch_size) for n in chosen.members}
+    told = {n: training(n, chosen.batch_size, chosen.set) for n in chosen.members}
     steps = {n: divided(make_step(t, Grid.of(store.layout), model_of(t)), n_devices) for n, t in told.items()}
     alone = [_pass(store, samples, told[chosen.members[0]], None) for _ in range(2)][1]  # the first warms the cache
     for n, step in steps.items():
@@ -113,6 +116,7 @@ def measured(store: ShardStore, chosen: argparse.Namespace) -> dict[str, Any]:
         "device": jax.devices()[0].device_kind,
         "devices": n_devices,
         "batch_size": chosen.batch_size,
+        "set": chosen.set,
         "samples": len(samples),
         "window": [layout.n_times, layout.n_lat, layout.n_lon],
         "reading_alone": asdict(alone),
@@ -121,9 +125,10 @@ def measured(store: ShardStore, chosen: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def training(members: int, batch_size: int) -> Training:
-    """Default settings but for these."""
-    return settings.build(Training, {"ensemble": {"members": members}, "batch_size": batch_size}, "benchmark")
+def training(members: int, batch_size: int, more: list[str]) -> Training:
+    """Default settings but for these; `more` as on the command line of `drift-train`."""
+    tree = settings.override({"ensemble": {"members": members}, "batch_size": batch_size}, more)
+    return settings.build(Training, tree, "benchmark")
 
 
 def divided(step: Step, n_devices: int) -> Step:

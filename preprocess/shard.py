@@ -4,6 +4,8 @@ A shard is built whole in memory, each of its files is written aside, synced and
 and digests says that it is done.
 """
 
+import contextlib
+import itertools
 from collections.abc import Callable
 from concurrent.futures import CancelledError
 from concurrent.futures.process import BrokenProcessPool
@@ -29,6 +31,9 @@ from shared.manifest import Mark
 
 AT_ONCE = 64
 """Windows judged at once: their temporaries stay small."""
+
+AHEAD = 16
+"""Fewest shards that a cluster is given before the first of them is done."""
 
 CLUSTERS = ("tcp://", "tls://")
 """How the address of a dask cluster's scheduler begins."""
@@ -181,12 +186,27 @@ def _run_on_cluster(pending: list[Pending], address: str, bar: tqdm) -> None:
         client = Client(address, timeout=30)
     except (OSError, ValueError) as error:
         raise ConfigError(f"--scheduler {address}: no dask scheduler answers there ({error}).") from error
+    running = as_completed()
     with client:
-        futures = {client.submit(make_shard, task, pure=False): task for task in pending}
+        waiting, sent = iter(pending), {}
+
+        def send() -> None:
+            """Few tasks at a time are put together and wait with the scheduler: all of them grow with the store."""
+            ahead = AHEAD
+            with contextlib.suppress(OSError):  # a scheduler that is lost is told by the shards that it had
+                threads: Any = client.nthreads()  # workers may have come since
+                ahead = max(AHEAD, 2 * sum(threads.values()))
+            for task in itertools.islice(waiting, max(0, ahead - len(sent))):
+                future = client.submit(make_shard, task, pure=False)
+                sent[future] = task.days
+                running.add(future)
+
         try:
-            for future in as_completed(futures):
+            send()
+            for future in running:
                 future.result()
-                bar.update(futures[future].days)
+                bar.update(sent.pop(future))
+                send()
         except (CancelledError, KilledWorker) as error:
             raise Interrupted(
                 f"the dask cluster at {address} lost its scheduler or its workers ({files.brief(error)}). Start it "

@@ -1,11 +1,14 @@
 """What the three commands have in common: options, messages, exit codes."""
 
 import argparse
+import contextlib
 import json
 import os
+import signal
 import sys
+import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
 from shared.errors import DriftcalError, Interrupted
@@ -38,10 +41,11 @@ def run(work: Callable[[argparse.Namespace], int], options: argparse.Namespace, 
     Args:
         work: What the command does.
         options: Its options; `debug` shows the traceback of an error.
-        interrupted: The message on Ctrl-C.
+        interrupted: The message on Ctrl-C and on SIGTERM, unless the work listens to signals itself.
     """
     try:
-        return work(options)
+        with _terminable():
+            return work(options)
     except KeyboardInterrupt:
         error: DriftcalError = Interrupted(interrupted)
     except DriftcalError as caught:
@@ -52,6 +56,19 @@ def run(work: Callable[[argparse.Namespace], int], options: argparse.Namespace, 
         traceback.print_exception(error)
     print(f"error: {error}", file=sys.stderr)
     return error.exit_code
+
+
+@contextlib.contextmanager
+def _terminable() -> Iterator[None]:
+    """Inside, SIGTERM, which batch systems send before they kill, ends the work as Ctrl-C does."""
+    if threading.current_thread() is not threading.main_thread():  # only there can signals be listened to
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
 
 
 def leave(code: int) -> NoReturn:

@@ -14,7 +14,7 @@ from docs.examples import lorenz
 from shared.errors import ConfigError
 from tests.test_train_command import refused
 from train.__main__ import main
-from train.cost import advice, cell, column, drift, figure, laws, study
+from train.cost import advice, cell, column, drift, figure, laws, study, trainer
 from train.cost.command import memory_of, steps_of
 from train.cost.model import Model, load
 from train.cost.strategies import STRATEGIES, forward_along
@@ -246,6 +246,12 @@ def test_derivatives_along_any_directions_are_products_with_the_gradient() -> No
         np.testing.assert_allclose(found, along @ gradient(model, "checkpoint", 7), rtol=1e-9)
 
 
+def test_the_memory_is_that_of_a_device_of_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first of all devices may be another process's, which does not tell."""
+    monkeypatch.setattr(jax, "devices", lambda: pytest.fail("asked for the devices of all processes"))
+    assert trainer.memory_of_device() > 2**20
+
+
 def test_laws_recover_what_made_the_numbers() -> None:
     line = laws.Line.through([100, 1000, 5000], [2e4 + 412 * n for n in (100, 1000, 5000)])
     assert line is not None
@@ -325,6 +331,15 @@ def test_a_cell_that_would_take_too_long_is_not_run(monkeypatch: pytest.MonkeyPa
     assert found.crossover is None
     with pytest.raises(ConfigError, match=r"--steps 501: the model column runs for 500 steps at most\."):
         study.run("column", [10, 501], ["loop"], "float32", 10**9, 1.0, False)
+
+
+def test_compiling_counts_as_growing_only_where_it_does() -> None:
+    """A cell of 8 s, 5 s of them compiling: ten times the steps take ten times the runs, and a long program."""
+    found = {"compile_s": 5.0, "model_s": 0.01, "gradient_s": 0.04}
+    whole, loop = (study.Spent.of(name, 8.0, found) for name in ("unrolled", "segments"))
+    assert loop.growing == pytest.approx(0.35)
+    assert whole.growing == pytest.approx(5.35)
+    assert loop.fixed + loop.growing == whole.fixed + whole.growing == 8.0
 
 
 def test_a_cell_process_is_killed_at_its_limit() -> None:

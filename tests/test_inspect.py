@@ -2,7 +2,9 @@
 
 import argparse
 import json
+import os
 import re
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +113,19 @@ def test_ctrl_c_says_what_is_left(capsys: pytest.CaptureFixture) -> None:
     assert capsys.readouterr().err == "error: interrupted. Run the same command again: finished work is kept.\n"
     assert command.run(stopped, options, interrupted="interrupted, all is lost.") == 3
     assert capsys.readouterr().err == "error: interrupted, all is lost.\n"
+
+
+def test_sigterm_ends_a_command_as_ctrl_c_does(capsys: pytest.CaptureFixture) -> None:
+    """Batch systems send it before they kill; the shell of the process keeps its own handler."""
+    before = signal.getsignal(signal.SIGTERM)
+
+    def stopped(_: Any) -> int:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return 0
+
+    assert command.run(stopped, argparse.Namespace(debug=False)) == 3
+    assert capsys.readouterr().err == "error: interrupted. Run the same command again: finished work is kept.\n"
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_a_damaged_shard_of_a_half_built_store_is_named(tmp_path: Path) -> None:

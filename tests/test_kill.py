@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -99,7 +100,7 @@ def test_f1_marks_of_a_replaced_store_are_not_believed(tmp_path: Path, made: tup
     """Two stores whose files have the same sizes: new files must not pass for those that an old mark speaks of."""
     manifest, out, said = made[0], tmp_path / "store", tmp_path / "said.txt"
     raw = [manifest, "--set", "store.compression=none", "--scheduler", "synchronous"]
-    fields.make(*raw[:1], tmp_path / "whole", *raw[1:])
+    fields.make(manifest, tmp_path / "whole", *raw[1:])
     command = [*raw, "--out", str(out)]
     old = [*command, "--set", "split.seed=5"]
     assert killing.run(old, said, crash="manifest: begins").code == killing.KILLED
@@ -200,7 +201,8 @@ def test_f8_a_run_whose_lock_is_gone_writes_nothing_more(tmp_path: Path, made: t
     before = fields.digests(out / "currents")
     for path in out.glob(".building/lock-*.json"):
         path.unlink()
-    os.kill(first.pid or 0, 18)
+    assert first.pid is not None
+    os.kill(first.pid, signal.SIGCONT)
     first.join()
     assert first.exitcode == 1
     assert "is gone: another run took the store over" in (tmp_path / "first.txt").read_text()

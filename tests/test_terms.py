@@ -175,7 +175,7 @@ def test_mode_is_chosen_by_the_laws_of_its_cost() -> None:
     def mode(n: int, **changed: Any) -> str:
         return mode_of(told(changed), n, flows.GRID).mode
 
-    assert [mode(n) for n in (1, 2, 4, 5, 1000)] == ["forward"] * 3 + ["reverse"] * 2
+    assert [mode(n) for n in (1, 2, 7, 8, 1000)] == ["forward"] * 3 + ["reverse"] * 2
     assert mode(1, gradient={"mode": "reverse"}) == "reverse"
     assert mode(1000, gradient={"mode": "forward"}) == "forward"
     assert "asked for by gradient.mode" in mode_of(told({"gradient": {"mode": "forward"}}), 9, flows.GRID).reason
@@ -187,10 +187,10 @@ def test_mode_keeps_to_the_memory_of_the_device() -> None:
     assert (fast.mode, "forward mode: for 1 parameter it takes 1/" in fast.reason) == ("forward", True)
     many = choose(10_000, 1280, 121, 4, 10**9)
     assert (many.mode, "for 10000 parameters" in many.reason) == ("reverse", True)
-    long = choose(6, 10**6, 10_000, 4, 10**10)
+    long = choose(12, 10**6, 10_000, 4, 10**10)
     assert long.mode == "forward"
     assert long.reason.startswith(
-        "forward mode: reverse mode would take 1/1.3 of the time for 6 parameters, but 90 GB of "
+        "forward mode: reverse mode would take 1/1.4 of the time for 12 parameters, but 90 GB of "
     )
     assert long.reason.endswith("memory, and the device has 10 GB")
 
@@ -211,8 +211,9 @@ def temporary(mode: str, step: str) -> int:
 
 
 def test_memory_of_forward_mode_does_not_depend_on_the_number_of_steps() -> None:
+    """But for where each step falls in the table: an integer and a share for each of 8 samples."""
     few, many = (temporary("forward", step) for step in ("1h", "10min"))
-    assert abs(many - few) < 0.01 * few
+    assert abs(many - few - 600 * 8 * (4 + 4)) < 0.001 * few
 
 
 def test_memory_of_reverse_mode_is_that_of_the_fixes_and_one_interval() -> None:

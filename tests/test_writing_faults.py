@@ -304,9 +304,30 @@ def jump(by: float) -> None:
 
 def test_f10_a_cluster_makes_the_same_bytes(tmp_path: Path, made: tuple[str, dict[str, str]]) -> None:
     distributed = pytest.importorskip("distributed")
-    with distributed.LocalCluster(n_workers=1, threads_per_worker=2, processes=False, dashboard_address=None,
+    with distributed.LocalCluster(n_workers=1, threads_per_worker=2, processes=False, dashboard_address=":0",
                                   protocol="tcp://", host="127.0.0.1") as cluster:  # fmt: skip
         fields.make(made[0], tmp_path / "store", "--scheduler", cluster.scheduler_address)
+    assert fields.digests(tmp_path / "store") == made[1]
+
+
+def test_f10_a_cluster_is_given_few_shards_at_a_time(
+    tmp_path: Path, made: tuple[str, dict[str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All of them would take memory that grows with the store, in the client and in the scheduler."""
+    distributed = pytest.importorskip("distributed")
+    monkeypatch.setattr(shard, "AHEAD", 1)
+    true, order = distributed.Client.submit, []
+
+    def submit(client: Any, make: Any, task: shard.Pending, **options: Any) -> Any:
+        order.append(len(list((tmp_path / "store" / ".building").glob("done-*"))))
+        return true(client, make, task, **options)
+
+    monkeypatch.setattr(distributed.Client, "submit", submit)
+    with distributed.LocalCluster(n_workers=1, threads_per_worker=1, processes=False, dashboard_address=":0",
+                                  protocol="tcp://", host="127.0.0.1") as cluster:  # fmt: skip
+        fields.make(made[0], tmp_path / "store", "--scheduler", cluster.scheduler_address)
+    assert order[:2] == [0, 0]  # twice the threads
+    assert order[2] >= 1
     assert fields.digests(tmp_path / "store") == made[1]
 
 

