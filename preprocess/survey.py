@@ -1,7 +1,6 @@
 """One pass over the drifters: every candidate segment, and the funnel that led to it.
 
-A survey holds about 100 bytes a segment; the tracks themselves go to a scratch file, so memory does not grow with the
-record.
+A survey holds about 100 bytes a segment; the tracks themselves, a kilobyte each, go to a scratch file.
 """
 
 from collections import Counter
@@ -117,6 +116,6 @@ def read_tracks(scratch: Path, n_obs: int, index: np.ndarray) -> np.ndarray:
     with scratch.open("rb", buffering=0) as file:
         for track, place in zip(out, index.tolist(), strict=True):
             file.seek(place * out[0].nbytes)
-            if file.readinto(track) != track.nbytes:
+            if file.readinto(track.data) != track.nbytes:
                 raise OSError(f"{scratch} ends before track {place}")
     return out
