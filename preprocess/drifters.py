@@ -21,6 +21,9 @@ from preprocess.recipe import DrifterSource
 from preprocess.roles import DRIFTER_TIERS
 from shared.errors import DataError
 
+BLOCK_FIXES = 500_000
+"""Fixes read at a time: with all that is made of them they take about 100 MB, however long the record is."""
+
 
 class Drifters:
     """An opened source of drifters.
@@ -63,7 +66,7 @@ class Drifters:
         """What was resolved and assumed; after a whole pass of `blocks` also what was repaired."""
         return (*self._opened, *self._read)
 
-    def blocks(self, max_fixes: int = 2_000_000) -> Iterator[Fixes]:
+    def blocks(self, max_fixes: int = BLOCK_FIXES) -> Iterator[Fixes]:
         """The fixes in blocks of whole rows: at most `max_fixes` stored fixes, or a single longer row."""
         first_row = first_fix = kept = resorted = 0
         dropped: Counter[str] = Counter()

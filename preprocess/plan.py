@@ -3,8 +3,10 @@
 `plan` gives every segment that a survey found a window, a split and a place in the store.
 """
 
+import functools
 import hashlib
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,14 +60,15 @@ def plan(recipe: Recipe, found: Survey, scratch: Path, currents: list[Currents])
         DataError: no segment is left.
     """
     _check_grids(recipe, currents)
-    tracks = read_tracks(scratch, recipe.segment.n_obs)
     reason = _unusable(recipe, found)
     usable = np.flatnonzero(reason == "")
     shape = windows.shape_of(
         recipe.window.half_width_deg, _widest(recipe, found, usable, currents), recipe.segment.days, currents[0]
     )
     placement, current = _place(recipe, found, currents, shape, usable)
-    _refuse_land(placement, current, tracks, usable, found, currents)
+    _refuse_land(
+        placement, current, functools.partial(read_tracks, scratch, recipe.segment.n_obs), usable, found, currents
+    )
     reason[usable] = placement.reason
     segments_kept = int(np.sum(~np.isin(reason, [AGROUND, DUPLICATE, OUTSIDE_DATES])))
     dropped = Counter(reason[reason != ""])
@@ -221,7 +224,7 @@ def _place(
 def _refuse_land(
     placement: windows.Placement,
     current: np.ndarray,
-    tracks: np.ndarray,
+    tracks: Callable[[np.ndarray], np.ndarray],
     usable: np.ndarray,
     found: Survey,
     currents: list[Currents],
@@ -231,7 +234,7 @@ def _refuse_land(
         closed = windows.closed_cells(grid)
         of_grid = np.flatnonzero((current == number) & (placement.reason == ""))
         for block in np.array_split(of_grid, max(1, len(of_grid) // 4096)):
-            lonlat = found.origin[usable[block], None] + tracks[usable[block]].astype(np.float64)
+            lonlat = found.origin[usable[block], None] + tracks(usable[block]).astype(np.float64)
             placement.reason[block[windows.enters(closed, lonlat, grid)]] = windows.ON_LAND
 
 

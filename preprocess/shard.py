@@ -131,8 +131,8 @@ def write_shard(task: ShardTask) -> int:
 def _tracks(task: ShardTask) -> np.ndarray:
     """The tracks of the samples of `task`, float32 `(n, obs, 2)` [degrees] relative to their origins."""
     try:
-        return read_tracks(task.scratch, task.layout.n_obs)[task.candidate]
-    except (OSError, ValueError, IndexError) as error:
+        return read_tracks(task.scratch, task.layout.n_obs, task.candidate)
+    except OSError as error:
         raise tracks_gone(task.scratch, error) from error
 
 

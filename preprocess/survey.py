@@ -1,7 +1,6 @@
 """One pass over the drifters: every candidate segment, and the funnel that led to it.
 
-A survey holds about 100 bytes a segment; the tracks themselves go to a scratch file, so memory does not grow with the
-record.
+A survey holds about 100 bytes a segment; the tracks themselves, a kilobyte each, go to a scratch file.
 """
 
 from collections import Counter
@@ -100,8 +99,23 @@ def _check_step(recipe: Recipe, path: str, steps: Counter) -> None:
         )
 
 
-def read_tracks(scratch: Path, n_obs: int) -> np.ndarray:
-    """The survey's tracks, float32 `(n, obs, 2)` (lon, lat) [degrees] relative to their origins, memory-mapped."""
-    if not scratch.stat().st_size:
-        return np.empty((0, n_obs, 2), np.float32)
-    return np.memmap(scratch, np.float32, "r").reshape(-1, n_obs, 2)
+def read_tracks(scratch: Path, n_obs: int, index: np.ndarray) -> np.ndarray:
+    """Tracks of the survey, float32 `(n, obs, 2)` (lon, lat) [degrees] relative to their origins.
+
+    They are read and not memory-mapped: the pages of a map would count as this process's memory, all of the record.
+
+    Args:
+        scratch: File of the survey.
+        n_obs: Fixes of a track.
+        index: Which ones, `(n,)`.
+
+    Raises:
+        OSError: the file cannot be read, or ends too early.
+    """
+    out = np.empty((len(index), n_obs, 2), np.float32)
+    with scratch.open("rb", buffering=0) as file:
+        for track, place in zip(out, index.tolist(), strict=True):
+            file.seek(place * out[0].nbytes)
+            if file.readinto(track.data) != track.nbytes:
+                raise OSError(f"{scratch} ends before track {place}")
+    return out
