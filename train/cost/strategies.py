@@ -112,12 +112,12 @@ def _forward(model: Model, n: int) -> Run:
 
 
 def _looped(model: Model, n: int) -> Run:
-    step = jax.jit(model.step)
+    step, loss = jax.jit(model.step), jax.jit(model.loss)
 
     def run(p: Array, state: State) -> Array:
         for k in range(n):
             state = step(state, p, k)
-        return model.loss(state)
+        return loss(state)
 
     return run
 
