@@ -88,7 +88,8 @@ class Packing:
         packed = np.empty(stored.shape, np.int16)
         flat, out = stored.reshape(-1), packed.reshape(-1)
         slabs = [slice(start, start + SLAB) for start in range(0, flat.size, SLAB)]
-        wrong = [self._pack_slab(flat[slab], out[slab]) for slab in slabs]
+        plain = self._plain(stored.dtype)
+        wrong = [self._pack_slab(flat[slab], out[slab], plain) for slab in slabs]
         if found := np.concatenate([np.empty(0, stored.dtype), *wrong]).tolist():
             raise DataError(
                 f"{where}: {found[0] * self.scale + self.offset:.10g} m/s in {len(found)} cells: an unmasked fill "
@@ -102,11 +103,14 @@ class Packing:
         ticks = dtype.kind in "iu" and bool(np.isclose(self.scale, SCALE, rtol=1e-6, atol=0)) and self.offset == 0
         return ticks and all(abs(fill) > LIMIT for fill in self.fills)
 
-    def _pack_slab(self, stored: np.ndarray, out: np.ndarray) -> np.ndarray:
+    def _pack_slab(self, stored: np.ndarray, out: np.ndarray, plain: bool) -> np.ndarray:
         """Packs `(n,)` stored numbers into `out`; returns those that are neither currents nor declared as fills."""
-        if self._plain(stored.dtype) and stored.size and stored.min() >= -LIMIT and stored.max() <= LIMIT:
-            out[:] = stored  # nothing missing, nothing too fast
-            return stored[:0]
+        if plain:
+            beyond = (stored > LIMIT) | (stored < -LIMIT)
+            if self.missing(stored[beyond]).all():  # nothing too fast
+                out[:] = stored
+                out[beyond] = FILL
+                return stored[:0]
         lost = self.missing(stored)
         if stored.dtype.kind in "iu" and np.isclose(self.scale, SCALE, rtol=1e-6, atol=0) and self.offset == 0:
             ticks = stored
