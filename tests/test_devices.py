@@ -27,8 +27,8 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return stores.build(tmp_path_factory.mktemp("devices") / "store", 23, samples_per_shard=8).path
 
 
-def on_devices(store: Path, folder: Path, epochs: int) -> dict[str, Any]:
-    command = [sys.executable, "-m", "tests.on_devices", str(store), str(folder), str(epochs)]
+def on_devices(store: Path, folder: Path, epochs: int, precision: str = "float32") -> dict[str, Any]:
+    command = [sys.executable, "-m", "tests.on_devices", str(store), str(folder), str(epochs), precision]
     done = subprocess.run(command, env=os.environ | FOUR, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
@@ -56,10 +56,12 @@ def test_one_two_and_four_devices_take_the_same_samples_and_find_the_same(found:
 
 @pytest.mark.faults
 def test_c_s_agrees_to_a_millionth_after_200_steps(store: Path, tmp_path: Path) -> None:
-    told = on_devices(store, tmp_path, 50)
-    assert told["1"]["steps"] > 200
-    for n in ("2", "4"):
-        assert told[n]["cs"] == pytest.approx(told["1"]["cs"], rel=1e-6)
+    """In float32 log C_s = -4.9, where this store's minimum lies, is itself known to 5e-7 only."""
+    for precision, rel in (("float64", 1e-9), ("float32", 2e-6)):
+        told = on_devices(store, tmp_path / precision, 50, precision)
+        assert told["1"]["steps"] > 200
+        for n in ("2", "4"):
+            assert told[n]["cs"] == pytest.approx(told["1"]["cs"], rel=rel)
 
 
 def test_16_resumed_on_other_numbers_of_devices(found: tuple[dict[str, Any], Path]) -> None:
