@@ -14,7 +14,6 @@ from preprocess.levels import Levels
 from preprocess.plan import Plan, take
 from preprocess.recipe import DAY, Recipe
 from preprocess.shard import Pending, ShardTask
-from preprocess.survey import Survey
 from shared.manifest import Begun
 
 
@@ -26,9 +25,9 @@ class Build:
         store: Folder of the store.
         recipe: The manifest.
         plan: Which sample goes where.
-        found: The segments that the plan chose from.
+        drifters: Names of the drifters.
         currents: The opened sources of currents.
-        scratch: File with the tracks of `found`.
+        scratch: File of the survey, with the tracks and labels of the plan's candidates.
         sources: Fingerprints of the sources, by kind.
         states: Their sizes and times of change, likewise.
         notes: What was resolved, assumed and repaired on the way.
@@ -37,7 +36,7 @@ class Build:
     store: Path
     recipe: Recipe
     plan: Plan
-    found: Survey
+    drifters: list[str]
     currents: list[Currents]
     scratch: Path
     sources: dict[str, Any]
@@ -87,7 +86,7 @@ class Build:
 
     def task(self, shard: int, lock: Path, shared: Levels) -> ShardTask:
         """The task that writes `shard`, as long as the file `lock` is there."""
-        plan, found = self.plan, self.found
+        plan = self.plan
         held = plan.layout.samples_of(shard)
         part = slice(held.start, held.stop)
         candidate, current = plan.candidate[part], plan.current[part]
@@ -115,14 +114,8 @@ class Build:
             scratch=self.scratch.absolute(),
             candidate=candidate,
             labels={
-                "origin": found.origin[candidate],
-                "start_time": found.start_time[candidate],
                 "window_time": placement.time,
                 "window_corner": placement.corner,
-                "drifter": found.drifter[candidate],
-                "drogue": found.drogue[candidate],
                 "split": plan.split[part],
-                "source": found.source[candidate],
-                "source_row": found.source_row[candidate],
             },
         )

@@ -15,7 +15,7 @@ import numpy as np
 from preprocess import segments, windows
 from preprocess.currents import Currents
 from preprocess.recipe import Recipe
-from preprocess.survey import Survey, read_tracks
+from preprocess.survey import Survey, read_records
 from shared.errors import ConfigError, DataError
 from shared.manifest import Stage
 from shared.schema import SPLITS, Layout
@@ -24,6 +24,12 @@ POLEWARD = "poleward of window.max_latitude"
 AGROUND = "aground for a day or more"
 DUPLICATE = "the same drifter and start twice"
 OUTSIDE_DATES = "outside the manifest's period"
+
+REASONS = (*windows.REASONS, POLEWARD, AGROUND, DUPLICATE, OUTSIDE_DATES)
+"""Why a segment is no sample, by code; 0: it is one. Those without a window have the codes that `place` gives."""
+
+AT_ONCE = 16_384
+"""Segments placed at once: their temporaries stay small."""
 
 
 @dataclass(frozen=True)
@@ -61,37 +67,18 @@ def plan(recipe: Recipe, found: Survey, scratch: Path, currents: list[Currents])
     """
     _check_grids(recipe, currents)
     reason = _unusable(recipe, found)
-    usable = np.flatnonzero(reason == "")
+    usable = np.flatnonzero(reason == 0)
     shape = windows.shape_of(
         recipe.window.half_width_deg, _widest(recipe, found, usable, currents), recipe.segment.days, currents[0]
     )
     placement, current = _place(recipe, found, currents, shape, usable)
     _refuse_land(
-        placement, current, functools.partial(read_tracks, scratch, recipe.segment.n_obs), usable, found, currents
+        placement, current, functools.partial(read_records, scratch, recipe.segment.n_obs), usable, found, currents
     )
     reason[usable] = placement.reason
-    segments_kept = int(np.sum(~np.isin(reason, [AGROUND, DUPLICATE, OUTSIDE_DATES])))
-    dropped = Counter(reason[reason != ""])
-    funnel = (
-        Stage("fixes", "fixes", found.kept["fixes"], _only(found.dropped, exclude=_LATER)),
-        Stage("drogued", "fixes", found.kept["drogued"], _only(found.dropped, _DROGUE)),
-        Stage("gap-free", "fixes", found.kept["gap-free"], _only(found.dropped, _GAP)),
-        Stage(
-            "in whole segments",
-            "fixes",
-            found.kept["gap-free"] - sum(found.dropped[why] for why in segments.LEFT_OVER),
-            _only(found.dropped, segments.LEFT_OVER),
-        ),
-        Stage("segments", "segments", segments_kept, _only(dropped, (AGROUND, DUPLICATE, OUTSIDE_DATES))),
-        Stage(
-            "inside the record",
-            "segments",
-            int(np.sum(reason == "")),
-            _only(dropped, exclude=(AGROUND, DUPLICATE, OUTSIDE_DATES)),
-        ),
-    )
+    funnel = _funnel(found, reason)
     _check_reach(recipe, found, usable, placement)
-    keep = placement.reason == ""
+    keep = placement.reason == 0
     if not keep.any():
         raise DataError(f"no sample is left. {explain(funnel)} {_hint(recipe, found, currents, shape)}")
     order = _order(found, usable[keep], recipe)
@@ -121,7 +108,24 @@ def plan(recipe: Recipe, found: Survey, scratch: Path, currents: list[Currents])
 
 _DROGUE = ("drogue lost", "drogue on", "drogue unknown")
 _GAP = ("gap between satellite fixes",)
+_SEGMENT = (AGROUND, DUPLICATE, OUTSIDE_DATES)
 _LATER = (*_DROGUE, *_GAP, *segments.LEFT_OVER)
+
+
+def _funnel(found: Survey, reason: np.ndarray) -> tuple[Stage, ...]:
+    """The stages up to the windows; `reason` has an index in `REASONS` for every candidate."""
+    kept, *others = np.bincount(reason, minlength=len(REASONS)).tolist()
+    dropped = Counter(dict(zip(REASONS[1:], others, strict=True)))
+    in_segments = found.kept["gap-free"] - sum(found.dropped[why] for why in segments.LEFT_OVER)
+    whole = len(reason) - sum(dropped[why] for why in _SEGMENT)
+    return (
+        Stage("fixes", "fixes", found.kept["fixes"], _only(found.dropped, exclude=_LATER)),
+        Stage("drogued", "fixes", found.kept["drogued"], _only(found.dropped, _DROGUE)),
+        Stage("gap-free", "fixes", found.kept["gap-free"], _only(found.dropped, _GAP)),
+        Stage("in whole segments", "fixes", in_segments, _only(found.dropped, segments.LEFT_OVER)),
+        Stage("segments", "segments", whole, _only(dropped, _SEGMENT)),
+        Stage("inside the record", "segments", kept, _only(dropped, exclude=_SEGMENT)),
+    )
 
 
 def _only(counts: Counter, names: tuple[str, ...] = (), exclude: tuple[str, ...] = ()) -> dict[str, int]:
@@ -174,7 +178,7 @@ def _widest(recipe: Recipe, found: Survey, usable: np.ndarray, currents: list[Cu
 
     Drifters beyond the currents have no window, so they must not widen those of the others.
     """
-    lat = found.origin[usable, 1] + found.extent[usable, :, 1].mean(axis=1)
+    lat = windows.centre_of(found.origin[usable, 1], found.extent[usable, :, 1])
     half, covered = recipe.window.half_width_deg, np.zeros(len(lat), bool)
     for grid in currents:
         south, north = grid.lat.start, grid.lat.start + (grid.lat.size - 1) * grid.lat.step
@@ -183,20 +187,18 @@ def _widest(recipe: Recipe, found: Survey, usable: np.ndarray, currents: list[Cu
 
 
 def _unusable(recipe: Recipe, found: Survey) -> np.ndarray:
-    """Why each candidate cannot be a sample whatever the currents, "" where it can; object array."""
-    reason = np.full(len(found.drifter), "", object)
-    centre_lat = np.abs(found.origin[:, 1] + found.extent[:, :, 1].mean(axis=1))
-    reason[centre_lat > recipe.window.max_latitude] = POLEWARD
+    """Why each candidate cannot be a sample whatever the currents, an index in `REASONS`; int8."""
+    reason = np.zeros(len(found.drifter), np.int8)
+    latitude = np.abs(windows.centre_of(found.origin[:, 1], found.extent[:, :, 1]))
+    reason[latitude > recipe.window.max_latitude] = REASONS.index(POLEWARD)
     if recipe.period.start:
-        reason[found.start_time < _seconds(recipe.period.start)] = OUTSIDE_DATES
+        reason[found.start_time < _seconds(recipe.period.start)] = REASONS.index(OUTSIDE_DATES)
     if recipe.period.end:
-        reason[found.start_time >= _seconds(recipe.period.end)] = OUTSIDE_DATES
-    pairs = np.stack([found.drifter.astype(np.int64), found.start_time], axis=1)
-    _, first = np.unique(pairs, axis=0, return_index=True) if len(pairs) else (None, np.empty(0, np.int64))
-    again = np.ones(len(pairs), bool)
-    again[first] = False
-    reason[again] = DUPLICATE
-    reason[found.aground] = AGROUND
+        reason[found.start_time >= _seconds(recipe.period.end)] = REASONS.index(OUTSIDE_DATES)
+    order = np.lexsort((found.start_time, found.drifter))  # stable: of duplicates the first stays first
+    again = (np.diff(found.drifter[order]) == 0) & (np.diff(found.start_time[order]) == 0)
+    reason[order[1:][again]] = REASONS.index(DUPLICATE)
+    reason[found.aground] = REASONS.index(AGROUND)
     return reason
 
 
@@ -209,22 +211,24 @@ def _place(
 ) -> tuple[windows.Placement, np.ndarray]:
     """Windows on the first source of currents that has one for the segment; reasons are those of the first."""
     duration = recipe.segment.n_steps * recipe.segment.step
-    arguments = found.start_time[usable], duration, found.origin[usable], found.extent[usable], shape
-    placement = windows.place(*arguments, currents[0])
-    current = np.zeros(len(usable), np.int8)
-    for number, other in enumerate(currents[1:], start=1):
-        again = windows.place(*arguments, other)
-        better = (placement.reason != "") & (again.reason == "")
-        for name in placement.__dataclass_fields__:
-            getattr(placement, name)[better] = getattr(again, name)[better]
-        current[better] = number
+    placement, current = windows.Placement.empty(len(usable)), np.zeros(len(usable), np.int8)
+    for first in range(0, len(usable), AT_ONCE):
+        part = slice(first, first + AT_ONCE)
+        index = usable[part]
+        arguments = found.start_time[index], duration, found.origin[index], found.extent[index], shape
+        for number, source in enumerate(currents):
+            there = windows.place(*arguments, source)
+            better = (placement.reason[part] != 0) & (there.reason == 0) if number else slice(None)
+            for name in placement.__dataclass_fields__:
+                getattr(placement, name)[part][better] = getattr(there, name)[better]
+            current[part][better] = number
     return placement, current
 
 
 def _refuse_land(
     placement: windows.Placement,
     current: np.ndarray,
-    tracks: Callable[[np.ndarray], np.ndarray],
+    read: Callable[[np.ndarray], np.ndarray],
     usable: np.ndarray,
     found: Survey,
     currents: list[Currents],
@@ -232,10 +236,11 @@ def _refuse_land(
     """Refuses tracks with a fix in a cell that has no current at any of its corners in the whole record."""
     for number, grid in enumerate(currents):
         closed = windows.closed_cells(grid)
-        of_grid = np.flatnonzero((current == number) & (placement.reason == ""))
+        of_grid = np.flatnonzero((current == number) & (placement.reason == 0))
         for block in np.array_split(of_grid, max(1, len(of_grid) // 4096)):
-            lonlat = found.origin[usable[block], None] + tracks(usable[block]).astype(np.float64)
-            placement.reason[block[windows.enters(closed, lonlat, grid)]] = windows.ON_LAND
+            track = read(usable[block])
+            lonlat = track["origin"][:, None] + track["positions"].astype(np.float64)
+            placement.reason[block[windows.enters(closed, lonlat, grid)]] = REASONS.index(windows.ON_LAND)
 
 
 def _order(found: Survey, kept: np.ndarray, recipe: Recipe) -> np.ndarray:
@@ -262,11 +267,11 @@ def _check_grids(recipe: Recipe, currents: list[Currents]) -> None:
 
 def _check_reach(recipe: Recipe, found: Survey, usable: np.ndarray, placement: windows.Placement) -> None:
     """Refuses a window that too many tracks leave: to drop the fast ones biases the constant low."""
-    leaves = placement.reason == windows.TRACK_LEAVES
-    covered = np.isin(placement.reason, ["", windows.TRACK_LEAVES, windows.ON_LAND])
+    leaves = placement.reason == REASONS.index(windows.TRACK_LEAVES)
+    covered = (placement.reason == 0) | leaves | (placement.reason == REASONS.index(windows.ON_LAND))
     if leaves.sum() > recipe.window.max_leaving * covered.sum():
         usable = usable[covered]
-        half = np.ptp(found.extent[usable], axis=1) / 2
+        half = np.ptp(found.extent[usable].astype(np.float64), axis=1) / 2
         half[:, 0] *= np.cos(np.radians(found.origin[usable, 1]))
         raise ConfigError(
             f"window.half_width_deg is {recipe.window.half_width_deg:g}, smaller than the drifters' reach: "

@@ -23,7 +23,7 @@ from preprocess import files, windows
 from preprocess.currents import Currents
 from preprocess.plan import take
 from preprocess.recipe import DAY
-from preprocess.survey import read_tracks
+from preprocess.survey import read_records
 from shared import chunks, durable, lock, manifest, schema
 from shared.crashpoints import reached
 from shared.errors import ConfigError, DriftcalError, Interrupted, StoreError
@@ -31,6 +31,9 @@ from shared.manifest import Mark
 
 AT_ONCE = 64
 """Windows judged at once: their temporaries stay small."""
+
+OF_SURVEY = ("positions", "origin", "start_time", "drifter", "drogue", "source", "source_row")
+"""Arrays of the store that are those of the survey."""
 
 AHEAD = 16
 """Fewest shards that a cluster is given before the first of them is done."""
@@ -45,8 +48,9 @@ class ShardTask:
 
     `currents` has the sources of this shard's samples by number, cut down to the levels of their windows, and
     `placement` counts from those. `land` are the windows' cells without any current in the whole record, which such a
-    part cannot tell: bits of `(n, lat, lon)`, packed window by window. Once `lock` is gone the task writes nothing
-    more: its run has ended without it, and another one may build here.
+    part cannot tell: bits of `(n, lat, lon)`, packed window by window. `labels` are those that the plan has given; the
+    others are in the survey's file `scratch`. Once `lock` is gone the task writes nothing more: its run has ended
+    without it, and another one may build here.
     """
 
     store: Path
@@ -97,7 +101,6 @@ def make_shard(pending: Pending) -> int:
 
 def write_shard(task: ShardTask) -> int:
     """Cuts and writes one shard and marks it done; returns its number."""
-    values = dict(task.labels)
     shape = task.shape
     cut = np.empty((len(task.candidate), 2, shape.n_times, shape.n_lat, shape.n_lon), np.int16)
     land = np.unpackbits(task.land, axis=1, count=shape.n_lat * shape.n_lon).astype(bool)
@@ -111,10 +114,9 @@ def write_shard(task: ShardTask) -> int:
         status[part] = windows.judge(cut[part], land[part])
     cut[cut == schema.OVER] = schema.FILL  # the sample is not usable; no reader need know a second fill value
     reached("shard: cut")
-    values["currents"] = cut
-    values["positions"] = _tracks(task)
-    values["status"] = status
-    values["split"] = np.where(status == 0, task.labels["split"], -1)
+    read = _records(task)
+    values = {name: read[name] for name in OF_SURVEY} | task.labels
+    values |= {"currents": cut, "status": status, "split": np.where(status == 0, task.labels["split"], -1)}
     held = task.layout.samples_of(task.number)
     listed = {}
     for spec, content in chunks.encode_shard(task.layout, values):
@@ -128,10 +130,10 @@ def write_shard(task: ShardTask) -> int:
     return task.number
 
 
-def _tracks(task: ShardTask) -> np.ndarray:
-    """The tracks of the samples of `task`, float32 `(n, obs, 2)` [degrees] relative to their origins."""
+def _records(task: ShardTask) -> np.ndarray:
+    """The samples of `task` as the survey's file has them, `(n,)` of `survey.record`."""
     try:
-        return read_tracks(task.scratch, task.layout.n_obs, task.candidate)
+        return read_records(task.scratch, task.layout.n_obs, task.candidate)
     except OSError as error:
         raise tracks_gone(task.scratch, error) from error
 

@@ -1,10 +1,11 @@
 """One pass over the drifters: every candidate segment, and the funnel that led to it.
 
-A survey holds about 100 bytes a segment; the tracks themselves, a kilobyte each, go to a scratch file.
+While the drifters are read nothing is held of a segment: its track, a kilobyte, and its labels go to a scratch file.
+For planning the labels are read back, 55 bytes a segment; what a shard needs is read when it is made.
 """
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,40 +18,65 @@ from shared import durable
 from shared.crashpoints import reached
 from shared.errors import DataError
 
+_LABELS = (
+    ("drifter", np.int32, ()),
+    ("source", np.int8, ()),
+    ("start_time", np.int64, ()),
+    ("origin", np.float64, (2,)),
+    ("extent", np.float32, (2, 2)),
+    ("drogue", np.int8, ()),
+    ("source_row", np.int64, ()),
+    ("aground", np.bool_, ()),
+)
+"""What a survey holds of a segment: name, dtype and shape."""
 
-@dataclass
+AT_ONCE = 4096
+"""Segments read back at once."""
+
+
+def record(n_obs: int) -> np.dtype:
+    """What the scratch file has of a segment.
+
+    Its track `positions`, float32 `(obs, 2)` lon, lat [degrees] relative to its origin; then its labels.
+    """
+    return np.dtype([("positions", np.float32, (n_obs, 2)), *_LABELS])
+
+
+@dataclass(frozen=True)
 class Survey:
     """All candidate segments of all sources, and the funnel that led to them.
 
     The arrays are those of `segments.Segments`, of all sources, without `positions`: those are in the scratch file
-    in the same order. `extent` is `(n, 2, 2)`: least and greatest (lon, lat) relative to the origin [degrees].
+    in the same order. `drifter` is the position in `drifters`, `extent` is `(n, 2, 2)`: least and greatest (lon, lat)
+    relative to the origin [degrees].
     """
 
-    drifters: list[str] = field(default_factory=list)
-    drifter: np.ndarray = field(default_factory=lambda: np.empty(0, np.int32))
-    source: np.ndarray = field(default_factory=lambda: np.empty(0, np.int8))
-    start_time: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
-    origin: np.ndarray = field(default_factory=lambda: np.empty((0, 2)))
-    extent: np.ndarray = field(default_factory=lambda: np.empty((0, 2, 2)))
-    drogue: np.ndarray = field(default_factory=lambda: np.empty(0, np.int8))
-    source_row: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
-    aground: np.ndarray = field(default_factory=lambda: np.empty(0, bool))
-    kept: Counter = field(default_factory=Counter)
-    dropped: Counter = field(default_factory=Counter)
+    drifters: list[str]
+    drifter: np.ndarray
+    source: np.ndarray
+    start_time: np.ndarray
+    origin: np.ndarray
+    extent: np.ndarray
+    drogue: np.ndarray
+    source_row: np.ndarray
+    aground: np.ndarray
+    kept: Counter
+    dropped: Counter
 
 
 def survey(recipe: Recipe, sources: list[Drifters], scratch: Path, progress: bool) -> Survey:
-    """Reads every source once and writes the candidate tracks to `scratch`, float32 `(n, obs, 2)` [degrees].
+    """Reads every source once and writes the candidates, tracks and labels, to the file `scratch`.
 
     Raises:
         DataError: a source cannot be used, or its fixes are further apart than the recipe says.
         StoreError: the scratch file cannot be written.
+        OSError: it is gone since.
     """
     names: dict[str, int] = {}
-    found = Survey()
-    parts: dict[str, list[np.ndarray]] = {k: [] for k in _LABELS}
-    total = sum(s.n_fixes for s in sources)
-    bar = tqdm(total=total, unit="fix", unit_scale=True, desc="drifters", disable=not progress)
+    kept, dropped, n = Counter(), Counter(), 0
+    bar = tqdm(
+        total=sum(s.n_fixes for s in sources), unit="fix", unit_scale=True, desc="drifters", disable=not progress
+    )
     try:
         with durable.stream(scratch) as put, bar:
             for number, (spec, source) in enumerate(zip(recipe.drifters, sources, strict=True)):
@@ -58,36 +84,43 @@ def survey(recipe: Recipe, sources: list[Drifters], scratch: Path, progress: boo
                 for fixes in source.blocks():
                     steps[segments.typical_step(fixes)] += 1
                     cut = segments.cut(fixes, spec, recipe.segment, source.has_drogue)
-                    content = cut.positions.tobytes()
+                    drifter = [names.setdefault(fixes.drifter[row], len(names)) for row in cut.row.tolist()]
+                    content = _records(cut, number, drifter).tobytes()
                     put(content[: len(content) // 2])
                     reached("tracks: half written")
                     put(content[len(content) // 2 :])
-                    _add(found, parts, cut)
-                    parts["source"].append(np.full(len(cut), number, np.int8))
-                    parts["drifter"].append(
-                        np.array([names.setdefault(fixes.drifter[int(r)], len(names)) for r in cut.row], np.int32)
-                    )
+                    kept.update(cut.kept)
+                    dropped.update(cut.dropped)
+                    n += len(cut)
                     bar.update(len(fixes.time))
                 _check_step(recipe, spec.path, steps)
         reached("tracks: written")
     except OSError as error:
         raise durable.cannot_write(scratch, error) from error
-    for name, arrays in parts.items():
-        setattr(found, name, np.concatenate(arrays))
-    found.drifters = list(names)
-    return found
+    return Survey(list(names), kept=kept, dropped=dropped, **_read_labels(scratch, n, recipe.segment.n_obs))
 
 
-def _add(found: Survey, parts: dict[str, list[np.ndarray]], cut: segments.Segments) -> None:
-    found.kept.update(cut.kept)
-    found.dropped.update(cut.dropped)
-    extent = np.stack([cut.positions.min(axis=1), cut.positions.max(axis=1)], axis=1)
-    parts["extent"].append(extent.astype(np.float64))
-    for name in ("start_time", "origin", "drogue", "source_row", "aground"):
-        parts[name].append(getattr(cut, name))
+def _records(cut: segments.Segments, source: int, drifter: list[int]) -> np.ndarray:
+    """The segments of one block as the scratch file has them."""
+    out = np.empty(len(cut), record(cut.positions.shape[1]))
+    out["source"], out["drifter"] = source, drifter
+    out["extent"] = np.stack([cut.positions.min(axis=1), cut.positions.max(axis=1)], axis=1)
+    for name in ("positions", "start_time", "origin", "drogue", "source_row", "aground"):
+        out[name] = getattr(cut, name)
+    return out
 
 
-_LABELS = ("drifter", "source", "start_time", "origin", "extent", "drogue", "source_row", "aground")
+def _read_labels(scratch: Path, n: int, n_obs: int) -> dict[str, np.ndarray]:
+    """The labels of the `n` segments of the scratch file."""
+    labels = {name: np.empty((n, *shape), dtype) for name, dtype, shape in _LABELS}
+    with scratch.open("rb") as file:
+        for first in range(0, n, AT_ONCE):
+            block = np.fromfile(file, record(n_obs), min(AT_ONCE, n - first))
+            if len(block) < min(AT_ONCE, n - first):
+                raise OSError(f"{scratch} ends before segment {first + len(block)}")
+            for name, values in labels.items():
+                values[first : first + len(block)] = block[name]
+    return labels
 
 
 def _check_step(recipe: Recipe, path: str, steps: Counter) -> None:
@@ -99,8 +132,8 @@ def _check_step(recipe: Recipe, path: str, steps: Counter) -> None:
         )
 
 
-def read_tracks(scratch: Path, n_obs: int, index: np.ndarray) -> np.ndarray:
-    """Tracks of the survey, float32 `(n, obs, 2)` (lon, lat) [degrees] relative to their origins.
+def read_records(scratch: Path, n_obs: int, index: np.ndarray) -> np.ndarray:
+    """Segments of the survey, `(n,)` of `record`.
 
     They are read and not memory-mapped: the pages of a map would count as this process's memory, all of the record.
 
@@ -112,10 +145,10 @@ def read_tracks(scratch: Path, n_obs: int, index: np.ndarray) -> np.ndarray:
     Raises:
         OSError: the file cannot be read, or ends too early.
     """
-    out = np.empty((len(index), n_obs, 2), np.float32)
+    out = np.empty(len(index), record(n_obs))
     with scratch.open("rb", buffering=0) as file:
-        for track, place in zip(out, index.tolist(), strict=True):
-            file.seek(place * out[0].nbytes)
-            if file.readinto(track.data) != track.nbytes:
-                raise OSError(f"{scratch} ends before track {place}")
+        for room, place in zip(out.view(np.uint8).reshape(len(index), out.itemsize), index.tolist(), strict=True):
+            file.seek(place * out.itemsize)
+            if file.readinto(room.data) != out.itemsize:
+                raise OSError(f"{scratch} ends before segment {place}")
     return out

@@ -26,6 +26,9 @@ OUTSIDE_DOMAIN = "window leaves the domain of the currents"
 TRACK_LEAVES = "track leaves its window"
 ON_LAND = "on land or permanent ice"
 
+REASONS = ("", OUTSIDE_PERIOD, MISSING_DAY, OUTSIDE_DOMAIN, TRACK_LEAVES, ON_LAND)
+"""What the codes of `Placement.reason` say; 0: there is a window."""
+
 
 @dataclass(frozen=True)
 class Shape:
@@ -62,15 +65,15 @@ def shape_of(half_width_deg: float, latitude: float, days: float, currents: Curr
 
 @dataclass(frozen=True)
 class Placement:
-    """Windows of n segments on one grid; `reason` is "" where there is one, else why not.
+    """Windows of n segments on one grid, or why there is none.
 
     Attributes:
-        level: First level, int64 (n).
-        row: Southern row, int64 (n).
-        column: Western column, int64 (n); may be negative or run over the end on a periodic grid.
+        level: First level, int32 (n).
+        row: Southern row, int32 (n).
+        column: Western column, int32 (n); may be negative or run over the end on a periodic grid.
         time: Time of the first level [s since 1970-01-01], int64 (n).
-        corner: `(n, 2)` lon, lat of the south-western cell [degrees], longitude continuous with the origin.
-        reason: Object array of str (n).
+        corner: `(n, 2)` lon, lat of the south-western cell [degrees], longitude continuous with the origin, float64.
+        reason: Index in `REASONS`, int8 (n); 0 where there is a window.
     """
 
     level: np.ndarray
@@ -79,6 +82,23 @@ class Placement:
     time: np.ndarray
     corner: np.ndarray
     reason: np.ndarray
+
+    @classmethod
+    def empty(cls, n: int) -> "Placement":
+        """Room for the windows of `n` segments; what is in it is not set."""
+        return cls(
+            level=np.empty(n, np.int32),
+            row=np.empty(n, np.int32),
+            column=np.empty(n, np.int32),
+            time=np.empty(n, np.int64),
+            corner=np.empty((n, 2)),
+            reason=np.empty(n, np.int8),
+        )
+
+
+def centre_of(origin: np.ndarray, extent: np.ndarray) -> np.ndarray:
+    """Middle of each track's bounding box [degrees], float64 `(n, ...)`, from `(n, ...)` and `(n, 2, ...)`."""
+    return origin + extent.mean(axis=1, dtype=np.float64)
 
 
 def place(
@@ -95,22 +115,22 @@ def place(
         start_time: Time of the first fix [s since 1970-01-01], int64 (n).
         duration: Length of a segment [s].
         origin: `(n, 2)` first fix, lon in [-180, 180), lat [degrees].
-        extent: `(n, 2, 2)` least and greatest (lon, lat) of the track relative to the origin [degrees].
+        extent: `(n, 2, 2)` least and greatest (lon, lat) of the track relative to the origin [degrees], float32.
         shape: The window's size.
         currents: The grid and its levels.
     """
     n = len(start_time)
-    reason = np.full(n, "", object)
+    reason = np.zeros(n, np.int8)
 
     def refuse(mask: np.ndarray, why: str) -> None:
-        reason[mask & (reason == "")] = why
+        reason[mask & (reason == 0)] = REASONS.index(why)
 
     level, time, in_period, whole = _levels(start_time, duration, shape.n_times, currents)
     refuse(~in_period, OUTSIDE_PERIOD)
     refuse(~whole, MISSING_DAY)
 
-    centre = origin + extent.mean(axis=1)
-    half_track = (extent[:, 1] - extent[:, 0]) / 2
+    centre = centre_of(origin, extent)
+    half_track = np.ptp(extent.astype(np.float64), axis=1) / 2
     column, fits_lon = _first_cell(
         (centre[:, 0] - currents.lon.start) % 360.0 / currents.lon.step,
         shape.half_lon / currents.lon.step,
@@ -130,6 +150,7 @@ def place(
     middle = corner_lon + shape.n_lon / 2 * currents.lon.step
     corner_lon = corner_lon + 360.0 * np.round((centre[:, 0] - middle) / 360.0)
     corner = np.stack([corner_lon, currents.lat.start + row * currents.lat.step], axis=-1)
+    level, row, column = (index.astype(np.int32) for index in (level, row, column))
     return Placement(level, row, column, time, corner, reason)
 
 

@@ -166,7 +166,7 @@ class Writing:
             for spec in schema.arrays(layout)
         }
         trees[store_files.GROUP] = _group(self.build.recipe)
-        trees[store_files.DRIFTERS] = {"drifters": self.build.found.drifters}
+        trees[store_files.DRIFTERS] = {"drifters": self.build.drifters}
         listed |= {name: self._metadata(name, tree) for name, tree in trees.items()}
         held = Manifest(
             name=self.build.recipe.name,

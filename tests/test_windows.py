@@ -1,6 +1,5 @@
 """Windows through the whole preprocessing equal what a plain selection from the source gives, cell for cell."""
 
-from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -244,7 +243,7 @@ def test_windows_are_the_same_however_few_levels_are_in_memory(tmp_path: Path, m
     start = START + 3600 * rng.integers(0, 36 * 24, 60)
     origin = np.stack([rng.uniform(34, 41, 60), rng.uniform(-37, -33, 60)], -1)
     placed = windows.place(start, 2 * DAY, origin, np.zeros((60, 2, 2)), shape, currents)
-    assert Counter(placed.reason) == {"": 60}
+    assert not placed.reason.any()
     whole, again = (np.empty((60, 2, shape.n_times, shape.n_lat, shape.n_lon), np.int16) for _ in range(2))
     windows.cut(placed, shape, currents, whole, np.arange(60))
     for blocks in (1, 2, 5):
