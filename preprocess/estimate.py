@@ -21,9 +21,9 @@ PROCESS_BYTES = 300 * 2**20
 """Interpreter, libraries and a block of drifters [bytes]: on x86-64 Linux 125 MB resident once all is imported, and 225
 to 270 MB at the peak of a small store, its shards among them (tests/test_memory.py prints it)."""
 
-SAMPLE_BYTES = 1200
-"""Survey, plan and labels of one sample [bytes]: planning 206,805 samples peaked 1,150 bytes a sample above planning
-12,165 of the same record."""
+SAMPLE_BYTES = 150
+"""Survey and plan of one sample at their peak [bytes]: 113 of every further one from 25,000 to 250,000 samples
+(`pytest -m faults tests/test_memory.py` prints it), 136 from there to 750,000. While shards are made it is 47."""
 
 TRIAL = 32
 """Windows that are read, cut and encoded to tell the time."""

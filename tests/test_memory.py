@@ -1,15 +1,21 @@
-"""F12: the memory that preprocessing takes does not grow with the record."""
+"""F12: the memory that preprocessing takes does not grow with the record, at the Global Drifter Program's density."""
 
 import json
+import shutil
 import subprocess
 import sys
+import tracemalloc
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import netCDF4
 import numpy as np
 import pytest
 import yaml
 
+from preprocess import estimate, plan
+from preprocess.__main__ import main
 from tests import sources
 
 pytestmark = [
@@ -18,6 +24,9 @@ pytestmark = [
 ]
 
 LAT, LON = -10 + 0.25 * np.arange(48), 100 + 0.25 * np.arange(60)
+
+DRIFTERS, FIXES, SEGMENTS = 1250, 2401, 20
+"""Drifters that start in a year, the fixes of each, and the segments of five days in them: 25,000 a year, 68 a day."""
 
 PEAK = """
 import sys
@@ -30,65 +39,121 @@ print("peak", code, 1024 * int(status["VmHWM"].split()[0]))
 """Resident memory at its highest, of this process alone: what `getrusage` says a child inherits from its parent."""
 
 
-def record(folder: Path, years: int) -> None:
-    """Daily currents, a file a year, and drifters: 60 at a time, of 90 days each."""
-    folder.mkdir()
-    rng = np.random.default_rng(5)
+def currents(path: Path, year: int) -> None:
+    """A year of daily currents."""
     x, y = np.meshgrid(LON, LAT)
-    for year in range(years):
-        with netCDF4.Dataset(folder / f"currents-{year:02d}.nc", "w") as out:
-            for name, values in (("time", 365 * year + np.arange(365.0)), ("lat", LAT), ("lon", LON)):
-                out.createDimension(name, len(values))
-                out.createVariable(name, "f8", (name,))[:] = values
-            out["time"].units = "days since 2010-01-01"
-            for name, angle in (("ugos", 0.0), ("vgos", 1.1)):
-                field = out.createVariable(name, "i4", ("time", "lat", "lon"), chunksizes=(1, 48, 60))
-                field.setncatts({"units": "m/s", "scale_factor": 1e-4})
-                field.set_auto_maskandscale(False)
-                day = 365 * year + np.arange(365)[:, None, None]
-                field[:] = np.rint(3000 * np.sin(x / 2 + angle + day / 20) * np.cos(y / 2 - angle)).astype(np.int32)
-    tracks = []
-    for k in range(60 * 365 * years // 90):
-        n = 90 * 24
-        step = np.cumsum(rng.normal(0, 0.004, (n, 2)), axis=0)
-        start = sources.START + 3600 * int(rng.integers(0, 24 * (365 * years - 90)))
-        lon, lat = 107 + rng.uniform(-1, 1) + step[:, 0], -4 + rng.uniform(-1, 1) + step[:, 1]
-        time = start + 3600 * np.arange(n)
-        tracks.append(sources.Track(k, time, lon, lat, np.ones(n, np.int8), np.full(n, 3600.0)))
-    sources.save(sources.ragged(tracks), folder / "drifters.nc")
+    with netCDF4.Dataset(path, "w") as out:
+        for name, values in (("time", 365 * year + np.arange(365.0)), ("lat", LAT), ("lon", LON)):
+            out.createDimension(name, len(values))
+            out.createVariable(name, "f8", (name,))[:] = values
+        out["time"].units = "days since 2010-01-01"
+        for name, angle in (("ugos", 0.0), ("vgos", 1.1)):
+            field = out.createVariable(name, "i4", ("time", "lat", "lon"), chunksizes=(1, 48, 60))
+            field.setncatts({"units": "m/s", "scale_factor": 1e-4})
+            field.set_auto_maskandscale(False)
+            day = 365 * year + np.arange(365)[:, None, None]
+            field[:] = np.rint(3000 * np.sin(x / 2 + angle + day / 20) * np.cos(y / 2 - angle)).astype(np.int32)
 
 
-def made(folder: Path, scheduler: str) -> tuple[int, int, int]:
-    """Peak memory [bytes] of making a store from the `record` in `folder`, what was foretold, and its shards."""
-    manifest = {
-        "drifters": {"path": str(folder / "drifters.nc")},
-        "currents": {"path": str(folder / "currents-*.nc")},
-        "segment": {"stride_days": 20},
-        "store": {"samples_per_shard": 128},
+def drifters(path: Path, years: int) -> None:
+    """A ragged array of drifters that start at any time; a year's number of them is made at once."""
+    rng = np.random.default_rng(5)
+    with netCDF4.Dataset(path, "w") as out:
+        out.createDimension("traj", DRIFTERS * years)
+        out.createDimension("obs", DRIFTERS * years * FIXES)
+        out.createVariable("rowsize", "i4", ("traj",))[:] = FIXES
+        out.createVariable("id", "i8", ("traj",))[:] = 300_234_060_000_000 + np.arange(DRIFTERS * years)
+        kinds = {"time": "i8", "lat": "f4", "lon": "f4", "gap": "f4", "drogue_status": "i1"}
+        fixes = {name: out.createVariable(name, kind, ("obs",)) for name, kind in kinds.items()}
+        fixes["time"].units, fixes["gap"].units = "seconds since 1970-01-01", "seconds"
+        for year in range(years):
+            part = slice(year * DRIFTERS * FIXES, (year + 1) * DRIFTERS * FIXES)
+            hour = rng.integers(0, 24 * (365 * years - 102), (DRIFTERS, 1)) + np.arange(FIXES)
+            lon, lat = np.cumsum(rng.normal(0, 0.004, (2, DRIFTERS, FIXES)), axis=-1)
+            fixes["time"][part] = (sources.START + 3600 * hour).ravel()
+            fixes["lon"][part] = (107 + rng.uniform(-3, 3, (DRIFTERS, 1)) + lon).ravel()
+            fixes["lat"][part] = (-4 + rng.uniform(-3, 3, (DRIFTERS, 1)) + lat).ravel()
+            fixes["gap"][part], fixes["drogue_status"][part] = 3600.0, 1
+
+
+@pytest.fixture(scope="module")
+def records(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[int, Path]]:
+    """Folders with one and ten years of currents, a file a year, and of drifters."""
+    folders = {years: tmp_path_factory.mktemp(f"years-{years}-") for years in (1, 10)}
+    for years, folder in folders.items():
+        drifters(folder / "drifters.nc", years)
+        for year in range(years):
+            currents(folder / f"currents-{year:02d}.nc", year)
+    yield folders
+    for path in (path for folder in folders.values() for path in folder.rglob("*.nc")):
+        path.unlink()
+
+
+def manifest(record: Path) -> str:
+    """The data manifest of a record. Windows are small, so that making a shard takes little."""
+    tree = {
+        "drifters": {"path": str(record / "drifters.nc")},
+        "currents": {"path": str(record / "currents-*.nc")},
+        "window": {"half_width_deg": 0.5},
     }
-    (folder / "manifest.yaml").write_text(yaml.safe_dump(manifest))
-    command = [str(folder / "manifest.yaml"), "--scheduler", scheduler, "--workers", "2", "--json"]
+    (record / "manifest.yaml").write_text(yaml.safe_dump(tree))
+    return str(record / "manifest.yaml")
+
+
+def made(record: Path, store: Path, scheduler: str) -> tuple[int, int, int]:
+    """Peak memory [bytes] of making a store from `record`, what was foretold, and its samples."""
+    command = [manifest(record), "--scheduler", scheduler, "--workers", "2", "--json", "--out", str(store)]
     said = []
     for more in (["--dry-run"], []):
-        run = [sys.executable, "-c", PEAK, *command, "--out", str(folder / f"store-{scheduler}"), *more]
+        run = [sys.executable, "-c", PEAK, *command, *more]
         ended = subprocess.run(run, capture_output=True, text=True, check=False)
         assert ended.returncode == 0, ended.stderr
         said.append(ended.stdout)
     foretold = json.loads(said[0][: said[0].rindex("peak")])["estimate"]
     word, code, peak = said[1].splitlines()[-1].split()
     assert (word, code) == ("peak", "0"), said[1]
-    return int(peak), foretold["memory_bytes"], foretold["shards"]
+    return int(peak), foretold["memory_bytes"], foretold["samples"]
 
 
-def test_f12_ten_years_take_the_memory_of_one(tmp_path: Path) -> None:
+@pytest.mark.parametrize("scheduler", ["synchronous", "threads"])
+def test_f12_ten_years_take_the_memory_of_one(
+    tmp_path: Path, records: dict[int, Path], scheduler: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What grows with the record weighs most where windows are small."""
     peaks = {}
-    for years in (1, 10):
-        record(tmp_path / str(years), years)
-        for scheduler in ("synchronous", "threads"):
-            peak, foretold, shards = made(tmp_path / str(years), scheduler)
-            print(f"{years} years, {scheduler}: {peak / 1e6:.0f} MB, foretold {foretold / 1e6:.0f} MB, {shards} shards")
-            assert shards >= 6 * years  # enough of them that the first year already needs all that it ever will
-            assert peak <= foretold
-            peaks[scheduler, years] = peak
-    for scheduler in ("synchronous", "threads"):
-        assert peaks[scheduler, 10] < 1.1 * peaks[scheduler, 1]
+    for years, record in records.items():
+        store = tmp_path / f"store-{years}"
+        peak, foretold, samples = made(record, store, scheduler)
+        with capsys.disabled():
+            print(f"\n{years} years, {scheduler}: {peak / 1e6:.0f} MB, foretold {foretold / 1e6:.0f} MB")
+        shutil.rmtree(store)
+        assert samples == DRIFTERS * SEGMENTS * years
+        assert peak <= foretold
+        peaks[years] = peak
+    assert peaks[10] < 1.1 * peaks[1]
+
+
+def test_f12_what_is_foretold_of_a_sample(
+    tmp_path: Path, records: dict[int, Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Planning, which holds most of a sample, takes no more of one than `estimate.SAMPLE_BYTES`."""
+    true, peaks = plan.plan, {}
+
+    def traced(*arguments: Any) -> plan.Plan:
+        tracemalloc.reset_peak()
+        made = true(*arguments)
+        peaks[made.layout.n_samples] = tracemalloc.get_traced_memory()[1]
+        return made
+
+    monkeypatch.setattr(plan, "plan", traced)
+    for record in records.values():
+        tracemalloc.start(1)
+        try:
+            assert main([manifest(record), "--out", str(tmp_path / "store"), "--dry-run", "--json"]) == 0
+        finally:
+            tracemalloc.stop()
+    (few, low), (many, high) = sorted(peaks.items())
+    with capsys.disabled():
+        print(f"\nplanning: {(high - low) / (many - few):.0f} bytes a sample")
+    assert many == 10 * few == 10 * DRIFTERS * SEGMENTS
+    assert high - low <= estimate.SAMPLE_BYTES * (many - few)
