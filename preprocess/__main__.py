@@ -219,7 +219,7 @@ def _plan(recipe: Recipe, store: Path, scratch: Path, progress: bool) -> Build:
     try:
         found = survey.survey(recipe, drifters, scratch, progress)
         planned = planning.plan(recipe, found, scratch, currents)
-    except FileNotFoundError as error:
+    except OSError as error:
         raise shard.tracks_gone(scratch, error) from error
     return Build(
         store=store,

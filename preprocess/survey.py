@@ -70,7 +70,7 @@ def survey(recipe: Recipe, sources: list[Drifters], scratch: Path, progress: boo
     Raises:
         DataError: a source cannot be used, or its fixes are further apart than the recipe says.
         StoreError: the scratch file cannot be written.
-        OSError: it is gone since.
+        OSError: it cannot be read again, or is gone since.
     """
     names: dict[str, int] = {}
     kept, dropped, n = Counter(), Counter(), 0

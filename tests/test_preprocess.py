@@ -1,5 +1,6 @@
 """drift-preprocess from end to end: real files, the same bytes however it is run, and one message for every error."""
 
+import os
 import pickle
 import shutil
 import subprocess
@@ -17,7 +18,8 @@ from preprocess import build, files, segments, shard, windows, write
 from preprocess import survey as surveying
 from preprocess.__main__ import main
 from preprocess.plan import POLEWARD
-from preprocess.survey import Survey, survey
+from preprocess.recipe import Recipe
+from preprocess.survey import Survey, record, survey
 from shared import geo
 from shared.errors import StoreError
 from shared.shards import ShardStore
@@ -285,6 +287,15 @@ def test_a_scratch_file_that_is_gone_is_one_message(
     monkeypatch.setattr(surveying, "survey", gone)
     message = refused(capsys, 1, manifest, "--out", str(out))
     assert "the tracks that this run plans with (FileNotFoundError" in message
+
+    def cut_short(recipe: Recipe, sources: Any, scratch: Path, progress: bool) -> Survey:
+        found = survey(recipe, sources, scratch, progress)
+        os.truncate(scratch, 3 * record(recipe.segment.n_obs).itemsize + 100)
+        return found
+
+    monkeypatch.setattr(surveying, "survey", cut_short)
+    message = refused(capsys, 1, manifest, "--out", str(out))
+    assert "ends before segment 3)" in message
 
 
 def test_a_run_that_comes_late_finds_the_store_finished(
