@@ -15,9 +15,10 @@ from preprocess import estimate as estimating
 from preprocess import plan as planning
 from preprocess import shard, survey, twin
 from preprocess.build import Build
-from preprocess.currents import open_currents
 from preprocess.drifters import open_drifters
+from preprocess.levels import Levels
 from preprocess.recipe import Recipe, Synthetic
+from preprocess.record import open_currents
 from preprocess.write import Writing
 from shared import command, durable, facts, manifest, settings, show
 from shared.errors import ConfigError, StoreError
@@ -208,7 +209,8 @@ def _held(store: Path, share: tuple[int, int], options: argparse.Namespace) -> I
 
 def _plan(recipe: Recipe, store: Path, scratch: Path, progress: bool) -> Build:
     drifters = [open_drifters(source) for source in recipe.drifters]
-    currents = [open_currents(source) for source in recipe.currents]
+    levels = Levels()
+    currents = [open_currents(source, levels, number) for number, source in enumerate(recipe.currents)]
     found = survey.survey(recipe, drifters, scratch, progress)
     try:
         planned = planning.plan(recipe, found, scratch, currents)
@@ -220,6 +222,7 @@ def _plan(recipe: Recipe, store: Path, scratch: Path, progress: bool) -> Build:
         plan=planned,
         found=found,
         currents=currents,
+        levels=levels,
         scratch=scratch,
         sources={
             "drifters": [source.fingerprint for source in drifters],

@@ -153,11 +153,14 @@ def reading(path: str, where: str, what: str) -> Iterator[None]:
 
 
 @contextmanager
-def opened(path: str, where: str) -> Iterator[xr.Dataset]:
-    """The NetCDF file or zarr store at `path`, lazy and as it is stored; values are read inside `reading`."""
+def opened(path: str, where: str, without: Sequence[str] = ()) -> Iterator[xr.Dataset]:
+    """The NetCDF file or zarr store at `path`, lazy and as it is stored; values are read inside `reading`.
+
+    Variables `without` which it is of use are left out: xarray reads coordinates when it opens a file.
+    """
     try:
         with _guard(path):
-            dataset = retried(lambda: _open(path))
+            dataset = retried(lambda: _open(path, list(without)))
     except UNREADABLE as error:
         raise DataError(
             f"{where}: expected a NetCDF file or a zarr store, but it does not open as one ({brief(error)}). "
@@ -170,8 +173,8 @@ def opened(path: str, where: str) -> Iterator[xr.Dataset]:
             dataset.close()
 
 
-def _open(path: str) -> xr.Dataset:
-    raw: dict[str, Any] = {"decode_cf": False, "cache": False}
+def _open(path: str, without: list[str]) -> xr.Dataset:
+    raw: dict[str, Any] = {"decode_cf": False, "cache": False, "drop_variables": without}
     if not is_zarr(path):
         return xr.open_dataset(local_file(path), engine="netcdf4", **raw)
     if not is_url(path) and not any((Path(path) / name).exists() for name in STORE_DOCUMENTS):

@@ -109,7 +109,6 @@ def write_shard(task: ShardTask) -> int:
     for first in range(0, len(cut), AT_ONCE):
         part = slice(first, first + AT_ONCE)
         status[part] = windows.judge(cut[part], land[part])
-    cut[cut == schema.OVER] = schema.FILL  # the sample is not usable; no reader need know a second fill value
     reached("shard: cut")
     values["currents"] = cut
     values["positions"] = _tracks(task)

@@ -86,7 +86,8 @@ class Writing:
         pending = [shard for shard in mine if not self._done(shard)]
         if len(pending) < len(mine):
             command.say(f"continuing: {len(mine) - len(pending)} of {len(mine)} shards are done.")
-        run(self.build.pending(pending, self.lock.file), scheduler, workers, progress)
+        together = scheduler in ("threads", "synchronous")
+        run(self.build.pending(pending, self.lock.file, together), scheduler, workers, progress)
 
     def _done(self, shard: int) -> bool:
         """Whether `shard` is marked as done, and its files are as large as the mark says."""

@@ -35,7 +35,7 @@ def cannot_write(path: Path, error: OSError) -> StoreError:
     return StoreError(f"cannot write {path}: {error.strerror}. {remedy}, and run the same command again.")
 
 
-def write(path: Path, content: bytes, what: str = "file") -> None:
+def write(path: Path, content: bytes | memoryview, what: str = "file") -> None:
     """Writes `content` to `path`, in a folder that is there.
 
     Args:

@@ -305,7 +305,7 @@ def _safe(path: str) -> str:
     return path
 
 
-def write_file(path: Path, content: bytes, what: str = "file") -> FileEntry:
+def write_file(path: Path, content: bytes | memoryview, what: str = "file") -> FileEntry:
     """Writes `content` durably, and the folders that it needs; `what` is its kind, for `shared.crashpoints`.
 
     Raises:

@@ -309,7 +309,7 @@ def test_a_task_is_small_however_long_the_record(tmp_path: Path, monkeypatch: py
 
     def weigh(pending: list[shard.Pending], *_: Any) -> None:
         sizes[levels] = max(len(pickle.dumps(task)) for task in pending)
-        assert sorted({path for task in pending for c in task.task().currents.values() for path in c._paths})
+        assert sorted({path for task in pending for c in task.task().currents.values() for path in c.paths})
 
     monkeypatch.setattr(write, "run", weigh)
     for levels in (8, 80):
