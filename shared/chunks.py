@@ -163,21 +163,21 @@ def decode_into(chunk: np.ndarray, out: np.ndarray, compression: Compression, ch
 
     Args:
         chunk: Its bytes, read-only (which lets the checksum be taken without a copy).
-        out: Bytes, uint8, as many as what is decoded; of no use where this raises.
+        out: Bytes, uint8 `(n,)`, as many as what is decoded; of no use where this raises.
         compression: Of the store.
         checksum: crc32c that it must have.
 
     Raises:
         StoreError: it is damaged or another's. The caller knows which one it is.
     """
-    size = len(chunk)
     if compression == "none":
-        if size != out.nbytes:
-            raise StoreError(f"{size} bytes, expected {out.nbytes}. {REMEDY}")
+        if len(chunk) != len(out):
+            raise StoreError(f"{len(chunk)} bytes, expected {len(out)}. {REMEDY}")
         np.copyto(out, chunk)  # before the checksum: its reading is faster once the copy has fetched the chunk
         if google_crc32c.value(chunk) != checksum:
             raise StoreError(f"the data do not match the store's checksum: damaged, or another's. {REMEDY}")
         return
+    size = len(chunk)
     if size < 20:
         raise StoreError(f"{size} bytes, too few for a chunk: damaged. {REMEDY}")
     payload = chunk[:-4]
