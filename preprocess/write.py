@@ -12,10 +12,11 @@ from typing import Any
 from preprocess.build import Build
 from preprocess.recipe import Recipe
 from preprocess.shard import run
-from shared import chunks, command, durable, manifest, schema, store_files
+from shared import building, chunks, command, durable, manifest, schema, store_files
+from shared.building import Begun
 from shared.errors import ConfigError, StoreError
 from shared.lock import Lock
-from shared.manifest import Begun, FileEntry, Manifest, Stage
+from shared.manifest import FileEntry, Manifest, Stage
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class Writing:
         """
         with self.lock.gate():
             durable.remove(self.store / manifest.NAME)
-            durable.remove(manifest.plan_of(self.store))
+            durable.remove(building.plan_of(self.store))
             self.lock.clean()
             for path in self.store.iterdir():
                 if path.name != manifest.STAGING:
@@ -90,9 +91,9 @@ class Writing:
 
     def _done(self, shard: int) -> bool:
         """Whether `shard` is marked as done, and its files are as large as the mark says."""
-        if not manifest.mark_of(self.store, shard).exists():
+        if not building.mark_of(self.store, shard).exists():
             return False
-        for name, entry in manifest.read_mark(self.store, shard).files.items():
+        for name, entry in building.read_mark(self.store, shard).files.items():
             path = self.store / name
             if not path.is_file() or path.stat().st_size != entry.size:
                 command.say(f"shard {shard} is marked as done, but {name} is missing or has another size: made again.")
@@ -120,20 +121,20 @@ class Writing:
 
     def _open(self) -> None:
         """Starts or continues the store: what it was begun from must still be the same."""
-        path = manifest.plan_of(self.store)
+        path = building.plan_of(self.store)
         now = self.build.begun
         if not path.exists():
             # What a run that was stopped while it replaced a store has left. The marks too: they speak of the old
             # shards, and new files of the same sizes would be taken for those.
             arrays = [spec.name for spec in schema.arrays(self.build.plan.layout)]
             for left in (
-                *(manifest.mark_of(self.store, shard) for shard in manifest.marked(self.store)),
+                *(building.mark_of(self.store, shard) for shard in building.marked(self.store)),
                 *(self.store / name for name in (*arrays, store_files.GROUP, store_files.DRIFTERS)),
             ):
                 durable.remove(left)
             manifest.write_file(path, manifest.to_bytes(now.as_json()), "plan")
             return
-        held = manifest.read_begun(self.store)
+        held = building.read_begun(self.store)
         if manifest.to_bytes(held.as_json()) != manifest.to_bytes(now.as_json()):
             raise ConfigError(
                 f"{self.store} was begun from another manifest or other sources (see {path}), so its shards cannot be "
@@ -150,7 +151,7 @@ class Writing:
         }
         samples: Counter = Counter()
         for shard in range(layout.n_shards):
-            mark = manifest.read_mark(store, shard)
+            mark = building.read_mark(store, shard)
             listed |= mark.files
             status.update(dict(enumerate(mark.status)))
             samples.update(mark.samples)

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from shared import geo, manifest, schema
+from shared import building, geo, manifest, schema
 from shared.errors import StoreError
 from shared.manifest import Stage
 from shared.schema import Layout
@@ -85,7 +85,7 @@ def facts(store: str | Path) -> Facts:
         StoreError: there is no store, or what it says about itself is damaged.
     """
     root = Path(store)
-    if not (root / manifest.NAME).exists() and manifest.plan_of(root).exists():
+    if not (root / manifest.NAME).exists() and building.plan_of(root).exists():
         return _half_built(root)
     opened = ShardStore(root)
     held = checked_words(opened.manifest)
@@ -114,12 +114,12 @@ def facts(store: str | Path) -> Facts:
 
 def _half_built(root: Path) -> Facts:
     """Facts of a store whose manifest is not written yet."""
-    begun = manifest.read_begun(root)
+    begun = building.read_begun(root)
     layout = begun.layout
     if not isinstance(begun.recipe.get("name"), str):
-        raise StoreError(f"{manifest.plan_of(root)}: its recipe has no name: damaged. {_AFRESH}")
-    check_sources(begun.sources, manifest.plan_of(root))
-    marks = {shard: manifest.read_mark(root, shard) for shard in manifest.marked(root) if shard < layout.n_shards}
+        raise StoreError(f"{building.plan_of(root)}: its recipe has no name: damaged. {_AFRESH}")
+    check_sources(begun.sources, building.plan_of(root))
+    marks = {shard: building.read_mark(root, shard) for shard in building.marked(root) if shard < layout.n_shards}
     size = sum(entry.size for mark in marks.values() for entry in mark.files.values())
     drifters = {k: {d for mark in marks.values() for d in mark.drifters[k]} for k in schema.SPLITS}
     counts = {k: sum(mark.samples[k] for mark in marks.values()) for k in schema.SPLITS}

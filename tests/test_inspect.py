@@ -13,7 +13,7 @@ import pytest
 from matplotlib.image import imread
 
 from shared import __main__ as inspector
-from shared import command, facts, geo, manifest, schema, show
+from shared import building, command, facts, geo, manifest, schema, show
 from shared.errors import StoreError
 from shared.manifest import Stage
 from shared.shards import ShardStore
@@ -82,7 +82,7 @@ def test_a_damaged_plan_is_named(tmp_path: Path, content: bytes) -> None:
 def test_odd_sources_are_named(tmp_path: Path, capsys: pytest.CaptureFixture, sources: Any) -> None:
     built, half = stores.build(tmp_path / "whole"), stores.build(tmp_path / "half", done=1)
     stores.rewrite(built.path, lambda tree: tree.update(sources=sources))
-    plan = manifest.plan_of(half.path)
+    plan = building.plan_of(half.path)
     plan.write_bytes(manifest.to_bytes({**json.loads(plan.read_text()), "sources": sources}))
     for store in (built.path, half.path):
         code, out, err = _run(capsys, "show", store)
@@ -93,7 +93,7 @@ def test_odd_sources_are_named(tmp_path: Path, capsys: pytest.CaptureFixture, so
 
 def test_a_damaged_mark_is_named(tmp_path: Path) -> None:
     half = stores.build(tmp_path / "half", done=2)
-    path = manifest.mark_of(half.path, 1)
+    path = building.mark_of(half.path, 1)
     tree = json.loads(path.read_text())
     tree["files"]["origin/c/1/0"]["size"] = "x"
     path.write_bytes(manifest.to_bytes(tree))
