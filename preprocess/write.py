@@ -13,7 +13,7 @@ from preprocess.build import Build
 from preprocess.recipe import Recipe
 from preprocess.shard import run
 from shared import building, chunks, command, durable, manifest, schema, store_files
-from shared.building import Begun
+from shared.building import Begun, Mark
 from shared.errors import ConfigError, StoreError
 from shared.lock import Lock
 from shared.manifest import FileEntry, Manifest, Stage
@@ -72,10 +72,16 @@ class Writing:
         with self.lock.gate():
             if (self.store / manifest.NAME).exists():
                 return True
-            if not all(self._done(shard) for shard in range(self.build.plan.layout.n_shards)):
+            gathered = self._gather()
+            if gathered is None and share[1] > 1:
                 return False
             self.lock.check()
-            self._finish()
+            if gathered is None:
+                raise StoreError(
+                    f"{self.store}: a shard that was marked as done is so no more: its mark or a file of it is gone or "
+                    f"damaged. Check the disk, and run the same command again: it makes that shard again."
+                )
+            self._finish(gathered)
         return True
 
     def _write(self, share: tuple[int, int], scheduler: str, workers: int | None, progress: bool) -> None:
@@ -89,16 +95,29 @@ class Writing:
             command.say(f"continuing: {len(mine) - len(pending)} of {len(mine)} shards are done.")
         run(self.build.pending(pending, self.lock.file), scheduler, workers, progress)
 
-    def _done(self, shard: int) -> bool:
-        """Whether `shard` is marked as done, and its files are as large as the mark says."""
+    def _done(self, shard: int) -> Mark | None:
+        """The mark of `shard`; None where there is none, or none to be trusted, which is said."""
         if not building.mark_of(self.store, shard).exists():
-            return False
-        for name, entry in building.read_mark(self.store, shard).files.items():
-            path = self.store / name
-            if not path.is_file() or path.stat().st_size != entry.size:
-                command.say(f"shard {shard} is marked as done, but {name} is missing or has another size: made again.")
-                return False
-        return True
+            return None
+        try:
+            return building.read_mark(self.store, self.build.plan.layout, shard)
+        except StoreError as error:
+            command.say(str(error))
+            return None
+
+    def _gather(self) -> "_Gathered | None":
+        """What all marks say together; None where a shard is not done. At the gate, so each is read once."""
+        gathered = _Gathered({}, Counter(), Counter(), {name: set() for name in schema.SPLITS})
+        for shard in range(self.build.plan.layout.n_shards):
+            mark = self._done(shard)
+            if mark is None:
+                return None
+            gathered.files.update(mark.files)
+            gathered.status.update(dict(enumerate(mark.status)))
+            gathered.samples.update(mark.samples)
+            for name, held in gathered.drifters.items():
+                held.update(mark.drifters[name])
+        return gathered
 
     def _check_same(self) -> None:
         held = manifest.read(self.store)
@@ -141,25 +160,13 @@ class Writing:
                 f"continued: {_difference(held, now)}. Choose another --out, or start afresh with --overwrite."
             )
 
-    def _finish(self) -> None:
+    def _finish(self, gathered: "_Gathered") -> None:
         """Writes the metadata and, last, the manifest; then removes `.building`. At the gate."""
-        store, layout = self.store, self.build.plan.layout
-        listed: dict[str, FileEntry] = {}
-        status: Counter = Counter()
-        drifters: dict[str, set[int]] = {
-            name: set() for name in schema.SPLITS if getattr(self.build.recipe.split, name)
-        }
-        samples: Counter = Counter()
-        for shard in range(layout.n_shards):
-            mark = building.read_mark(store, shard)
-            listed |= mark.files
-            status.update(dict(enumerate(mark.status)))
-            samples.update(mark.samples)
-            for name, held in drifters.items():
-                held.update(mark.drifters[name])
+        store, layout, status = self.store, self.build.plan.layout, gathered.status
         dropped = {schema.STATUS[k]: n for k, n in sorted(status.items()) if k and n}
         if not status[0]:
             raise StoreError(f"no usable sample: {dropped}. Look at the currents around the drifters.")
+        wanted = [name for name in schema.SPLITS if getattr(self.build.recipe.split, name)]
         trees = {
             f"{spec.name}/zarr.json": chunks.metadata(
                 spec, layout.n_samples, layout.samples_per_shard, layout.compression
@@ -168,15 +175,17 @@ class Writing:
         }
         trees[store_files.GROUP] = _group(self.build.recipe)
         trees[store_files.DRIFTERS] = {"drifters": self.build.found.drifters}
-        listed |= {name: self._metadata(name, tree) for name, tree in trees.items()}
+        described = {name: self._metadata(name, tree) for name, tree in trees.items()}
         held = Manifest(
             name=self.build.recipe.name,
             layout=layout,
-            files=listed,
+            files=gathered.files | described,
             recipe=self.build.facts["recipe"],
             sources=self.build.sources,
             funnel=(*self.build.plan.funnel, Stage("samples", "samples", status[0], dropped)),
-            splits={name: {"samples": samples[name], "drifters": len(held)} for name, held in drifters.items()},
+            splits={
+                name: {"samples": gathered.samples[name], "drifters": len(gathered.drifters[name])} for name in wanted
+            },
             notes=self.build.notes,
             driftcal_version=version("driftcal"),
         )
@@ -188,6 +197,23 @@ class Writing:
 
     def _metadata(self, name: str, tree: dict[str, Any]) -> FileEntry:
         return manifest.write_file(self.store / name, manifest.to_bytes(tree), "metadata")
+
+
+@dataclass(frozen=True)
+class _Gathered:
+    """The marks of all shards as one.
+
+    Attributes:
+        files: The shards' files.
+        status: Number of samples by position in `schema.STATUS`.
+        samples: Number of samples of each split.
+        drifters: The drifters of each split, as numbers.
+    """
+
+    files: dict[str, FileEntry]
+    status: Counter[int]
+    samples: Counter[str]
+    drifters: dict[str, set[int]]
 
 
 def _difference(held: Begun, now: Begun) -> str:

@@ -3,6 +3,7 @@
 Only with that can its making be continued. It goes once the manifest is written.
 """
 
+import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from shared import schema
+from shared import manifest, schema
 from shared.errors import StoreError
 from shared.manifest import STAGING, UNREADABLE, FileEntry
 from shared.schema import Layout
@@ -89,23 +90,30 @@ class Mark:
         )
 
     def as_json(self) -> dict[str, Any]:
-        """This mark as JSON holds it."""
-        return {
+        """This mark as JSON holds it, sealed by its own digest."""
+        content = {
             "files": {path: entry.as_json() for path, entry in self.files.items()},
             "status": list(self.status),
             "drifters": {name: list(held) for name, held in self.drifters.items()},
             "samples": self.samples,
         }
+        return {**content, "digest": _digest(content)}
 
     @classmethod
     def from_json(cls, tree: dict[str, Any]) -> "Mark":
         """The inverse of `as_json`."""
+        if tree["digest"] != _digest({key: held for key, held in tree.items() if key != "digest"}):
+            raise ValueError("its content does not match its own digest")
         return cls(
             files={path: FileEntry.from_json(entry) for path, entry in tree["files"].items()},
             status=tuple(int(n) for n in tree["status"]),
             drifters={name: tuple(int(d) for d in tree["drifters"][name]) for name in schema.SPLITS},
             samples={name: int(tree["samples"][name]) for name in schema.SPLITS},
         )
+
+
+def _digest(content: dict[str, Any]) -> str:
+    return hashlib.sha256(manifest.to_bytes(content)).hexdigest()
 
 
 def plan_of(store: Path) -> Path:
@@ -134,24 +142,33 @@ def read_begun(store: Path) -> Begun:
     try:
         return Begun.from_json(json.loads(path.read_text(encoding="utf-8")))
     except UNREADABLE as error:
-        raise _unreadable(path, store, error) from error
+        raise StoreError(
+            f"{path}: not readable ({type(error).__name__}: {error}). Make the store afresh with "
+            f"`drift-preprocess ... --out {store} --overwrite`."
+        ) from error
 
 
-def read_mark(store: Path, shard: int) -> Mark:
-    """The mark of `shard`.
+def read_mark(store: Path, layout: Layout, shard: int) -> Mark:
+    """The mark of `shard`, found to be whole, and the files that it speaks of to be there, as large as it says.
 
     Raises:
-        StoreError: it is missing or damaged.
+        StoreError: the shard has to be made again.
     """
     path = mark_of(store, shard)
     try:
-        return Mark.from_json(json.loads(path.read_text(encoding="utf-8")))
+        mark = Mark.from_json(json.loads(path.read_text(encoding="utf-8")))
     except UNREADABLE as error:
-        raise _unreadable(path, store, error) from error
-
-
-def _unreadable(path: Path, store: Path, error: Exception) -> StoreError:
-    return StoreError(
-        f"{path}: not readable ({type(error).__name__}: {error}). Make the store afresh with "
-        f"`drift-preprocess ... --out {store} --overwrite`."
-    )
+        raise StoreError(
+            f"{path}: not a readable mark ({type(error).__name__}: {error}): damaged, so shard {shard} is made again."
+        ) from error
+    held = layout.samples_of(shard)
+    due = {spec.file_of(shard): (held.start, held.stop) for spec in schema.arrays(layout)}
+    if {name: entry.samples for name, entry in mark.files.items()} != due:
+        raise StoreError(f"{path}: not the mark of shard {shard} of this store, so it is made again.")
+    for name, entry in mark.files.items():
+        file = store / name
+        if not file.is_file() or file.stat().st_size != entry.size:
+            raise StoreError(
+                f"shard {shard} is marked as done, but {name} is missing or has another size, so it is made again."
+            )
+    return mark

@@ -14,7 +14,9 @@ from typing import Any
 
 import pytest
 
-from shared import crashpoints, lock
+from preprocess import write
+from preprocess.__main__ import main
+from shared import building, crashpoints, lock
 from shared.errors import StoreError
 from shared.lock import Holder, hold
 from tests import fields, killing
@@ -109,6 +111,78 @@ def test_f1_marks_of_a_replaced_store_are_not_believed(tmp_path: Path, made: tup
     assert killing.run(command, said, crash="mark: begins@2").code == killing.KILLED
     assert killing.run(command, said).code == 0
     assert fields.digests(out) == fields.digests(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("how", ["truncated", "empty", "flipped", "in a digest", "not JSON", "another's", "a folder"])
+def test_f7_a_mark_that_cannot_be_trusted_costs_its_shard_alone(
+    tmp_path: Path, made: tuple[str, dict[str, str]], how: str
+) -> None:
+    manifest, due = made
+    out, said = tmp_path / "store", tmp_path / "said.txt"
+    command = [manifest, "--out", str(out), "--scheduler", "synchronous"]
+    assert killing.run(command, said, crash="manifest: begins").code == killing.KILLED
+    mark = out / ".building" / "done-000001.json"
+    whole, before = mark.read_bytes(), age(out)
+    place = {"flipped": 40, "in a digest": whole.index(b'"sha256": "') + 20}.get(how, 0)
+    content = {
+        "truncated": whole[:-30],
+        "empty": b"",
+        "not JSON": b"\xff{",
+        "another's": mark.with_name("done-000000.json").read_bytes(),
+    }.get(how, whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+    mark.write_bytes(content)
+    if how == "a folder":
+        mark.unlink()
+        mark.mkdir()
+    ended = killing.run(command, said)
+    if how == "a folder":  # which no file replaces
+        assert (ended.code, "Is a directory" in ended.said) == (1, True)
+        mark.rmdir()
+        ended = killing.run(command, said)
+    else:
+        assert re.search(r"done-000001\.json: not (a readable|the) mark .* made again\.\n", ended.said), ended.said
+    assert ended.code == 0, ended.said
+    assert "continuing: 2 of 3 shards are done" in ended.said
+    assert fields.digests(out) == due
+    assert killing.left(out) == []
+    after = age(out)
+    again = {name for name, inode in before.items() if after[name] != inode}
+    assert again == {name for name in before if "/c/1" in name}
+
+
+def test_f7_a_mark_that_is_damaged_in_passing_does_not_end_as_success(
+    tmp_path: Path, made: tuple[str, dict[str, str]], monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    """Between the writing of a shard and the end: no store is finished without it, and a whole run says so."""
+    out, true = tmp_path / "store", write.run
+
+    def damaging(*arguments: Any) -> None:
+        true(*arguments)
+        (out / ".building" / "done-000002.json").write_bytes(b"")
+
+    monkeypatch.setattr(write, "run", damaging)
+    assert main([made[0], "--out", str(out), "--scheduler", "synchronous"]) == 1
+    assert "a shard that was marked as done is so no more" in capsys.readouterr().err
+    assert not (out / "manifest.json").exists()
+    monkeypatch.setattr(write, "run", true)
+    assert main([made[0], "--out", str(out), "--scheduler", "synchronous"]) == 0
+    assert fields.digests(out) == made[1]
+
+
+def test_marks_are_read_once_at_the_gate(
+    tmp_path: Path, made: tuple[str, dict[str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Other parts wait there."""
+    read, true = [], building.read_mark
+
+    def counting(store: Path, layout: Any, shard: int) -> building.Mark:
+        read.append(shard)
+        assert (store / ".building" / "gate").exists()
+        return true(store, layout, shard)
+
+    monkeypatch.setattr(building, "read_mark", counting)
+    fields.make(made[0], tmp_path / "store", "--scheduler", "synchronous")
+    assert read == [0, 1, 2]
 
 
 # F8
