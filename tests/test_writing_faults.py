@@ -18,7 +18,7 @@ from benchmarks.preprocessing import counting
 from preprocess import estimate, files, shard
 from preprocess.__main__ import main
 from shared import durable
-from shared.errors import ConfigError
+from shared.errors import ConfigError, StoreError
 from tests import fields, killing
 
 Capture = pytest.CaptureFixture[str]
@@ -175,6 +175,33 @@ def test_f1_what_is_written_is_durable_before_anything_speaks_of_it(
         files = [place for place, name in enumerate(order) if re.fullmatch(rf"\w+/c/{k}(/0)*", name)]
         assert len(files) == 13
         assert max(files) < mark
+
+
+def test_f1_the_folders_of_a_process_that_died_are_durable_before_they_are_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, made: tuple[str, dict[str, str]]
+) -> None:
+    """It may have died after a folder was made and before its name was synced."""
+    out, watched = tmp_path / "deep" / "store", Watched()
+    command = [made[0], "--out", str(out), "--scheduler", "synchronous"]
+    assert killing.run(command, tmp_path / "said.txt", crash="mark: begins@2").code == killing.KILLED
+    found = {path for path in out.rglob("*") if path.is_dir()}
+    with monkeypatch.context() as patched:
+        patched.setattr(durable, "os", watched)
+        assert main(command) == 0
+    written = [(k, path.parent) for k, (name, path) in enumerate(watched.calls) if name == "write"]
+    used = {folder: k for k, folder in reversed(written) if folder in found}
+    assert {out / ".building", out / "origin" / "c" / "1", out / "drogue" / "c"} <= set(used)
+    for folder, k in used.items():
+        assert ("fsync", folder.parent) in watched.calls[:k], folder
+
+
+def test_a_folder_whose_own_cannot_be_synced_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the mount point of a scratch file system, whose parent nobody may open; but not on a disk that fails."""
+    monkeypatch.setattr(durable, "os", Failing(("open",), 1, errno.EACCES))
+    durable.make_folder(tmp_path)
+    monkeypatch.setattr(durable, "os", Failing(("fsync",), 1, errno.EIO))
+    with pytest.raises(StoreError, match=r"Input/output error\. The disk or the file system failed"):
+        durable.make_folder(tmp_path)
 
 
 def none(*_: Any) -> None:
