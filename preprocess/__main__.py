@@ -167,7 +167,10 @@ def _check_content(store: Path) -> None:
             raise ConfigError(f"--out {store} is a file; expected a folder to make.")
         building = _kind(store / manifest.STAGING) == stat.S_IFDIR
         if any(store.iterdir()) and not building and not _is_ours(store):
-            raise ConfigError(f"--out {store} is not empty and not a driftcal store: choose another folder.")
+            raise ConfigError(
+                f"--out {store} is not empty and not a driftcal store: choose another folder. If it is a store that "
+                f"has lost its manifest.json, delete it first: it cannot be continued."
+            )
     except OSError as error:
         raise ConfigError(
             f"--out {store}: cannot look at {error.filename or store} ({error.strerror}); expected a folder that you "
@@ -266,20 +269,20 @@ def _plan(recipe: Recipe, store: Path, scratch: Path, progress: bool) -> Build:
 
 
 def _report(build: Build, wanted: estimating.Estimate) -> None:
-    layout = build.plan.layout
+    layout, was = build.plan.layout, "was" if wanted.trial == 1 else "were"
     for note in build.notes:
         command.say(f"note: {note}")
     command.say(show.render_funnel(build.plan.funnel))
     command.say(
         f"window: {layout.n_times} levels of {layout.n_lat} x {layout.n_lon} cells; "
-        f"{layout.n_samples} samples in {layout.n_shards} shards; "
+        f"{show.counted(layout.n_samples, 'sample')} in {show.counted(layout.n_shards, 'shard')}; "
         f"about {show.size_text(wanted.disk_bytes)} on disk, at most {show.size_text(wanted.disk_bytes_at_most)}; "
         f"{show.size_text(wanted.memory_bytes)} of memory for {wanted.workers} at a time; about "
-        f"{_duration(wanted.seconds)}, as fast as {wanted.trial} of its windows were cut just now"
+        f"{_duration(wanted.seconds)}, as fast as {wanted.trial} of its windows {was} cut just now"
     )
     for name, (samples, drifters) in build.plan.split_counts.items():
         few = " WARNING: so few say little about other drifters." if drifters < FEW_DRIFTERS else ""
-        command.say(f"{name}: {samples} samples of {drifters} drifters.{few}")
+        command.say(f"{name}: {show.counted(samples, 'sample')} of {show.counted(drifters, 'drifter')}.{few}")
 
 
 def _duration(seconds: float) -> str:

@@ -5,18 +5,16 @@ Running again skips the shards that are marked as done.
 
 from collections import Counter
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
+from preprocess import metadata
 from preprocess.build import Build
-from preprocess.recipe import Recipe
 from preprocess.shard import run
-from shared import building, chunks, command, durable, manifest, schema, store_files
+from shared import building, command, durable, manifest, schema, store_files
 from shared.building import Begun, Mark
 from shared.errors import ConfigError, StoreError
 from shared.lock import Lock
-from shared.manifest import FileEntry, Manifest, Stage
+from shared.manifest import FileEntry, Manifest
 
 
 @dataclass(frozen=True)
@@ -162,41 +160,24 @@ class Writing:
 
     def _finish(self, gathered: "_Gathered") -> None:
         """Writes the metadata and, last, the manifest; then removes `.building`. At the gate."""
-        store, layout, status = self.store, self.build.plan.layout, gathered.status
+        store, status = self.store, gathered.status
         dropped = {schema.STATUS[k]: n for k, n in sorted(status.items()) if k and n}
         if not status[0]:
             raise StoreError(f"no usable sample: {dropped}. Look at the currents around the drifters.")
         wanted = [name for name in schema.SPLITS if getattr(self.build.recipe.split, name)]
-        trees = {
-            f"{spec.name}/zarr.json": chunks.metadata(
-                spec, layout.n_samples, layout.samples_per_shard, layout.compression
-            )
-            for spec in schema.arrays(layout)
+        splits = {
+            name: {"samples": gathered.samples[name], "drifters": len(gathered.drifters[name])} for name in wanted
         }
-        trees[store_files.GROUP] = _group(self.build.recipe)
-        trees[store_files.DRIFTERS] = {"drifters": self.build.found.drifters}
-        described = {name: self._metadata(name, tree) for name, tree in trees.items()}
-        held = Manifest(
-            name=self.build.recipe.name,
-            layout=layout,
-            files=gathered.files | described,
-            recipe=self.build.facts["recipe"],
-            sources=self.build.sources,
-            funnel=(*self.build.plan.funnel, Stage("samples", "samples", status[0], dropped)),
-            splits={
-                name: {"samples": gathered.samples[name], "drifters": len(gathered.drifters[name])} for name in wanted
-            },
-            notes=self.build.notes,
-            driftcal_version=version("driftcal"),
-        )
+        files = gathered.files | {
+            name: manifest.write_file(store / name, manifest.to_bytes(tree), "metadata")
+            for name, tree in metadata.trees(self.build).items()
+        }
+        held = metadata.manifest_of(self.build, files, status[0], dropped, splits)
         for left in store.rglob(f".*{durable.PART}"):  # of a writer that was killed; every shard is there now
             if left.parent.name != manifest.STAGING:
                 durable.remove(left)
         manifest.write_file(store / manifest.NAME, manifest.to_bytes(held.as_json()), "manifest")
         self.lock.clean()
-
-    def _metadata(self, name: str, tree: dict[str, Any]) -> FileEntry:
-        return manifest.write_file(self.store / name, manifest.to_bytes(tree), "metadata")
 
 
 @dataclass(frozen=True)
@@ -235,13 +216,3 @@ def _difference(held: Begun, now: Begun) -> str:
     if changed:
         return f"{' and '.join(changed)} changed since, in content, size or time of change"
     return "the samples have another layout"
-
-
-def _group(recipe: Recipe) -> dict[str, Any]:
-    attributes = {
-        "title": f"driftcal shard store: {recipe.name}",
-        "schema_version": schema.VERSION,
-        "splits": list(schema.SPLITS),
-        "conventions": "axes (time, lat, lon) ascending; positions (lon, lat) in degrees; seconds since 1970-01-01",
-    }
-    return {"zarr_format": 3, "node_type": "group", "attributes": attributes}

@@ -119,9 +119,15 @@ def read(store: str | Path) -> Manifest:
     if not root.is_dir():
         raise StoreError(f"{root}: no such store. Make one with `drift-preprocess MANIFEST --out {root}`.")
     if not path.is_file():  # nor is a pipe waited for
-        building = root / STAGING
-        what = "unfinished (no manifest.json)" if building.exists() else "not a driftcal store (no manifest.json)"
-        raise StoreError(f"{root}: {what}. Run the drift-preprocess command that makes it again: it continues.")
+        if (root / STAGING).exists():
+            raise StoreError(
+                f"{root}: unfinished (no manifest.json). Run the drift-preprocess command that makes it again: it "
+                f"continues."
+            )
+        raise StoreError(
+            f"{root}: not a driftcal store (no manifest.json). Name a store; one that has lost its manifest cannot be "
+            f"told to be whole: copy it again from where it is, or delete the folder and make the store again."
+        )
     try:
         tree = json.loads(path.read_text(encoding="utf-8"))
         if tree.get("format") != FORMAT:
