@@ -86,7 +86,7 @@ def fail_and_continue(
         patched.setattr(durable, "os", Failing(calls, nth, number))
         code = main(command)
     error = capsys.readouterr().err
-    begun = f"cannot write {out / '.building'}:" not in error  # else it is a wrong --out
+    begun = f"cannot write {out / '.building'}:" not in error or "note: " in error  # else it is a wrong --out
     assert code == (1 if begun else 2), (nth, error)
     assert re.search(f"error: (cannot (write|delete) .*|.* cannot be used .*){said}", error), error
     assert "Traceback" not in error
