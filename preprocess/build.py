@@ -15,7 +15,7 @@ from preprocess.plan import Plan, take
 from preprocess.recipe import DAY, Recipe
 from preprocess.shard import Pending, ShardTask
 from preprocess.survey import Survey
-from shared.manifest import Begun
+from shared.building import Begun
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from preprocess import windows
+from preprocess import metadata, windows
 from preprocess.build import Build
 from preprocess.currents import AHEAD_BYTES, BLOCK_BYTES, MOST_AHEAD
 from preprocess.levels import CAP
@@ -36,7 +36,7 @@ class Estimate:
     Attributes:
         samples: In the store.
         shards: In the store.
-        disk_bytes_at_most: Of the store, before compression.
+        disk_bytes_at_most: Of the store, all of its files, if nothing can be compressed.
         disk_bytes: Of the store, compressed as well as those of the trial.
         memory_bytes_per_worker: For the shard that a worker makes.
         memory_bytes: Of all workers together, and of what the process holds besides.
@@ -89,7 +89,7 @@ def estimate(build: Build, share: tuple[int, int], workers: int, processes: bool
     return Estimate(
         samples=layout.n_samples,
         shards=layout.n_shards,
-        disk_bytes_at_most=layout.n_samples * sample,
+        disk_bytes_at_most=metadata.bytes_at_most(build),
         disk_bytes=round(layout.n_samples * sample * ratio),
         memory_bytes_per_worker=per_worker,
         memory_bytes=workers * per_worker + (workers + 1 if processes else 1) * process + waiting,

@@ -24,10 +24,10 @@ from preprocess.currents import Currents
 from preprocess.plan import take
 from preprocess.recipe import DAY
 from preprocess.survey import read_tracks
-from shared import chunks, durable, lock, manifest, schema
+from shared import building, chunks, durable, lock, manifest, schema
+from shared.building import Mark
 from shared.crashpoints import reached
 from shared.errors import ConfigError, DriftcalError, Interrupted, StoreError
-from shared.manifest import Mark
 
 AT_ONCE = 64
 """Windows judged at once: their temporaries stay small."""
@@ -65,7 +65,7 @@ class ShardTask:
     @property
     def mark(self) -> Path:
         """The file that says that this shard is done."""
-        return manifest.mark_of(self.store, self.number)
+        return building.mark_of(self.store, self.number)
 
     @property
     def days(self) -> float:

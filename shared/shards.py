@@ -38,7 +38,8 @@ class ShardedArray:
     def __init__(self, root: Path, spec: ArraySpec, held: manifest.Manifest, checksum: np.ndarray):
         self.spec = spec
         self._root, self._held, self._layout, self._checksum = root, held, held.layout, checksum
-        self._per_shard, self._compression = held.layout.samples_per_shard, held.layout.compression
+        self._per_shard = held.layout.samples_per_shard
+        self._compression: schema.Compression = held.layout.compression
         self._shards: dict[int, Shard] = {}
 
     def _shard(self, shard: int) -> Shard:
