@@ -6,6 +6,7 @@ import ctypes
 import glob
 import os
 import re
+import stat
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -16,9 +17,10 @@ from preprocess import estimate as estimating
 from preprocess import plan as planning
 from preprocess import shard, survey, twin
 from preprocess.build import Build
-from preprocess.currents import open_currents
 from preprocess.drifters import open_drifters
+from preprocess.levels import Levels
 from preprocess.recipe import Recipe, Synthetic
+from preprocess.record import open_currents
 from preprocess.write import Writing
 from shared import command, durable, facts, manifest, settings, show
 from shared.errors import ConfigError, StoreError
@@ -137,7 +139,7 @@ def _share(text: str) -> tuple[int, int]:
 
 def _check_place(recipe: Recipe, store: Path) -> None:
     """Refuses a store that holds its own input, or lies inside it: each would read, or delete, the other."""
-    out = store.resolve()
+    out = _real(store)
     for source in (*recipe.drifters, *recipe.currents):
         for place in _places(source.path):
             if out == place or out in place.parents or place in out.parents:
@@ -151,28 +153,55 @@ def _places(path: str) -> list[Path]:
     if "://" in path or "::" in path:
         return []
     local = Path(path).expanduser()
-    if local.exists() or not glob.has_magic(path):
-        return [local.resolve()]
-    found = [Path(name).resolve() for name in glob.glob(str(local), recursive=True)]  # noqa: PTH207 - as it is opened
+    if os.path.exists(local) or not glob.has_magic(path):  # noqa: PTH110 - not an error where one may not look
+        return [_real(local)]
+    found = [_real(name) for name in glob.glob(str(local), recursive=True)]  # noqa: PTH207 - as it is opened
     # what a glob may match later lies under its fixed part; the last name of that may be a piece of a name only
     fixed = re.split(r"[*?\[]", str(local), maxsplit=1)[0]
-    return [*found, Path(fixed + "_").resolve()]
+    return [*found, _real(fixed + "_")]
+
+
+def _real(path: str | Path) -> Path:
+    """`path`, absolute, its links followed as far as they lead somewhere; Path.resolve raises on a loop of them."""
+    return Path(os.path.realpath(path))
 
 
 def _check_content(store: Path) -> None:
     """Refuses an --out that holds anything but a store of ours, finished or not."""
-    if not store.exists():
-        return
-    if not store.is_dir():
-        raise ConfigError(f"--out {store} is a file; expected a folder to make.")
-    if any(store.iterdir()) and not (store / manifest.STAGING).is_dir() and not _is_ours(store):
-        raise ConfigError(f"--out {store} is not empty and not a driftcal store: choose another folder.")
+    try:
+        if _kind(store) == 0:
+            return
+        if _kind(store) != stat.S_IFDIR:
+            raise ConfigError(f"--out {store} is a file; expected a folder to make.")
+        building = _kind(store / manifest.STAGING) == stat.S_IFDIR
+        if any(store.iterdir()) and not building and not _is_ours(store):
+            raise ConfigError(
+                f"--out {store} is not empty and not a driftcal store: choose another folder. If it is a store that "
+                f"has lost its manifest.json, delete it first: it cannot be continued."
+            )
+    except OSError as error:
+        raise ConfigError(
+            f"--out {store}: cannot look at {error.filename or store} ({error.strerror}); expected a folder that you "
+            f"may read and write. Choose another --out, or have its permissions changed."
+        ) from error
 
 
 def _is_ours(store: Path) -> bool:
     """Whether the folder's `manifest.json`, a name that others use too, is one of ours."""
     path = store / manifest.NAME
-    return path.is_file() and manifest.FORMAT in path.read_bytes()[:1000].decode(errors="replace")
+    return _kind(path) == stat.S_IFREG and manifest.FORMAT in path.read_bytes()[:1000].decode(errors="replace")
+
+
+def _kind(path: Path) -> int:
+    """What is at `path`, as `stat.S_IFMT` has it; 0 where nothing is.
+
+    Path.exists and its like do not tell what is not there from what one may not look at: some versions of Python raise
+    for the second, others call it the first.
+    """
+    try:
+        return stat.S_IFMT(path.stat().st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return 0
 
 
 def _make_twin(spec: Synthetic, dry_run: bool, progress: bool) -> None:
@@ -181,15 +210,21 @@ def _make_twin(spec: Synthetic, dry_run: bool, progress: bool) -> None:
     given = open_currents(spec.currents).fingerprint if spec.currents is not None else None
     wanted = {"driftcal": version("driftcal"), "synthetic": spec.model_dump(mode="json"), "currents": given}
     mark, content = folder / MADE, manifest.to_bytes(wanted)
-    if (folder / "drifters.nc").exists() and mark.exists() and mark.read_bytes() == content:
-        return
-    if dry_run:
+    try:
+        if (folder / "drifters.nc").exists() and mark.exists() and mark.read_bytes() == content:
+            return
+        if dry_run:
+            raise ConfigError(
+                f"--dry-run writes nothing, and the twin in {folder} is not made yet, or with other settings. Run "
+                f"without --dry-run."
+            )
+        mark.unlink(missing_ok=True)
+        twin.make(spec, progress)
+    except OSError as error:
         raise ConfigError(
-            f"--dry-run writes nothing, and the twin in {folder} is not made yet, or with other settings. Run without "
-            f"--dry-run."
-        )
-    mark.unlink(missing_ok=True)
-    twin.make(spec, progress)
+            f"synthetic.folder {folder}: cannot use {error.filename or folder} ({error.strerror or error}); expected a "
+            f"folder that you may read and write. Choose another synthetic.folder, or have its permissions changed."
+        ) from error
     manifest.write_file(mark, content)
 
 
@@ -215,7 +250,8 @@ def _held(store: Path, share: tuple[int, int], options: argparse.Namespace) -> I
 
 def _plan(recipe: Recipe, store: Path, scratch: Path, progress: bool) -> Build:
     drifters = [open_drifters(source) for source in recipe.drifters]
-    currents = [open_currents(source) for source in recipe.currents]
+    levels = Levels()
+    currents = [open_currents(source, levels, number) for number, source in enumerate(recipe.currents)]
     try:
         found = survey.survey(recipe, drifters, scratch, progress)
         planned = planning.plan(recipe, found, scratch, currents)
@@ -227,6 +263,7 @@ def _plan(recipe: Recipe, store: Path, scratch: Path, progress: bool) -> Build:
         plan=planned,
         drifters=found.drifters,
         currents=currents,
+        levels=levels,
         scratch=scratch,
         sources={
             "drifters": [source.fingerprint for source in drifters],
@@ -253,20 +290,20 @@ def _return_memory() -> None:
 
 
 def _report(build: Build, wanted: estimating.Estimate) -> None:
-    layout = build.plan.layout
+    layout, was = build.plan.layout, "was" if wanted.trial == 1 else "were"
     for note in build.notes:
         command.say(f"note: {note}")
     command.say(show.render_funnel(build.plan.funnel))
     command.say(
         f"window: {layout.n_times} levels of {layout.n_lat} x {layout.n_lon} cells; "
-        f"{layout.n_samples} samples in {layout.n_shards} shards; "
+        f"{show.counted(layout.n_samples, 'sample')} in {show.counted(layout.n_shards, 'shard')}; "
         f"about {show.size_text(wanted.disk_bytes)} on disk, at most {show.size_text(wanted.disk_bytes_at_most)}; "
         f"{show.size_text(wanted.memory_bytes)} of memory for {wanted.workers} at a time; about "
-        f"{_duration(wanted.seconds)}, as fast as {wanted.trial} of its windows were cut just now"
+        f"{_duration(wanted.seconds)}, as fast as {wanted.trial} of its windows {was} cut just now"
     )
     for name, (samples, drifters) in build.plan.split_counts.items():
         few = " WARNING: so few say little about other drifters." if drifters < FEW_DRIFTERS else ""
-        command.say(f"{name}: {samples} samples of {drifters} drifters.{few}")
+        command.say(f"{name}: {show.counted(samples, 'sample')} of {show.counted(drifters, 'drifter')}.{few}")
 
 
 def _duration(seconds: float) -> str:

@@ -14,7 +14,7 @@ from preprocess.levels import Levels
 from preprocess.plan import Plan, take
 from preprocess.recipe import DAY, Recipe
 from preprocess.shard import Pending, ShardTask
-from shared.manifest import Begun
+from shared.building import Begun
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,7 @@ class Build:
         plan: Which sample goes where.
         drifters: Names of the drifters.
         currents: The opened sources of currents.
+        levels: What they keep of their decoded levels.
         scratch: File of the survey, with the tracks and labels of the plan's candidates.
         sources: Fingerprints of the sources, by kind.
         states: Their sizes and times of change, likewise.
@@ -38,6 +39,7 @@ class Build:
     plan: Plan
     drifters: list[str]
     currents: list[Currents]
+    levels: Levels
     scratch: Path
     sources: dict[str, Any]
     states: dict[str, Any]
@@ -63,28 +65,31 @@ class Build:
             driftcal_version=version("driftcal"),
         )
 
-    def pending(self, shards: list[int], lock: Path) -> list[Pending]:
-        """The `shards` to be written, as long as the file `lock` is there; levels that two of them need are shared."""
-        keys, layout = [source.keys() for source in self.currents], self.plan.layout
-        wanted, days = [], []
+    def pending(self, shards: list[int], lock: Path, together: bool) -> list[Pending]:
+        """The `shards` to be written, as long as the file `lock` is there.
+
+        `together` says that they are made in this process, which keeps the levels that several of them need, and those
+        that planning has left.
+        """
+        layout, wanted, days = self.plan.layout, [], []
         for shard in shards:
             held = layout.samples_of(shard)
-            for number, (first, stop) in self._spans(held).items():
-                wanted += keys[number][first:stop]
+            for number, levels in self.needed(held).items():
+                wanted += self.currents[number].keys(levels) if together else []
             days.append(float(np.ptp(self.plan.placement.time[held.start : held.stop]) + layout.time_step) / DAY)
-        shared = Levels(wanted)
-        return [Pending(k, n, functools.partial(self.task, k, lock, shared)) for k, n in zip(shards, days, strict=True)]
+        self.levels.expect(wanted)
+        return [Pending(k, n, functools.partial(self.task, k, lock)) for k, n in zip(shards, days, strict=True)]
 
-    def _spans(self, held: range) -> dict[int, tuple[int, int]]:
-        """The levels [first, stop) of each source that the samples `held` need."""
+    def needed(self, held: range) -> dict[int, np.ndarray]:
+        """The levels of each source that the samples `held` need, ascending."""
         level, current = (values[held.start : held.stop] for values in (self.plan.placement.level, self.plan.current))
         found = {}
         for number in np.unique(current).tolist():
-            of_source = level[current == number]
-            found[number] = int(of_source.min()), int(of_source.max()) + self.plan.shape.n_times
+            n_times = 1 if self.currents[number].frozen else self.plan.shape.n_times
+            found[number] = windows.needed(level[current == number], n_times)
         return found
 
-    def task(self, shard: int, lock: Path, shared: Levels) -> ShardTask:
+    def task(self, shard: int, lock: Path) -> ShardTask:
         """The task that writes `shard`, as long as the file `lock` is there."""
         plan = self.plan
         held = plan.layout.samples_of(shard)
@@ -93,14 +98,13 @@ class Build:
         placement = take(plan.placement, np.arange(held.start, held.stop))
         level = placement.level.copy()
         land = np.empty((len(candidate), -(-plan.shape.n_lat * plan.shape.n_lon // 8)), np.uint8)
-        currents, spans = {}, self._spans(held)
-        for number in np.unique(current).tolist():
+        currents = {}
+        for number, needed in self.needed(held).items():
             of_source, source = np.flatnonzero(current == number), self.currents[number]
             dry = windows.masked_always(take(placement, of_source), plan.shape, source)
             land[of_source] = np.packbits(dry.reshape(len(of_source), -1), axis=1)
-            first, stop = spans[number]
-            currents[number] = source.part(first, stop).sharing(shared)
-            level[of_source] -= first
+            currents[number] = source.part(int(needed[0]), int(needed[-1]) + 1)
+            level[of_source] -= needed[0]
         return ShardTask(
             store=self.store.absolute(),  # workers of a cluster may stand elsewhere
             number=shard,

@@ -35,6 +35,11 @@ class Layout:
     units: dict[str, str | None]
     """Units of u and v in the first file, where another does not say."""
 
+    @property
+    def axes(self) -> list[str]:
+        """The variables that are not needed any more once the axes of a file are known."""
+        return [name for role, name in self.names.items() if role not in _OTHER]
+
     def packing(self, dataset: xr.Dataset, role: str, where: str) -> Packing:
         """How component `role` is packed in one file; where it has no units they are the other component's."""
         attributes = {r: dataset.variables[self.names[r]].attrs for r in ("u", "v")}

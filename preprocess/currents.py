@@ -1,32 +1,34 @@
 """Gridded surface currents, from any product, as packed integers on plain axes.
 
-A source is a NetCDF file, a glob of (daily) files, or a zarr store, local or behind an fsspec URL. `open_currents`
-resolves names, checks the whole record and reads a level or a few; `Currents.read` then gives int16
-`(time, 2, lat, lon)` in units of 1e-4 m/s. Both components are `FILL` where either is missing. Nothing stays open
-between calls: a `Currents` is plain data that can be pickled, and threads may share it.
+A source is a NetCDF file, a glob of (daily) files, or a zarr store, local or behind an fsspec URL; `preprocess.record`
+opens it. `Currents` gives its levels as int16 `(2, lat, lon)` in units of 1e-4 m/s. Both components are `FILL` where
+either is missing. Nothing stays open between calls: a `Currents` is plain data that can be pickled, and threads may
+share it.
 """
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import xarray as xr
 
 from preprocess import files
-from preprocess.axes import Axis, Order, latitude, longitude, stamp, time_step
-from preprocess.current_files import Layout, coordinate, merge, resolve, scan
+from preprocess.axes import Axis, Order
+from preprocess.current_files import Layout
 from preprocess.levels import Key, Levels
-from preprocess.recipe import DAY, CurrentSource
-from shared.errors import DataError
+from preprocess.packing import Packing, pack_level
+from preprocess.recipe import DAY
 from shared.schema import FILL
-
-LONG_CHUNK = 64
-"""Source chunks of more levels than this are noted: each block of samples decodes all of them."""
 
 BLOCK_BYTES = 64 * 2**20
 """Raw data decoded at once [bytes] when a chunk is smaller; bounds the memory that reading takes besides its result."""
+
+AHEAD_BYTES = 192 * 2**20
+"""Levels decoded ahead of whoever takes them one by one [bytes]."""
+
+MOST_AHEAD = 32
+"""Levels decoded ahead at most: to open the files less often buys no speed."""
 
 LAND_LEVELS = 24
 """Levels looked at to tell land: spread over the record and the seasons, so that neither sea ice nor a gap is land."""
@@ -37,10 +39,13 @@ GOLDEN = 0.6180339887498949
 YEAR = 365.2425 * DAY
 """[s]"""
 
+COMPONENTS = ("u", "v")
+"""Roles of the components, in the order of their axis."""
+
 
 @dataclass(frozen=True, eq=False)
 class Currents:
-    """One record of surface currents; read it with `read`."""
+    """One record of surface currents; read it with `each` or `read`."""
 
     time: np.ndarray
     """Levels [s since 1970-01-01], int64 `(nt,)`, strictly increasing; levels may be missing."""
@@ -61,39 +66,59 @@ class Currents:
     """Levels in a chunk of the source: reading one of them decodes them all."""
     frozen: bool
     """Whether the single level stands for all times."""
-    _layout: Layout = field(repr=False)
-    _paths: tuple[str, ...] = field(repr=False)
-    _file: np.ndarray = field(repr=False)
-    """Which of `_paths` holds each level, `(nt,)`."""
-    _level: np.ndarray = field(repr=False)
+    layout: Layout = field(repr=False)
+    """What all files share."""
+    paths: tuple[str, ...] = field(repr=False)
+    """Of the files."""
+    file: np.ndarray = field(repr=False)
+    """Which of `paths` holds each level, `(nt,)`."""
+    level: np.ndarray = field(repr=False)
     """Index of each level in its file, `(nt,)`."""
-    _lat_order: Order = field(repr=False)
-    _lon_order: Order = field(repr=False)
+    number: int = 0
+    """Of the source among those that share decoded levels."""
+    _lat_order: Order = field(kw_only=True, repr=False)
+    _lon_order: Order = field(kw_only=True, repr=False)
     _memo: dict[str, np.ndarray] = field(default_factory=dict, repr=False)
-    _shared: Levels | None = field(default=None, repr=False)
-    """Levels that other shards of this process need too."""
+    _levels: Levels | None = field(default=None, repr=False)
+    """Keeps decoded levels that will be wanted again."""
 
-    def read(self, i0: int, i1: int) -> np.ndarray:
-        """Levels i0 up to but not including i1, int16 `(i1 - i0, 2, lat, lon)` in units of 1e-4 m/s.
+    @property
+    def level_bytes(self) -> int:
+        """Size of one level [bytes]."""
+        return 4 * self.lat.size * self.lon.size
 
-        Axis 1 is (u, v), eastward and northward. Each chunk of the source is decoded once in a call.
+    def each(self, wanted: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+        """The levels `wanted` (indices into `time`) one by one, with their index; decoded some `AHEAD_BYTES` ahead.
+
+        Each is int16 `(2, lat, lon)` in units of 1e-4 m/s, read-only. The first axis is (u, v), eastward and northward.
 
         Raises:
             DataError: a file cannot be read any more, or holds values that cannot be currents.
         """
+        ahead = int(np.clip(AHEAD_BYTES // self.level_bytes, 1, MOST_AHEAD))
+        for first in range(0, len(wanted), ahead):
+            block = wanted[first : first + ahead].tolist()
+            values = self._take(block)[::-1]
+            for index in block:
+                yield index, values.pop()
+
+    def read(self, i0: int, i1: int) -> np.ndarray:
+        """Levels i0 up to but not including i1, int16 `(i1 - i0, 2, lat, lon)`, as `each` gives them.
+
+        Raises:
+            DataError: likewise.
+        """
         if not 0 <= i0 <= i1 <= self.time.size:
             raise IndexError(f"levels {i0} to {i1} are not inside 0 to {self.time.size}")
-        if self._shared is None:
-            return self._load(np.arange(i0, i1))
-        return self._shared.read(self.keys()[i0:i1], lambda places: self._load(i0 + places))
+        out = np.empty((i1 - i0, 2, self.lat.size, self.lon.size), np.int16)
+        for index, values in self.each(np.arange(i0, i1)):
+            out[index - i0] = values
+        return out
 
-    def keys(self) -> list[Key]:
-        """Every level's file and place there."""
-        return [(self._paths[file], level) for file, level in zip(self._file, self._level.tolist(), strict=True)]
-
-    def sharing(self, levels: Levels) -> "Currents":
-        """This record, which takes from `levels` what other shards need too."""
-        return replace(self, _shared=levels)
+    def keys(self, wanted: Sequence[int] | np.ndarray) -> list[Key]:
+        """What the levels `wanted` (indices into `time`) are known by."""
+        places = zip(self.file[wanted].tolist(), self.level[wanted].tolist(), strict=True)
+        return [(self.number, self.paths[file], level) for file, level in places]
 
     def land(self) -> np.ndarray:
         """Where there is never a current, bool `(lat, lon)`.
@@ -102,11 +127,9 @@ class Currents:
         over the seasons.
         """
         if "land" not in self._memo:
-            wanted = land_levels(self.time)
             land = np.ones((self.lat.size, self.lon.size), bool)
-            chunk = self._file[wanted] * (2**40) + self._level[wanted] // self.chunk_levels
-            for one in np.unique(chunk):
-                for component in self._load(wanted[chunk == one]).reshape(-1, land.size):
+            for _, level in self.each(land_levels(self.time)):
+                for component in level.reshape(2, -1):
                     dry = np.flatnonzero(land)
                     land.reshape(-1)[dry] = (component[dry] == FILL) | (component[dry] == 0)
             land.flags.writeable = False
@@ -118,40 +141,56 @@ class Currents:
 
         What is known of the whole record (`land`, `fingerprint`, `state`, `notes`) is not known of its part.
         """
-        used, file = np.unique(self._file[start:stop], return_inverse=True)
+        used, file = np.unique(self.file[start:stop], return_inverse=True)
         return replace(
             self,
             time=self.time[start:stop],
             notes=(),
             fingerprint={},
             state={},
-            _paths=tuple(self._paths[k] for k in used),
-            _file=file,
-            _level=self._level[start:stop],
+            paths=tuple(self.paths[k] for k in used),
+            file=file,
+            level=self.level[start:stop],
             _memo={},
         )
 
     def __getstate__(self) -> dict[str, Any]:
-        """What is pickled: neither the land, as large as a level and to be found again, nor what is shared here."""
-        return {**self.__dict__, "_memo": {}, "_shared": None}
+        """What is pickled: neither the land, as large as a level and to be found again, nor what is kept here."""
+        return {**self.__dict__, "_memo": {}, "_levels": None}
 
-    def _load(self, wanted: np.ndarray) -> np.ndarray:
-        """The levels `wanted` (indices into `time`, ascending), as `read`."""
-        out = np.empty((wanted.size, 2, self.lat.size, self.lon.size), np.int16)
-        for file in np.unique(self._file[wanted]):
-            places = np.flatnonzero(self._file[wanted] == file)
-            path = self._paths[file]
-            with files.opened(path, f"currents {path}") as dataset:
-                level_bytes = self.lat.size * self.lon.size * dataset[self._layout.names["u"]].dtype.itemsize
-                for block in _blocks(self._level[wanted[places]], self.chunk_levels, level_bytes):
-                    levels = self._level[wanted[places[block]]]
-                    first = int(levels.min())
-                    pair = _packed(dataset, self._layout, first, int(levels.max()) + 1, path)
-                    whole = levels.size == len(pair[0]) and (np.diff(levels) == 1).all()
-                    for component, packed in enumerate(pair):
-                        chosen = packed if whole else packed[levels - first]
-                        out[_run(places[block]), component] = chosen[:, self._lat_order][:, :, self._lon_order]
-        return out
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Where it arrives each level will be read once: those that a chunk holds beside what is asked for are kept."""
+        self.__dict__.update(state)
+        levels = Levels()
+        levels.expect(self.keys(np.arange(self.time.size)))
+        self.__dict__["_levels"] = levels
+
+    def _take(self, wanted: list[int]) -> list[np.ndarray]:
+        keys = self.keys(wanted)
+        return self.load(keys) if self._levels is None else self._levels.read(keys, self)
+
+    def load(self, keys: list[Key]) -> list[np.ndarray]:
+        """Decodes the levels `keys`, each int16 `(2, lat, lon)`, whether or not they are kept somewhere."""
+        found: dict[Key, np.ndarray] = {}
+        for path, of_file in itertools.groupby(sorted(keys), key=lambda key: key[1]):
+            with files.opened(path, f"currents {path}", self.layout.axes) as dataset:
+                raw = dataset[self.layout.names["u"]].dtype.itemsize * self.lat.size * self.lon.size
+                packings = [self.layout.packing(dataset, role, f"currents {path}") for role in COMPONENTS]
+                for block in _blocks([level for _, _, level in of_file], self.chunk_levels, raw):
+                    first, stop = block[0], block[-1] + 1
+                    pair = [self.layout.stored(dataset, role, first, stop, path) for role in COMPONENTS]
+                    for level in block:
+                        stored = [self.oriented(component[level - first]) for component in pair]
+                        found[self.number, path, level] = self.packed(stored, packings, path)
+        return [found[key] for key in keys]
+
+    def oriented(self, stored: np.ndarray) -> np.ndarray:
+        """One component as stored, `(rows, columns)`, on the axes `lat` and `lon`."""
+        return stored[self._lat_order][:, self._lon_order]
+
+    def packed(self, stored: Sequence[np.ndarray], packings: Sequence[Packing], path: str) -> np.ndarray:
+        """One level, int16 `(2, lat, lon)`, from both components `stored` on the axes `lat` and `lon`."""
+        return pack_level(stored, packings, [f"currents {path}: {self.layout.names[role]}" for role in COMPONENTS])
 
 
 def land_levels(time: np.ndarray) -> np.ndarray:
@@ -175,165 +214,22 @@ def land_levels(time: np.ndarray) -> np.ndarray:
     return np.unique(np.clip(np.searchsorted(time - time[0], since.round()), 0, len(time) - 1))
 
 
-def open_currents(source: CurrentSource) -> Currents:
-    """Opens and checks one source of currents.
-
-    Every file's time axis and grid is read; levels in the middle and at both ends of the record are decoded.
-
-    Raises:
-        DataError: the source is missing, unreadable, ambiguous, irregular, or does not hold currents.
-    """
-    where = f"currents {source.path}"
-    paths = files.find(source.path, where)
-    with files.opened(paths[0], f"currents {paths[0]}") as dataset:
-        layout, notes = resolve(dataset, source, paths[0])
-        grid = {role: coordinate(dataset, layout.names[role], paths[0]) for role in ("lat", "lon")}
-        chunk_levels = layout.chunk_levels(dataset)
-    lat, lat_order, lat_notes = latitude(grid["lat"], f"{where}: {layout.names['lat']}")
-    lon, lon_order, periodic, lon_notes = longitude(grid["lon"], f"{where}: {layout.names['lon']}")
-    notes = [*(f"{where}: {note}" for note in notes), *lat_notes, *lon_notes]
-    if chunk_levels > LONG_CHUNK:
-        notes.append(
-            f"{where}: chunks of {chunk_levels} levels; every block of samples decodes all of them, which costs time "
-            "and memory. Rechunk the record to a few levels a chunk if it is to be read more than once"
-        )
-    times = []
-    for path in paths:
-        with files.opened(path, f"currents {path}") as dataset:
-            times.append(scan(dataset, layout, grid, min(lat.step, lon.step), path))
-    time, file, level, time_notes = merge(times, paths, where)
-    step = time_step(time, where) if time.size > 1 else DAY
-    if time.size > 1 and (absent := int((time[-1] - time[0]) // step + 1 - time.size)):
-        time_notes.append(f"{where}: {absent} levels are missing between {stamp(time[0])} and {stamp(time[-1])}")
-    if source.frozen and time.size > 1:
-        raise DataError(
-            f"{where}: `frozen: true` takes a record of a single time as constant, but {time.size} times came "
-            f"({stamp(time[0])} to {stamp(time[-1])}). Remove `frozen`, or give a file with one time."
-        )
-    entries = files.entries(paths, where)
-    fingerprint = files.fingerprint(source.path, entries, where) | {
-        "variables": layout.names,
-        "pick": layout.pick,
-        "time": [int(time[0]), int(time[-1]), int(time.size), step],
-        "lat": [lat.start, lat.step, lat.size],
-        "lon": [lon.start, lon.step, lon.size],
-        "periodic": periodic,
-    }
-    currents = Currents(
-        time=time, step=step, lat=lat, lon=lon, periodic=periodic, notes=tuple(notes + time_notes),
-        fingerprint=fingerprint, state=files.state(entries), chunk_levels=chunk_levels, frozen=source.frozen,
-        _layout=layout, _paths=tuple(paths), _file=file, _level=level, _lat_order=lat_order, _lon_order=_run(lon_order),
-    )  # fmt: skip
-    _check_values(currents, where)
-    return _without_repeat(currents, where)
-
-
-def _run(order: Order) -> Order:
-    """`order` as a slice where it is one: that copies blocks instead of single values."""
-    if isinstance(order, slice) or not (np.diff(order) == 1).all():
-        return order
-    return slice(int(order[0]), int(order[0]) + len(order))
-
-
-def _packed(dataset: xr.Dataset, layout: Layout, start: int, stop: int, path: str) -> list[np.ndarray]:
-    """Levels [start, stop) of one file, each component int16 `(stop - start, rows, columns)`."""
-    pair = []
-    for role in ("u", "v"):
-        stored = layout.stored(dataset, role, start, stop, path)
-        packing = layout.packing(dataset, role, f"currents {path}")
-        pair.append(packing.pack(stored, f"currents {path}: {layout.names[role]}"))
-    east, north = (component == FILL for component in pair)
-    if not np.array_equal(east, north):
-        pair[0][north] = FILL
-        pair[1][east] = FILL
-    return pair
-
-
-def _blocks(levels: np.ndarray, chunk: int, level_bytes: int) -> Iterator[np.ndarray]:
-    """Groups of positions in `levels` to be read as one slice: whole chunks, joined while they adjoin and fit memory.
+def _blocks(levels: list[int], chunk: int, level_bytes: int) -> Iterator[list[int]]:
+    """`levels` in groups to be read as one slice each: whole chunks, joined while they adjoin and fit memory.
 
     Args:
-        levels: `(n,)` distinct levels of one file, in any order.
+        levels: distinct levels of one file, ascending.
         chunk: levels in a chunk of the file.
-        level_bytes: size of one level of one component [bytes].
+        level_bytes: size of one level of one component as stored [bytes].
     """
-    order = np.argsort(levels, kind="stable")
     group: list[int] = []
-    for i in order:
+    for level in levels:
         if group:
-            last = levels[group[-1]]
-            together = levels[i] // chunk == last // chunk
-            adjoins = levels[i] == last + 1 and (levels[i] - levels[group[0]] + chunk) * level_bytes <= BLOCK_BYTES
+            together = level // chunk == group[-1] // chunk
+            adjoins = level == group[-1] + 1 and (level - group[0] + chunk) * level_bytes <= BLOCK_BYTES
             if not together and not adjoins:
-                yield np.array(group)
+                yield group
                 group = []
-        group.append(int(i))
+        group.append(level)
     if group:
-        yield np.array(group)
-
-
-def _check_values(currents: Currents, where: str) -> None:
-    """Checks speeds on a level in the middle of the record, or on the first or last where that one is empty."""
-    layout = currents._layout
-    for i in dict.fromkeys([currents.time.size // 2, 0, currents.time.size - 1]):
-        path, level = currents._paths[currents._file[i]], int(currents._level[i])
-        speeds = []
-        with files.opened(path, f"currents {path}") as dataset:
-            for role in ("u", "v"):
-                name = f"currents {path}: {layout.names[role]}"
-                stored = layout.stored(dataset, role, level, level + 1, path)
-                packing = layout.packing(dataset, role, f"currents {path}")
-                speed = packing.speeds(stored[~packing.missing(stored)])
-                # Unmasked fills, which the next line tells, are far above the fastest current in any unit.
-                _check_unit(speed[speed < 1000.0], layout.units[role], name)
-                speeds.append(packing.speeds(stored[packing.pack(stored, name) != FILL]))
-        if all(speed.size for speed in speeds):
-            break
-    else:
-        raise DataError(
-            f"{where}: no current anywhere on the first, middle and last level. Expected a field with data; check the "
-            "download."
-        )
-    moving = np.concatenate([speed[speed > 0] for speed in speeds])
-    if moving.size and moving.max() < 1e-3 and np.median(moving) < 1e-4:
-        raise DataError(
-            f"currents {path}: the fastest current is {moving.max():.2g} m/s and the median {np.median(moving):.2g}: "
-            "scale_factor was applied twice, or the units are wrong. Expected m/s; correct the file."
-        )
-
-
-def _check_unit(speed: np.ndarray, units: str | None, where: str) -> None:
-    if speed.size and (middle := float(np.median(speed))) > 5.0:
-        raise DataError(
-            f"{where}: the median of its absolute values is {middle:.3g} as m/s (units {units or 'not given'}): values "
-            "like cm/s. Expected m/s; correct the attribute `units` in the file."
-        )
-
-
-def _without_repeat(currents: Currents, where: str) -> Currents:
-    """Drops a last level whose values are the first level's, under a time of its own.
-
-    Records closed to a cycle for periodic forcing end so (GlobCurrent's 2003-01-01 in the public Agulhas year is
-    2002-01-01 again). A field that is periodic by nature arrives at its first level smoothly and is kept: what
-    counts is a jump of more than three times the change over the step before.
-    """
-    n = currents.time.size
-    if n < 4:
-        return currents
-    first, before, previous, last = currents._load(np.array([0, n - 3, n - 2, n - 1])).astype(np.float32)
-    if not np.array_equal(first, last) or np.square(last - previous).sum() <= 9 * np.square(previous - before).sum():
-        return currents
-    name = Path(currents._paths[currents._file[-1]]).name
-    note = (
-        f"{where}: {stamp(currents.time[-1])} of {name} repeats the values of {stamp(currents.time[0])} after a jump, "
-        "dropped"
-    )
-    time = currents.time[:-1]
-    return replace(
-        currents,
-        time=time,
-        notes=(*currents.notes, note),
-        fingerprint=currents.fingerprint | {"time": [int(time[0]), int(time[-1]), n - 1, currents.step]},
-        _file=currents._file[:-1],
-        _level=currents._level[:-1],
-    )
+        yield group

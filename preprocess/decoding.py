@@ -61,16 +61,17 @@ def fills(attributes: Mapping[str, Any]) -> tuple[int | float, ...]:
 
 def missing(stored: np.ndarray, declared: Sequence[int | float]) -> np.ndarray:
     """Where numbers as stored are NaN or one of the `declared` fills; bool, of the same shape."""
-    is_float = stored.dtype.kind == "f"
-    found = np.isnan(stored) if is_float else np.zeros(stored.shape, bool)
-    for fill in declared:
-        if is_float:
-            # Compared as they are stored: -1e34 is another number in float32.
-            with np.errstate(over="ignore"):
-                found |= stored == stored.dtype.type(fill)
-        elif fill == int(fill):
-            found |= stored == int(fill)
-    return found
+    if stored.dtype.kind == "f":
+        found = np.isnan(stored)
+        # Compared as they are stored: -1e34 is another number in float32.
+        with np.errstate(over="ignore"):
+            numbers = [stored.dtype.type(fill) for fill in declared]
+    else:
+        found = None
+        numbers = [int(fill) for fill in declared if fill == int(fill)]
+    for number in numbers:
+        found = stored == number if found is None else found | (stored == number)
+    return np.zeros(stored.shape, bool) if found is None else found
 
 
 def unpacked(stored: np.ndarray, attributes: Mapping[str, Any]) -> np.ndarray:

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from preprocess import windows
+from preprocess import metadata, windows
 from preprocess.build import Build
-from preprocess.currents import BLOCK_BYTES
+from preprocess.currents import AHEAD_BYTES, BLOCK_BYTES, MOST_AHEAD
 from preprocess.levels import CAP
 from preprocess.plan import take
 from shared import chunks, schema
@@ -36,7 +36,7 @@ class Estimate:
     Attributes:
         samples: In the store.
         shards: In the store.
-        disk_bytes_at_most: Of the store, before compression.
+        disk_bytes_at_most: Of the store, all of its files, if nothing can be compressed.
         disk_bytes: Of the store, compressed as well as those of the trial.
         memory_bytes_per_worker: For the shard that a worker makes.
         memory_bytes: Of all workers together, and of what the process holds besides.
@@ -75,19 +75,21 @@ def estimate(build: Build, share: tuple[int, int], workers: int, processes: bool
     shard = layout.samples_per_shard * sample
     level = max(source.lat.size * source.lon.size for source in build.currents) * 4
     # windows; encoded samples; the file joined from them
-    block = min(windows.SUB_BLOCK_BYTES, windows.MAX_SUB_BLOCK * level)
+    block = min(AHEAD_BYTES, MOST_AHEAD * level)
     per_worker = 3 * shard + 2 * (block + plan.shape.n_times * level) + BLOCK_BYTES
     process = PROCESS_BYTES + SAMPLE_BYTES * layout.n_samples
-    # of the shards that are made at a time and the next ones; processes share none
-    waiting = 0 if processes else min(CAP, (workers + 1) * plan.shape.n_times * level)
+    # levels beside those asked for in a chunk; processes share no others
+    beside = (max(source.chunk_levels for source in build.currents) - 1) * level
+    shared = build.levels.bytes + (workers + 1) * (plan.shape.n_times * level + beside)
+    waiting = workers * min(CAP, beside) if processes else min(CAP, shared)
     per_level, per_sample, ratio, trial = _trial(build)
     every = [layout.samples_of(number) for number in range(layout.n_shards)[share[0] - 1 :: share[1]]]
-    spans = [np.ptp(plan.placement.level[held.start : held.stop]) + plan.shape.n_times for held in every]
-    work = float(sum(spans)) * per_level + sum(len(held) for held in every) * per_sample
+    levels = sum(len(needed) for held in every for needed in build.needed(held).values())
+    work = levels * per_level + sum(len(held) for held in every) * per_sample
     return Estimate(
         samples=layout.n_samples,
         shards=layout.n_shards,
-        disk_bytes_at_most=layout.n_samples * sample,
+        disk_bytes_at_most=metadata.bytes_at_most(build),
         disk_bytes=round(layout.n_samples * sample * ratio),
         memory_bytes_per_worker=per_worker,
         memory_bytes=workers * per_worker + (workers + 1 if processes else 1) * process + waiting,
@@ -109,14 +111,17 @@ def _trial(build: Build) -> tuple[float, float, float, int]:
     placement, source = take(plan.placement, middle), build.currents[number]
     first, spec = int(placement.level[0]), schema.arrays(layout)[0]
     cut = np.empty((len(middle), *spec.inner_shape), np.int16)
+    before = build.levels.decoded, build.levels.seconds
+    levels = [level for _, level in source.each(np.arange(first, first + (1 if source.frozen else plan.shape.n_times)))]
+    decoded, seconds = build.levels.decoded - before[0], build.levels.seconds - before[1]
+    if not decoded:  # planning has looked at all of them
+        decoded, seconds = max(1, build.levels.decoded), build.levels.seconds
     began = time.perf_counter()
-    levels = source.read(first, first + (1 if source.frozen else plan.shape.n_times))
-    read = time.perf_counter()
     for k in range(len(cut)):
         windows.copy(levels, placement, k, source, cut[k])
     encoded = chunks.encode(spec, cut, len(cut), layout.compression)
-    made = time.perf_counter() - read
-    return (read - began) / plan.shape.n_times, made / len(cut), min(1.0, len(encoded) / cut.nbytes), len(cut)
+    made = time.perf_counter() - began
+    return seconds / decoded, made / len(cut), min(1.0, len(encoded) / cut.nbytes), len(cut)
 
 
 def check_memory(wanted: Estimate, limit: int) -> None:

@@ -8,6 +8,7 @@ What identifies a source comes in two kinds: a `fingerprint` of what it holds, t
 are copied, for the manifest; and a `state` with times of change, by which a stopped run sees that a file was replaced.
 """
 
+import contextlib
 import csv
 import errno
 import functools
@@ -28,8 +29,15 @@ import xarray as xr
 
 from shared.errors import DataError
 
+try:
+    from aiohttp import ClientError
+
+    _WEB: tuple[type[Exception], ...] = (ClientError,)
+except ImportError:  # an extra, for sources behind http only
+    _WEB = ()
+
 UNREADABLE = (OSError, EOFError, ValueError, TypeError, LookupError, AttributeError, RuntimeError, ImportError,
-              zlib.error, lzma.LZMAError, csv.Error)  # fmt: skip
+              zlib.error, lzma.LZMAError, csv.Error, *_WEB)  # fmt: skip
 """What xarray, netCDF4, zarr, pandas and fsspec raise for files that are missing, damaged or something else."""
 
 WHOLE = 64 * 2**20
@@ -47,6 +55,9 @@ PAUSES = (0.2, 1.0, 3.0)
 _PASSING = {errno.EIO, errno.EAGAIN, errno.EBUSY, errno.ESTALE, errno.ETIMEDOUT, errno.ECONNRESET, errno.ECONNREFUSED,
             errno.ECONNABORTED, errno.EPIPE, errno.ENETDOWN, errno.ENETUNREACH, errno.EHOSTUNREACH}  # fmt: skip
 """What disks and networks say once and not again."""
+
+_PASSING_STATUS = {408, 429, 500, 502, 503, 504}
+"""The same of web servers: they are slow, busy, or restarted."""
 
 Result = TypeVar("Result")
 
@@ -85,11 +96,19 @@ def find(path: str, where: str) -> list[str]:
 
 def _find_url(url: str) -> list[str]:
     system, root = fsspec.core.url_to_fs(url)
-    if system.exists(root):
+    if system.exists(root) or (is_web(url) and _documents(url)):  # many web servers know files only, no folders
         return [url]
     if "::" in url or not glob.has_magic(root):
+        if is_web(url):  # fsspec says of a server that does not answer, too, that nothing exists there
+            with contextlib.suppress(FileNotFoundError):
+                system.cat_file(root, 0, 1)
         return []
     return sorted(system.unstrip_protocol(name) for name in system.glob(root))
+
+
+def is_web(path: str) -> bool:
+    """Whether `path` is read from a web server, which lists nothing: what is not there is known by asking for it."""
+    return path.rpartition("::")[2].startswith(("http://", "https://"))
 
 
 def is_zarr(path: str) -> bool:
@@ -132,11 +151,17 @@ def retried(read: Callable[[], Result]) -> Result:
     for pause in PAUSES:
         try:
             return read()
-        except OSError as error:
-            if not isinstance(error, TimeoutError) and error.errno not in _PASSING:
+        except (OSError, *_WEB) as error:
+            if not _is_passing(error):
                 raise
         time.sleep(pause)
     return read()
+
+
+def _is_passing(error: Exception) -> bool:
+    if isinstance(error, OSError):  # those of aiohttp that are one too
+        return isinstance(error, TimeoutError) or error.errno in _PASSING
+    return getattr(error, "status", None) in {None, *_PASSING_STATUS}  # without any it was cut off
 
 
 @contextmanager
@@ -153,11 +178,14 @@ def reading(path: str, where: str, what: str) -> Iterator[None]:
 
 
 @contextmanager
-def opened(path: str, where: str) -> Iterator[xr.Dataset]:
-    """The NetCDF file or zarr store at `path`, lazy and as it is stored; values are read inside `reading`."""
+def opened(path: str, where: str, without: Sequence[str] = ()) -> Iterator[xr.Dataset]:
+    """The NetCDF file or zarr store at `path`, lazy and as it is stored; values are read inside `reading`.
+
+    Variables `without` which it is of use are left out: xarray reads coordinates when it opens a file.
+    """
     try:
         with _guard(path):
-            dataset = retried(lambda: _open(path))
+            dataset = retried(lambda: _open(path, list(without)))
     except UNREADABLE as error:
         raise DataError(
             f"{where}: expected a NetCDF file or a zarr store, but it does not open as one ({brief(error)}). "
@@ -170,8 +198,8 @@ def opened(path: str, where: str) -> Iterator[xr.Dataset]:
             dataset.close()
 
 
-def _open(path: str) -> xr.Dataset:
-    raw: dict[str, Any] = {"decode_cf": False, "cache": False}
+def _open(path: str, without: list[str]) -> xr.Dataset:
+    raw: dict[str, Any] = {"decode_cf": False, "cache": False, "drop_variables": without}
     if not is_zarr(path):
         return xr.open_dataset(local_file(path), engine="netcdf4", **raw)
     if not is_url(path) and not any((Path(path) / name).exists() for name in STORE_DOCUMENTS):

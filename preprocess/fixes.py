@@ -117,7 +117,8 @@ class DrifterFile:
 
         east = lon[place]
         # Longitudes that are in range already stay as they are, to the last bit.
-        east = np.where((east >= -180) & (east < 180), east, wrap_longitude(east))
+        outside = ~((east >= -180) & (east < 180))
+        east[outside] = wrap_longitude(east[outside])
         return Fixes(
             row=row[place] + first_row,
             time=time[place],

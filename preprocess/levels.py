@@ -1,62 +1,157 @@
-"""Levels of currents that several shards of one process need: decoded once, and kept until the last has had them.
+"""Decoded levels of currents that one process needs again: decoded once, and kept until nobody wants them any more.
 
-The windows of neighbouring shards overlap by their length in time. Shards are made in order, so few levels wait at a
-time; more than `CAP` never do.
+Planning looks at levels that the windows need later, windows of neighbouring shards overlap by their length in time,
+and a chunk of the source may hold more levels than a read asks for. Shards are made in order, so few levels wait at a
+time; more than `CAP` bytes never do: what does not fit is decoded again.
 """
 
 import threading
+import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
+from concurrent.futures import Future
+from typing import Protocol
 
 import numpy as np
 
-Key = tuple[str, int]
-"""A level: its file, and its place there."""
+Key = tuple[int, str, int]
+"""A level: the number of its source in the manifest, its file, and its place there."""
 
 CAP = 512 * 2**20
-"""Bytes of levels that are kept at most; what does not fit is decoded again."""
+"""Bytes of levels that are kept at most."""
+
+PLANNED = CAP // 2
+"""Bytes of those that planning may leave."""
+
+
+class Source(Protocol):
+    """Where levels are decoded from."""
+
+    @property
+    def chunk_levels(self) -> int:
+        """Levels of a file that are decoded together."""
+        ...
+
+    @property
+    def level_bytes(self) -> int:
+        """Size of one decoded level."""
+        ...
+
+    def load(self, keys: list[Key]) -> list[np.ndarray]:
+        """Decodes the levels `keys`, each int16 `(2, lat, lon)`."""
+        ...
 
 
 class Levels:
-    """The levels that are wanted more than once; threads share it."""
+    """The levels of one process; threads share it.
 
-    def __init__(self, wanted: Iterable[Key]):
-        """`wanted` has every level as often as it will be read."""
-        self._left = {key: n for key, n in Counter(wanted).items() if n > 1}
+    Until `expect` says who will read what, every level that is read is kept, as long as there is room.
+
+    Attributes:
+        decoded: Levels that `read` has decoded so far.
+        seconds: Time that this has taken, all threads together.
+    """
+
+    def __init__(self) -> None:
+        self.decoded, self.seconds = 0, 0.0
+        self._left: Counter[Key] | None = None
         self._held: dict[Key, np.ndarray] = {}
+        self._coming: dict[Key, Future[dict[Key, np.ndarray]]] = {}
         self._bytes = 0
         self._lock = threading.Lock()
 
-    def read(self, keys: Sequence[Key], load: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-        """The levels `keys`, int16 `(n, 2, lat, lon)`; `load` decodes those at some of their positions."""
-        shared = np.array([key in self._left for key in keys], bool)
-        if not shared.any():
-            return load(np.arange(len(keys)))
-        alone = np.flatnonzero(~shared)
-        parts = [(alone, load(alone))] if alone.size else []
-        with self._lock:  # so that of two threads one decodes
-            together = np.flatnonzero(shared).tolist()
-            missing = np.array([k for k in together if keys[k] not in self._held], np.int64)
-            if missing.size:
-                fresh = load(missing)
-                parts.append((missing, fresh))
-                for k, level in zip(missing.tolist(), fresh, strict=True):
-                    if self._bytes + level.nbytes <= CAP:
-                        self._held[keys[k]] = level.copy()  # not a view, which would keep its neighbours too
-                        self._bytes += level.nbytes
-            there = np.setdiff1d(together, missing)
-            if there.size:
-                parts.append((there, np.stack([self._held[keys[k]] for k in there.tolist()])))
-            for k in together:
-                self._count_down(keys[k])
-        out = np.empty((len(keys), *parts[0][1].shape[1:]), np.int16)
-        for places, values in parts:
-            out[places] = values
-        return out
+    @property
+    def bytes(self) -> int:
+        """Of the levels that are kept now."""
+        return self._bytes
+
+    def expect(self, wanted: Iterable[Key]) -> None:
+        """From now on levels are kept for `wanted` alone, which has each as often as it will be read."""
+        with self._lock:
+            self._left = Counter(wanted)
+            for key in [key for key in self._held if key not in self._left]:
+                self._drop(key)
+
+    def read(self, keys: Sequence[Key], source: Source) -> list[np.ndarray]:
+        """The levels `keys` of `source`, each int16 `(2, lat, lon)`, read-only.
+
+        Of two threads that want a level one decodes it and the other waits.
+
+        Raises:
+            DataError: they cannot be decoded; a thread that waits for them is told the same.
+        """
+        with self._lock:
+            ready = {key: self._held[key] for key in keys if key in self._held}
+            others = {key: self._coming[key] for key in keys if key in self._coming}
+            mine = [key for key in keys if key not in ready and key not in others]
+            beside = self._beside(mine, source)
+            done: Future[dict[Key, np.ndarray]] = Future()
+            self._coming |= dict.fromkeys(mine + beside, done)
+        if mine:
+            ready |= self._decode(mine, beside, source, done)
+        for key, future in others.items():
+            ready[key] = future.result()[key]
+        with self._lock:
+            for key in keys:
+                self._count_down(key)
+        return [ready[key] for key in keys]
+
+    def put(self, key: Key, level: np.ndarray) -> None:
+        """Keeps a level that was decoded elsewhere, if there is room."""
+        level.flags.writeable = False
+        with self._lock:
+            self._keep(key, level)
+
+    def _beside(self, keys: list[Key], source: Source) -> list[Key]:
+        """Levels that are decoded with `keys` anyway, and wanted later; as many as there is room for."""
+        if source.chunk_levels == 1 or self._left is None:
+            return []
+        size = source.chunk_levels
+        chunks = dict.fromkeys((number, path, level // size) for number, path, level in keys)
+        every = ((number, path, chunk * size + k) for number, path, chunk in chunks for k in range(size))
+        taken = set(keys)
+        room = max(0, CAP - self._bytes) // source.level_bytes
+        found = (key for key in every if key in self._left and key not in taken)
+        return [key for key in found if key not in self._held and key not in self._coming][:room]
+
+    def _decode(self, asked: list[Key], beside: list[Key], source: Source, done: Future) -> dict[Key, np.ndarray]:
+        began, keys = time.perf_counter(), asked + beside
+        try:
+            loaded = dict(zip(keys, source.load(keys), strict=True))
+        except BaseException as error:
+            with self._lock:
+                for key in keys:
+                    del self._coming[key]
+            done.set_exception(error)
+            raise
+        with self._lock:
+            self.decoded += len(keys)
+            self.seconds += time.perf_counter() - began
+            for key in keys:
+                loaded[key].flags.writeable = False
+                del self._coming[key]
+            for key in asked:
+                self._keep(key, loaded[key], after=1)
+            for key in beside:
+                self._keep(key, loaded[key])
+        done.set_result(loaded)
+        return loaded
+
+    def _keep(self, key: Key, level: np.ndarray, after: int = 0) -> None:
+        """Keeps a level that will be read once more `after` so many reads that have not been counted yet."""
+        cap = PLANNED if self._left is None else CAP
+        wanted = self._left is None or self._left[key] > after
+        if wanted and key not in self._held and self._bytes + level.nbytes <= cap:
+            self._held[key] = level
+            self._bytes += level.nbytes
 
     def _count_down(self, key: Key) -> None:
-        self._left[key] = self._left.get(key, 1) - 1
-        if self._left[key] <= 0:
-            del self._left[key]
-            gone = self._held.pop(key, None)
-            self._bytes -= 0 if gone is None else gone.nbytes
+        if self._left is not None and key in self._left:
+            self._left[key] -= 1
+            if self._left[key] <= 0:
+                del self._left[key]
+                self._drop(key)
+
+    def _drop(self, key: Key) -> None:
+        gone = self._held.pop(key, None)
+        self._bytes -= 0 if gone is None else gone.nbytes

@@ -109,7 +109,7 @@ def _cut_runs(
     """Index of the first fix of every segment, ascending; and the fixes in none, by what broke their run."""
     if not len(row):
         return np.empty(0, np.int64), Counter()
-    fast = geo.separation(lonlat[1:], lonlat[:-1]) > max_speed * segment.step
+    fast = _fast(lonlat, max_speed * segment.step)
     # what lies between two neighbouring fixes, as an index in LEFT_OVER; -1: nothing, the run goes on
     between = np.where(fast, 2, -1)
     between[np.diff(time) != segment.step] = 1
@@ -125,13 +125,24 @@ def _cut_runs(
     return first + within * segment.stride, Counter(dict(zip(LEFT_OVER, left.astype(int).tolist(), strict=True)))
 
 
+def _fast(lonlat: np.ndarray, limit: float) -> np.ndarray:
+    """Whether each fix of `(n, 2)` degrees is more than `limit` [m] from the one before it, `(n - 1,)`."""
+    # along a meridian and the equator it is further: the great circle is asked for where that, but for rounding, is far
+    step = np.abs(np.diff(lonlat, axis=0))
+    fast = (step[:, 0] + step[:, 1]) * geo.METRES_PER_DEGREE > (1 - 1e-9) * limit
+    doubtful = np.flatnonzero(fast)
+    fast[doubtful] = geo.separation(lonlat[doubtful + 1], lonlat[doubtful]) > limit
+    return fast
+
+
 def _aground(relative: np.ndarray, segment: Segment) -> np.ndarray:
     """Which segments hold a stretch of `AGROUND_HOURS` without motion; `relative` is `(n, obs, 2)` degrees."""
     span = min(round(AGROUND_HOURS * 3600 / segment.step), segment.n_steps)
     if not len(relative) or span < 1 or segment.days * DAY < AGROUND_HOURS * 3600:
         return np.zeros(len(relative), bool)
     # who stands still is where he was at the stretch's beginning: few are, and only those are looked at closely
-    back = np.asarray((np.abs(relative[:, span:] - relative[:, :-span]) < AGROUND_DEG).all(axis=-1).any(axis=-1))
+    still = np.abs(relative[:, span:] - relative[:, :-span]) < AGROUND_DEG
+    back = np.asarray((still[..., 0] & still[..., 1]).any(axis=-1))
     views = np.lib.stride_tricks.sliding_window_view(relative[back], span + 1, axis=1)
     extent = views.max(axis=-1) - views.min(axis=-1)
     back[back] = (extent < AGROUND_DEG).all(axis=-1).any(axis=-1)

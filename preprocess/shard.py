@@ -24,10 +24,10 @@ from preprocess.currents import Currents
 from preprocess.plan import take
 from preprocess.recipe import DAY
 from preprocess.survey import read_records
-from shared import chunks, durable, lock, manifest, schema
+from shared import building, chunks, durable, lock, manifest, schema
+from shared.building import Mark
 from shared.crashpoints import reached
 from shared.errors import ConfigError, DriftcalError, Interrupted, StoreError
-from shared.manifest import Mark
 
 AT_ONCE = 64
 """Windows judged at once: their temporaries stay small."""
@@ -69,7 +69,7 @@ class ShardTask:
     @property
     def mark(self) -> Path:
         """The file that says that this shard is done."""
-        return manifest.mark_of(self.store, self.number)
+        return building.mark_of(self.store, self.number)
 
     @property
     def days(self) -> float:
@@ -112,7 +112,6 @@ def write_shard(task: ShardTask) -> int:
     for first in range(0, len(cut), AT_ONCE):
         part = slice(first, first + AT_ONCE)
         status[part] = windows.judge(cut[part], land[part])
-    cut[cut == schema.OVER] = schema.FILL  # the sample is not usable; no reader need know a second fill value
     reached("shard: cut")
     read = _records(task)
     values = {name: read[name] for name in OF_SURVEY} | task.labels

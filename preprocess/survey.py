@@ -104,7 +104,9 @@ def _records(cut: segments.Segments, source: int, drifter: list[int]) -> np.ndar
     """The segments of one block as the scratch file has them."""
     out = np.empty(len(cut), record(cut.positions.shape[1]))
     out["source"], out["drifter"] = source, drifter
-    out["extent"] = np.stack([cut.positions.min(axis=1), cut.positions.max(axis=1)], axis=1)
+    # numpy reduces a last axis of many fixes much faster than a middle one beside two components
+    tracks = np.ascontiguousarray(np.moveaxis(cut.positions, -1, 0))
+    out["extent"][:, 0], out["extent"][:, 1] = tracks.min(axis=-1).T, tracks.max(axis=-1).T
     for name in ("positions", "start_time", "origin", "drogue", "source_row", "aground"):
         out[name] = getattr(cut, name)
     return out

@@ -13,10 +13,10 @@ import numpy as np
 import xarray as xr
 from tqdm import tqdm
 
-from preprocess.currents import open_currents
 from preprocess.integrator import Interval, Record, advance
 from preprocess.ocean import refuse_foreign, write_currents
 from preprocess.recipe import DAY, CurrentSource, Synthetic
+from preprocess.record import open_currents
 from shared.errors import ConfigError, DataError
 from shared.geo import METRES_PER_DEGREE, wrap_longitude
 

@@ -6,18 +6,13 @@ by `place`, with the reason.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from preprocess.currents import Currents
 from shared.schema import FILL, OVER, STATUS
-
-SUB_BLOCK_BYTES = 192 * 2**20
-"""Currents held in memory at a time by `cut` [bytes], beside one window's length of levels."""
-
-MAX_SUB_BLOCK = 32
-"""Levels read at a time at most: a block any longer buys no speed."""
 
 # Why a segment has no window, in the order in which they are looked for.
 OUTSIDE_PERIOD = "outside the period of the currents"
@@ -187,11 +182,15 @@ def _first_cell(centre: np.ndarray, half: float, n: int, size: int | None) -> tu
     return slid, covers & (n <= size)
 
 
+def needed(level: np.ndarray, n_times: int) -> np.ndarray:
+    """The levels of windows that begin at `level`, `(n,)`: each once, ascending."""
+    return np.unique(np.unique(level)[:, None] + np.arange(n_times))
+
+
 def cut(placement: Placement, shape: Shape, currents: Currents, out: np.ndarray, into: np.ndarray) -> None:
     """Cuts the windows of `placement`, FILL and OVER as the source has them.
 
-    Levels are read in order, a sub-block at a time, and each is decoded once; the memory needed does not depend on
-    how many levels there are.
+    Levels are taken in order, and each is decoded once; the memory needed does not depend on how many there are.
 
     Args:
         placement: n windows.
@@ -200,37 +199,35 @@ def cut(placement: Placement, shape: Shape, currents: Currents, out: np.ndarray,
         out: `(m, 2, time, lat, lon)` int16 [1e-4 m/s].
         into: Where in `out` each goes, `(n,)`.
     """
-    if currents.frozen:
-        field = currents.read(0, 1)
-        for k, place in enumerate(into):
-            copy(field, placement, k, currents, out[place])
-        return
-    order = np.argsort(placement.level, kind="stable")
-    level_bytes = currents.lat.size * currents.lon.size * 4
-    per_block = int(np.clip(SUB_BLOCK_BYTES // level_bytes, 1, MAX_SUB_BLOCK))
-    block, first = np.empty((0, 2, currents.lat.size, currents.lon.size), np.int16), 0
-    for k in order:
-        level = int(placement.level[k])
-        stop = level + shape.n_times
-        if level < first or stop > first + len(block):
-            kept = block[level - first :] if first <= level < first + len(block) else block[:0]
-            start = level + len(kept)
-            end = min(max(stop, start + per_block), int(placement.level[order[-1]]) + shape.n_times)
-            block = np.concatenate([kept, currents.read(start, end)])
-            first = level
-        copy(block[level - first : stop - first], placement, k, currents, out[into[k]])
+    n_times = 1 if currents.frozen else shape.n_times
+    coming = currents.each(needed(placement.level, n_times))
+    held: dict[int, np.ndarray] = {}
+    for k in np.argsort(placement.level, kind="stable"):
+        window = range(int(placement.level[k]), int(placement.level[k]) + n_times)
+        for gone in [level for level in held if level < window.start]:
+            del held[gone]
+        while window[-1] not in held:
+            level, values = next(coming)
+            held[level] = values
+        copy([held[level] for level in window], placement, k, currents, out[into[k]])
 
 
-def copy(levels: np.ndarray, placement: Placement, k: int, currents: Currents, out: np.ndarray) -> None:
-    """Copies the window `k` out of its `levels`, `(time or 1, 2, lat, lon)`, into `out`, `(2, time, lat, lon)`."""
+def copy(levels: Sequence[np.ndarray], placement: Placement, k: int, currents: Currents, out: np.ndarray) -> None:
+    """Copies the window `k` out of its `levels`, each `(2, lat, lon)`, into `out`, `(2, time, lat, lon)`.
+
+    A single level fills all times: the record is frozen.
+    """
     n_lat, n_lon = out.shape[2:]
     row, column = int(placement.row[k]), int(placement.column[k])
     column = column % currents.lon.size if currents.periodic else column
-    strip = np.swapaxes(levels[:, :, row : row + n_lat], 0, 1)
     before_seam = min(n_lon, currents.lon.size - column)
-    out[..., :before_seam] = strip[..., column : column + before_seam]
-    if before_seam < n_lon:
-        out[..., before_seam:] = strip[..., : n_lon - before_seam]
+    every = levels if len(levels) > 1 else list(levels) * out.shape[1]
+    for into, level in zip(out.swapaxes(0, 1), every, strict=True):
+        if before_seam == n_lon:
+            into[:] = level[:, row : row + n_lat, column : column + n_lon]
+        else:
+            into[..., :before_seam] = level[:, row : row + n_lat, column:]
+            into[..., before_seam:] = level[:, row : row + n_lat, : n_lon - before_seam]
 
 
 def closed_cells(currents: Currents) -> np.ndarray:
@@ -260,9 +257,9 @@ def masked_always(placement: Placement, shape: Shape, currents: Currents) -> np.
 def judge(windows: np.ndarray, land: np.ndarray) -> np.ndarray:
     """Marks land in `windows`, in place, and tells which windows cannot be used.
 
-    Land that the source gives as zeros becomes FILL. A window with a cell that has a current at some time of the
-    record and none here (sea ice, a failed download) has no known flow there: it is not used. Nor is one with a
-    current beyond int16.
+    Land that the source gives as zeros becomes FILL, and so does OVER. A window with a cell that has a current at some
+    time of the record and none here (sea ice, a failed download) has no known flow there: it is not used. Nor is one
+    with a current beyond int16.
 
     Args:
         windows: `(n, 2, time, lat, lon)` as `cut` gives them.
@@ -271,10 +268,17 @@ def judge(windows: np.ndarray, land: np.ndarray) -> np.ndarray:
     Returns:
         Index in `schema.STATUS` of each window, int8 (n).
     """
-    zeros = (windows == 0).all(axis=1) & land[:, None]
-    windows[np.broadcast_to(zeros[:, None], windows.shape)] = FILL
-    missing = (windows == FILL).any(axis=1)
     status = np.zeros(len(windows), np.int8)
-    status[(missing & ~land[:, None]).any(axis=(1, 2, 3))] = STATUS.index("currents missing at times in the window")
-    status[(windows == OVER).any(axis=(1, 2, 3, 4))] = STATUS.index("current above 3.2766 m/s in the window")
+    # most windows are all water: no fill, which are the least numbers, and nowhere land
+    coastal = np.flatnonzero((windows.min(axis=(1, 2, 3, 4)) <= OVER) | land.any(axis=(1, 2)))
+    near, land = windows[coastal], land[coastal]
+    zeros = (near == 0).all(axis=1) & land[:, None]
+    near[np.broadcast_to(zeros[:, None], near.shape)] = FILL
+    missing = (near == FILL).any(axis=1)
+    gone = (missing & ~land[:, None]).any(axis=(1, 2, 3))
+    status[coastal[gone]] = STATUS.index("currents missing at times in the window")
+    fast = near == OVER
+    status[coastal[fast.any(axis=(1, 2, 3, 4))]] = STATUS.index("current above 3.2766 m/s in the window")
+    near[fast] = FILL  # the sample is not usable; no reader need know a second fill value
+    windows[coastal] = near
     return status

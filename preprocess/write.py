@@ -5,17 +5,16 @@ Running again skips the shards that are marked as done.
 
 from collections import Counter
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
+from preprocess import metadata
 from preprocess.build import Build
-from preprocess.recipe import Recipe
 from preprocess.shard import run
-from shared import chunks, command, durable, manifest, schema, store_files
+from shared import building, command, durable, manifest, schema, store_files
+from shared.building import Begun, Mark
 from shared.errors import ConfigError, StoreError
 from shared.lock import Lock
-from shared.manifest import Begun, FileEntry, Manifest, Stage
+from shared.manifest import FileEntry, Manifest
 
 
 @dataclass(frozen=True)
@@ -43,7 +42,7 @@ class Writing:
         """
         with self.lock.gate():
             durable.remove(self.store / manifest.NAME)
-            durable.remove(manifest.plan_of(self.store))
+            durable.remove(building.plan_of(self.store))
             self.lock.clean()
             for path in self.store.iterdir():
                 if path.name != manifest.STAGING:
@@ -71,10 +70,16 @@ class Writing:
         with self.lock.gate():
             if (self.store / manifest.NAME).exists():
                 return True
-            if not all(self._done(shard) for shard in range(self.build.plan.layout.n_shards)):
+            gathered = self._gather()
+            if gathered is None and share[1] > 1:
                 return False
             self.lock.check()
-            self._finish()
+            if gathered is None:
+                raise StoreError(
+                    f"{self.store}: a shard that was marked as done is so no more: its mark or a file of it is gone or "
+                    f"damaged. Check the disk, and run the same command again: it makes that shard again."
+                )
+            self._finish(gathered)
         return True
 
     def _write(self, share: tuple[int, int], scheduler: str, workers: int | None, progress: bool) -> None:
@@ -86,18 +91,32 @@ class Writing:
         pending = [shard for shard in mine if not self._done(shard)]
         if len(pending) < len(mine):
             command.say(f"continuing: {len(mine) - len(pending)} of {len(mine)} shards are done.")
-        run(self.build.pending(pending, self.lock.file), scheduler, workers, progress)
+        together = scheduler in ("threads", "synchronous")
+        run(self.build.pending(pending, self.lock.file, together), scheduler, workers, progress)
 
-    def _done(self, shard: int) -> bool:
-        """Whether `shard` is marked as done, and its files are as large as the mark says."""
-        if not manifest.mark_of(self.store, shard).exists():
-            return False
-        for name, entry in manifest.read_mark(self.store, shard).files.items():
-            path = self.store / name
-            if not path.is_file() or path.stat().st_size != entry.size:
-                command.say(f"shard {shard} is marked as done, but {name} is missing or has another size: made again.")
-                return False
-        return True
+    def _done(self, shard: int) -> Mark | None:
+        """The mark of `shard`; None where there is none, or none to be trusted, which is said."""
+        if not building.mark_of(self.store, shard).exists():
+            return None
+        try:
+            return building.read_mark(self.store, self.build.plan.layout, shard)
+        except StoreError as error:
+            command.say(str(error))
+            return None
+
+    def _gather(self) -> "_Gathered | None":
+        """What all marks say together; None where a shard is not done. At the gate, so each is read once."""
+        gathered = _Gathered({}, Counter(), Counter(), {name: set() for name in schema.SPLITS})
+        for shard in range(self.build.plan.layout.n_shards):
+            mark = self._done(shard)
+            if mark is None:
+                return None
+            gathered.files.update(mark.files)
+            gathered.status.update(dict(enumerate(mark.status)))
+            gathered.samples.update(mark.samples)
+            for name, held in gathered.drifters.items():
+                held.update(mark.drifters[name])
+        return gathered
 
     def _check_same(self) -> None:
         held = manifest.read(self.store)
@@ -120,73 +139,63 @@ class Writing:
 
     def _open(self) -> None:
         """Starts or continues the store: what it was begun from must still be the same."""
-        path = manifest.plan_of(self.store)
+        path = building.plan_of(self.store)
         now = self.build.begun
         if not path.exists():
             # What a run that was stopped while it replaced a store has left. The marks too: they speak of the old
             # shards, and new files of the same sizes would be taken for those.
             arrays = [spec.name for spec in schema.arrays(self.build.plan.layout)]
             for left in (
-                *(manifest.mark_of(self.store, shard) for shard in manifest.marked(self.store)),
+                *(building.mark_of(self.store, shard) for shard in building.marked(self.store)),
                 *(self.store / name for name in (*arrays, store_files.GROUP, store_files.DRIFTERS)),
             ):
                 durable.remove(left)
             manifest.write_file(path, manifest.to_bytes(now.as_json()), "plan")
             return
-        held = manifest.read_begun(self.store)
+        held = building.read_begun(self.store)
         if manifest.to_bytes(held.as_json()) != manifest.to_bytes(now.as_json()):
             raise ConfigError(
                 f"{self.store} was begun from another manifest or other sources (see {path}), so its shards cannot be "
                 f"continued: {_difference(held, now)}. Choose another --out, or start afresh with --overwrite."
             )
 
-    def _finish(self) -> None:
+    def _finish(self, gathered: "_Gathered") -> None:
         """Writes the metadata and, last, the manifest; then removes `.building`. At the gate."""
-        store, layout = self.store, self.build.plan.layout
-        listed: dict[str, FileEntry] = {}
-        status: Counter = Counter()
-        drifters: dict[str, set[int]] = {
-            name: set() for name in schema.SPLITS if getattr(self.build.recipe.split, name)
-        }
-        samples: Counter = Counter()
-        for shard in range(layout.n_shards):
-            mark = manifest.read_mark(store, shard)
-            listed |= mark.files
-            status.update(dict(enumerate(mark.status)))
-            samples.update(mark.samples)
-            for name, held in drifters.items():
-                held.update(mark.drifters[name])
+        store, status = self.store, gathered.status
         dropped = {schema.STATUS[k]: n for k, n in sorted(status.items()) if k and n}
         if not status[0]:
             raise StoreError(f"no usable sample: {dropped}. Look at the currents around the drifters.")
-        trees = {
-            f"{spec.name}/zarr.json": chunks.metadata(
-                spec, layout.n_samples, layout.samples_per_shard, layout.compression
-            )
-            for spec in schema.arrays(layout)
+        wanted = [name for name in schema.SPLITS if getattr(self.build.recipe.split, name)]
+        splits = {
+            name: {"samples": gathered.samples[name], "drifters": len(gathered.drifters[name])} for name in wanted
         }
-        trees[store_files.GROUP] = _group(self.build.recipe)
-        trees[store_files.DRIFTERS] = {"drifters": self.build.drifters}
-        listed |= {name: self._metadata(name, tree) for name, tree in trees.items()}
-        held = Manifest(
-            name=self.build.recipe.name,
-            layout=layout,
-            files=listed,
-            recipe=self.build.facts["recipe"],
-            sources=self.build.sources,
-            funnel=(*self.build.plan.funnel, Stage("samples", "samples", status[0], dropped)),
-            splits={name: {"samples": samples[name], "drifters": len(held)} for name, held in drifters.items()},
-            notes=self.build.notes,
-            driftcal_version=version("driftcal"),
-        )
+        files = gathered.files | {
+            name: manifest.write_file(store / name, manifest.to_bytes(tree), "metadata")
+            for name, tree in metadata.trees(self.build).items()
+        }
+        held = metadata.manifest_of(self.build, files, status[0], dropped, splits)
         for left in store.rglob(f".*{durable.PART}"):  # of a writer that was killed; every shard is there now
             if left.parent.name != manifest.STAGING:
                 durable.remove(left)
         manifest.write_file(store / manifest.NAME, manifest.to_bytes(held.as_json()), "manifest")
         self.lock.clean()
 
-    def _metadata(self, name: str, tree: dict[str, Any]) -> FileEntry:
-        return manifest.write_file(self.store / name, manifest.to_bytes(tree), "metadata")
+
+@dataclass(frozen=True)
+class _Gathered:
+    """The marks of all shards as one.
+
+    Attributes:
+        files: The shards' files.
+        status: Number of samples by position in `schema.STATUS`.
+        samples: Number of samples of each split.
+        drifters: The drifters of each split, as numbers.
+    """
+
+    files: dict[str, FileEntry]
+    status: Counter[int]
+    samples: Counter[str]
+    drifters: dict[str, set[int]]
 
 
 def _difference(held: Begun, now: Begun) -> str:
@@ -208,13 +217,3 @@ def _difference(held: Begun, now: Begun) -> str:
     if changed:
         return f"{' and '.join(changed)} changed since, in content, size or time of change"
     return "the samples have another layout"
-
-
-def _group(recipe: Recipe) -> dict[str, Any]:
-    attributes = {
-        "title": f"driftcal shard store: {recipe.name}",
-        "schema_version": schema.VERSION,
-        "splits": list(schema.SPLITS),
-        "conventions": "axes (time, lat, lon) ascending; positions (lon, lat) in degrees; seconds since 1970-01-01",
-    }
-    return {"zarr_format": 3, "node_type": "group", "attributes": attributes}

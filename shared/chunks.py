@@ -80,7 +80,7 @@ def metadata(spec: ArraySpec, n_samples: int, samples_per_shard: int, compressio
     }
 
 
-def encode(spec: ArraySpec, data: np.ndarray, samples_per_shard: int, compression: Compression) -> bytes:
+def encode(spec: ArraySpec, data: np.ndarray, samples_per_shard: int, compression: Compression) -> bytes | memoryview:
     """The file of one shard of `spec`: `data` is `(n, *inner_shape)`, n <= samples_per_shard."""
     data = np.ascontiguousarray(data, dtype=spec.dtype)
     if data.shape[1:] != spec.inner_shape or not 0 < len(data) <= samples_per_shard:
@@ -90,21 +90,31 @@ def encode(spec: ArraySpec, data: np.ndarray, samples_per_shard: int, compressio
         padded[: len(data)] = data
         raw = padded.tobytes()
         return raw + crc32c(raw)
+    # one buffer for all: to join parts as large as a shard would touch twice its fresh memory
+    most = len(data) * (spec.sample_bytes + blosc.MAX_OVERHEAD + 4) + 16 * samples_per_shard + 4
+    out, offset = np.empty(most, np.uint8).data, 0
     index = np.full((samples_per_shard, 2), _ABSENT, "<u8")
-    parts, offset = [], 0
     for k, sample in enumerate(data):
-        chunk = sample.tobytes()
+        begin = offset
         if compression == "lz4":
             chunk = blosc.compress(sample, b"lz4", LEVEL, blosc.BITSHUFFLE)
-            chunk += crc32c(chunk)
-        index[k] = offset, len(chunk)
-        parts.append(chunk)
-        offset += len(chunk)
+            offset = _put(out, offset, chunk, crc32c(chunk))
+        else:
+            offset = _put(out, offset, sample.reshape(-1).view(np.uint8).data)
+        index[k] = begin, offset - begin
     raw_index = index.tobytes()
-    return b"".join([*parts, raw_index, crc32c(raw_index)])
+    return out[: _put(out, offset, raw_index, crc32c(raw_index))].toreadonly()
 
 
-def encode_shard(layout: Layout, values: Mapping[str, np.ndarray]) -> Iterator[tuple[ArraySpec, bytes]]:
+def _put(out: memoryview, offset: int, *parts: bytes | memoryview) -> int:
+    """Writes `parts` into `out` from `offset` on; returns where they end."""
+    for part in parts:
+        out[offset : offset + len(part)] = part
+        offset += len(part)
+    return offset
+
+
+def encode_shard(layout: Layout, values: Mapping[str, np.ndarray]) -> Iterator[tuple[ArraySpec, bytes | memoryview]]:
     """The files of one shard one after the other, as array and content.
 
     Args:
@@ -120,13 +130,14 @@ def encode_shard(layout: Layout, values: Mapping[str, np.ndarray]) -> Iterator[t
         yield spec, content
 
 
-def _checksums(shard: bytes, n: int, layout: Layout) -> np.ndarray:
+def _checksums(shard: bytes | memoryview, n: int, layout: Layout) -> np.ndarray:
     """crc32c, uint32 `(n,)`, of the chunks of a sharded file; with lz4 each ends with it."""
-    index = read_index(np.frombuffer(shard, np.uint8), n, layout.samples_per_shard, "shard just encoded").tolist()
+    data = np.frombuffer(shard, np.uint8)
+    index = read_index(data, n, layout.samples_per_shard, "shard just encoded").tolist()
     ends = [(offset + size - 4, offset + size) for offset, size in index]
     if layout.compression == "lz4":
         return np.array([_CRC.unpack(shard[a:b])[0] for a, b in ends], np.uint32)
-    return np.array([google_crc32c.value(shard[o : o + size]) for o, size in index], np.uint32)
+    return np.array([google_crc32c.value(data[o : o + size]) for o, size in index], np.uint32)
 
 
 def read_index(shard: np.ndarray, n: int, samples_per_shard: int, where: str) -> np.ndarray:
@@ -152,21 +163,21 @@ def decode_into(chunk: np.ndarray, out: np.ndarray, compression: Compression, ch
 
     Args:
         chunk: Its bytes, read-only (which lets the checksum be taken without a copy).
-        out: Bytes, uint8, as many as what is decoded; of no use where this raises.
+        out: Bytes, uint8 `(n,)`, as many as what is decoded; of no use where this raises.
         compression: Of the store.
         checksum: crc32c that it must have.
 
     Raises:
         StoreError: it is damaged or another's. The caller knows which one it is.
     """
-    size = len(chunk)
     if compression == "none":
-        if size != out.nbytes:
-            raise StoreError(f"{size} bytes, expected {out.nbytes}. {REMEDY}")
+        if len(chunk) != len(out):
+            raise StoreError(f"{len(chunk)} bytes, expected {len(out)}. {REMEDY}")
         np.copyto(out, chunk)  # before the checksum: its reading is faster once the copy has fetched the chunk
         if google_crc32c.value(chunk) != checksum:
             raise StoreError(f"the data do not match the store's checksum: damaged, or another's. {REMEDY}")
         return
+    size = len(chunk)
     if size < 20:
         raise StoreError(f"{size} bytes, too few for a chunk: damaged. {REMEDY}")
     payload = chunk[:-4]

@@ -26,6 +26,7 @@ _REMEDY = {
     errno.EACCES: "You may not write there: choose another --out",
     errno.EIO: "The disk or the file system failed: check it, or choose another --out",
 }
+_LOST = (errno.EIO, errno.ENOSPC, errno.EDQUOT)
 _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 
 
@@ -35,7 +36,7 @@ def cannot_write(path: Path, error: OSError) -> StoreError:
     return StoreError(f"cannot write {path}: {error.strerror}. {remedy}, and run the same command again.")
 
 
-def write(path: Path, content: bytes, what: str = "file") -> None:
+def write(path: Path, content: bytes | memoryview, what: str = "file") -> None:
     """Writes `content` to `path`, in a folder that is there.
 
     Args:
@@ -112,13 +113,15 @@ def _flush(number: int) -> None:
 
 
 def make_folder(folder: Path) -> None:
-    """Makes `folder` and those above it that are missing, durably.
+    """Makes `folder` and those above it that are missing, durably; where it is there, its name is durable afterwards.
 
     Raises:
         StoreError: it cannot be made.
     """
     missing = [place for place in (folder, *folder.parents) if not place.exists()]
+    lowest = missing[-1].parent if missing else folder
     try:
+        _sync_name(lowest)
         for place in reversed(missing):
             with contextlib.suppress(FileExistsError):
                 os.mkdir(place)
@@ -127,6 +130,19 @@ def make_folder(folder: Path) -> None:
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder))
     except OSError as error:
         raise cannot_write(folder, error) from error
+
+
+def _sync_name(folder: Path) -> None:
+    """Makes the name of a folder that is there durable: who made it may have died, or still be, just before that.
+
+    Those above it need none of it. Whoever makes a folder here has seen to the one that it lies in first.
+    """
+    try:
+        sync(folder.parent)
+    except OSError as error:
+        if error.errno in _LOST:
+            raise
+        # What may not be opened, or cannot be synced, was not made here: that would have failed.
 
 
 def remove(path: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from shared import geo, manifest, schema
+from shared import building, geo, manifest, schema
 from shared.errors import StoreError
 from shared.manifest import Stage
 from shared.schema import Layout
@@ -42,8 +42,8 @@ class Region:
 class Facts:
     """What a store holds. `period` is the days of the first and the last start, `None` without samples.
 
-    In a half-built store `funnel`, `notes`, `digest` and the versions are not known yet, and sizes, splits, period,
-    region and drifters are those of the shards that are done.
+    In a half-built store `funnel`, `digest` and the versions are not known yet; sizes, splits, period, region and
+    drifters are those of the shards that are done; `notes` say which are marked as done and have to be made again.
     """
 
     name: str
@@ -85,7 +85,7 @@ def facts(store: str | Path) -> Facts:
         StoreError: there is no store, or what it says about itself is damaged.
     """
     root = Path(store)
-    if not (root / manifest.NAME).exists() and manifest.plan_of(root).exists():
+    if not (root / manifest.NAME).exists() and building.plan_of(root).exists():
         return _half_built(root)
     opened = ShardStore(root)
     held = checked_words(opened.manifest)
@@ -114,12 +114,18 @@ def facts(store: str | Path) -> Facts:
 
 def _half_built(root: Path) -> Facts:
     """Facts of a store whose manifest is not written yet."""
-    begun = manifest.read_begun(root)
+    begun = building.read_begun(root)
     layout = begun.layout
     if not isinstance(begun.recipe.get("name"), str):
-        raise StoreError(f"{manifest.plan_of(root)}: its recipe has no name: damaged. {_AFRESH}")
-    check_sources(begun.sources, manifest.plan_of(root))
-    marks = {shard: manifest.read_mark(root, shard) for shard in manifest.marked(root) if shard < layout.n_shards}
+        raise StoreError(f"{building.plan_of(root)}: its recipe has no name: damaged. {_AFRESH}")
+    check_sources(begun.sources, building.plan_of(root))
+    marks, notes = {}, []
+    for shard in building.marked(root):
+        if shard < layout.n_shards:
+            try:
+                marks[shard] = building.read_mark(root, layout, shard)
+            except StoreError as error:  # as the writer, which goes on without it
+                notes.append(str(error))
     size = sum(entry.size for mark in marks.values() for entry in mark.files.values())
     drifters = {k: {d for mark in marks.values() for d in mark.drifters[k]} for k in schema.SPLITS}
     counts = {k: sum(mark.samples[k] for mark in marks.values()) for k in schema.SPLITS}
@@ -140,7 +146,7 @@ def _half_built(root: Path) -> Facts:
         n_drifters=len(set().union(*drifters.values())),
         splits={k: {"samples": counts[k], "drifters": len(drifters[k])} for k in schema.SPLITS if counts[k]},
         funnel=(),
-        notes=(),
+        notes=tuple(notes),
         sources=begun.sources,
         **_extent(labels),
     )
@@ -155,15 +161,16 @@ def _labels(root: Path, layout: Layout, name: str, done: Sequence[int]) -> np.nd
         try:
             raw = np.frombuffer(path.read_bytes(), np.uint8)
         except OSError as error:
-            raise StoreError(f"cannot read {path}, marked as done: {error.strerror}. {_AFRESH}") from error
+            raise StoreError(f"cannot read {path}, marked as done: {error.strerror}. {_AGAIN}") from error
         try:
             parts.append(label_of(raw, spec, layout, shard, str(path)))
         except StoreError as error:
-            raise StoreError(f"{path}: marked as done, but truncated or damaged. {_AFRESH}") from error
+            raise StoreError(f"{path}: marked as done, but damaged. {_AGAIN}") from error
     return np.concatenate(parts)
 
 
 _AFRESH = "Make the store afresh with drift-preprocess --overwrite."
+_AGAIN = "Delete it and run the drift-preprocess command that makes the store again: it makes this shard again."
 
 
 def _decoded(layout: Layout, n_samples: int) -> int:

@@ -23,7 +23,12 @@ def unwrap_longitude(lon: np.ndarray, axis: int = -1) -> np.ndarray:
 
     Each step between neighbouring fixes is taken the short way round, so the result can leave [-180, 180).
     """
-    return np.unwrap(np.asarray(lon, dtype=np.float64), period=360.0, axis=axis)
+    lon = np.array(lon, dtype=np.float64)
+    tracks = np.moveaxis(lon, axis, -1)
+    # few tracks jump, and np.unwrap leaves the others as they are
+    jumps = ~(np.abs(np.diff(tracks)) < 180.0).all(axis=-1)
+    tracks[jumps] = np.unwrap(tracks[jumps], period=360.0)
+    return lon
 
 
 def separation(a: np.ndarray, b: np.ndarray) -> np.ndarray:

@@ -12,140 +12,27 @@ process of another host still runs cannot be seen, so that takes `--take-over`. 
 
 import contextlib
 import json
-import math
-import os
-import secrets
-import socket
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
 
 from shared import durable
 from shared.crashpoints import reached
 from shared.errors import StoreError
+from shared.holder import Holder
 
 GATE = "gate"
 PATIENCE = 60.0
 """Longest wait for one process at the gate [s]: inside, it reads marks and writes small files only. Parts that end
 together queue here, so the whole wait may be longer."""
 
-PROC = Path("/proc")
-"""Where Linux tells about processes; macOS has none, and is asked by ps."""
-
-_PLAIN = {"LC_ALL": "C", "TZ": "UTC"}
+GRACE = 5.0
+"""How long a file that names nobody must stay so before it is taken over [s]. Where there are no hard links a file is
+created first and filled then, so for a moment one that is being made names nobody either."""
 
 TRACKS = "tracks"
 """Begins the name of a run's scratch file."""
-
-State = Literal["alive", "dead", "unknown"]
-
-
-@dataclass(frozen=True)
-class Holder:
-    """A process that builds a store.
-
-    Attributes:
-        token: Names this run, unlike any other.
-        host: Its host.
-        machine: Tells whether process ids are comparable: a boot of a host, and its space of process ids.
-        pid: Process id.
-        born: When the process started, in the kernel's ticks since the boot or as ps says it; "" where neither tells.
-        since: UTC time of the start, for people.
-        command: How it was called.
-        part: The numbers (k, N) of `--parts k/N`.
-        alone: Whether it replaces the store, so that nobody may build beside it.
-    """
-
-    token: str
-    host: str
-    machine: str
-    pid: int
-    born: str
-    since: str
-    command: str
-    part: tuple[int, int]
-    alone: bool
-
-    @classmethod
-    def here(cls, part: tuple[int, int], alone: bool) -> "Holder":
-        """This process."""
-        return cls(
-            token=secrets.token_hex(8),
-            host=socket.gethostname(),
-            machine=_machine(),
-            pid=os.getpid(),
-            born=_born(os.getpid()),
-            since=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-            command=" ".join(sys.argv)[:500],
-            part=part,
-            alone=alone,
-        )
-
-    @classmethod
-    def read(cls, path: Path) -> "Holder | None":
-        """Whom the file at `path` names; None where it is gone, a holder nobody knows where it is damaged."""
-        try:
-            tree: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-            return cls(**{**tree, "part": (int(tree["part"][0]), int(tree["part"][1]))})
-        except FileNotFoundError:
-            return None
-        except (OSError, ValueError, KeyError, TypeError, IndexError):
-            return cls(path.name, "an unknown host", "", 0, "", "an unknown time", str(path), (1, 1), True)
-
-    @property
-    def state(self) -> State:
-        """Whether the process still runs; unknown for another host, another boot, another container."""
-        if self.machine != _machine():
-            return "unknown"
-        try:
-            os.kill(self.pid, 0)
-        except ProcessLookupError:
-            return "dead"
-        except PermissionError:
-            return "alive"  # somebody else's
-        return "alive" if _born(self.pid) == self.born else "dead"
-
-    def overlaps(self, part: tuple[int, int], alone: bool) -> bool:
-        """Whether a shard may belong both to this process's part and to `part`."""
-        (k, n), (j, m) = self.part, part
-        return self.alone or alone or (k - j) % math.gcd(n, m) == 0
-
-    def __str__(self) -> str:
-        k, n = self.part
-        return f"process {self.pid} on {self.host}, since {self.since}, part {k}/{n}: {self.command}"
-
-
-def _machine() -> str:
-    try:
-        boot = (PROC / "sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-        return f"{boot} {(PROC / 'self/ns/pid').readlink()}"
-    except OSError:
-        return socket.gethostname()  # not Linux
-
-
-def _born(pid: int) -> str:
-    if not PROC.exists():
-        return _born_by_ps(pid)
-    try:
-        stat = (PROC / f"{pid}/stat").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""
-    fields = stat.rpartition(")")[2].split()  # the name before may hold anything
-    return "" if fields[0] in "ZX" else fields[19]
-
-
-def _born_by_ps(pid: int) -> str:
-    asked = ["ps", "-o", "state=", "-o", "lstart=", "-p", str(pid)]
-    try:
-        told = subprocess.run(asked, capture_output=True, text=True, check=False, env=os.environ | _PLAIN).stdout
-    except OSError:
-        return ""
-    state, _, started = told.strip().partition(" ")
-    return "" if state[:1] in "ZX" else started.strip()
 
 
 class Lock:
@@ -197,7 +84,7 @@ class Lock:
     def clean(self) -> None:
         """Removes what is in the folder but for the files of this process and of others that may live. At the gate."""
         reached("clean: begins")
-        living = {holder.token for holder in self._others() if holder.state != "dead"} | {self.holder.token}
+        living = {other.token for _, other in self._others() if other.state != "dead"} | {self.holder.token}
         kept = {self.folder / GATE, *(self.folder / name for token in living for name in _names(token))}
         for k, path in enumerate(sorted(set(self.folder.iterdir()) - kept)):
             durable.remove(path)
@@ -207,10 +94,10 @@ class Lock:
 
     def _register(self) -> None:
         """Takes the part, if nobody has it; what the dead have left goes."""
-        for other in self._others():
+        for path, other in self._others():
             if other.state == "dead" or (self._take_over and other.state == "unknown"):
-                for name in _names(other.token):
-                    durable.remove(self.folder / name)
+                for left in (path, *(self.folder / name for name in _names(other.token))):
+                    durable.remove(left)
             elif other.overlaps(self.holder.part, self.holder.alone):
                 raise StoreError(f"{self.folder.parent} is being built by {other}. {_advice(other)}")
         try:
@@ -219,16 +106,17 @@ class Lock:
             raise durable.cannot_write(self.file, error) from error
         reached("lock: listed")
 
-    def _others(self) -> list[Holder]:
-        found = [Holder.read(path) for path in sorted(self.folder.glob("lock-*.json"))]
-        return [holder for holder in found if holder is not None and holder.token != self.holder.token]
+    def _others(self) -> list[tuple[Path, Holder]]:
+        """The locks of others, each with its file."""
+        found = [(path, Holder.read(path)) for path in sorted(self.folder.glob("lock-*.json"))]
+        return [(path, other) for path, other in found if other is not None and other.token != self.holder.token]
 
     def _claim(self, path: Path) -> Holder | None:
         """Makes `path` this process's; else who has it."""
         while True:
             try:
-                if durable.claim(path, self.claimed):
-                    return None
+                if durable.claim(path, self.claimed) and Holder.read(path) == self.holder:
+                    return None  # and not taken over while it was made
             except OSError as error:
                 raise StoreError(
                     f"{self.folder} cannot be used ({error.strerror}): another run has finished or replaced the store "
@@ -244,6 +132,8 @@ class Lock:
             # Of those who see that it is a dead process's, one may take it away, and only as long as it is that one's.
             if (breaker := self._claim(path.with_name(f"{GATE}-{other.token}"))) is not None:
                 return breaker
+            if other.token == path.name:
+                time.sleep(GRACE)
             now = Holder.read(path)
             if now is not None and now.token == other.token:
                 durable.remove(path)

@@ -38,6 +38,8 @@ class ShardedArray:
     def __init__(self, root: Path, spec: ArraySpec, held: manifest.Manifest, checksum: np.ndarray):
         self.spec = spec
         self._root, self._held, self._layout, self._checksum = root, held, held.layout, checksum
+        self._per_shard = held.layout.samples_per_shard
+        self._compression: schema.Compression = held.layout.compression
         self._shards: dict[int, Shard] = {}
 
     def _shard(self, shard: int) -> Shard:
@@ -57,11 +59,10 @@ class ShardedArray:
         Raises:
             StoreError: it is damaged, or not the sample that the store was made with.
         """
-        number, k = divmod(sample, self._layout.samples_per_shard)
-        shard = self._shards.get(number) or self._shard(number)
+        number, k = divmod(sample, self._per_shard)
+        _, data, start, stop, checksum = self._shards.get(number) or self._shard(number)
         try:
-            chunk = shard.data[shard.start[k] : shard.stop[k]]
-            chunks.decode_into(chunk, out, self._layout.compression, shard.checksum[k])
+            chunks.decode_into(data[start[k] : stop[k]], out, self._compression, checksum[k])
         except StoreError as error:
             where = f"{self.spec.name} of sample {sample} (shard {number}) of {self._root}"
             raise StoreError(f"{where}: {error}") from error
@@ -82,7 +83,7 @@ class ShardedArray:
         if not hasattr(mmap, "MADV_WILLNEED"):
             return
         for sample in np.asarray(samples).tolist():
-            number, k = divmod(sample, self._layout.samples_per_shard)
+            number, k = divmod(sample, self._per_shard)
             try:
                 shard = self._shards.get(number) or self._shard(number)
             except StoreError:

@@ -9,7 +9,7 @@ from shared.geo import latitude_text, longitude_text
 from shared.manifest import Stage
 from shared.verify import Verdict
 
-__all__ = ["facts", "render", "render_funnel", "render_sample", "render_verdict"]
+__all__ = ["counted", "facts", "render", "render_funnel", "render_sample", "render_verdict"]
 
 WIDTH = 100
 """Columns of a page."""
@@ -40,7 +40,7 @@ def render(of: Facts) -> str:
         ("samples", f"{of.samples_done:,}" + ("" if of.finished else f" of {layout.n_samples:,}")),
         ("drifters", f"{of.n_drifters:,}; drogue " + ", ".join(f"{k} {_count(n)}" for k, n in of.drogue.items())),
         *(
-            (f"  {name}", f"{_count(n['samples'])} samples of {_count(n['drifters'])} drifter(s)")
+            (f"  {name}", f"{counted(n['samples'], 'sample')} of {counted(n['drifters'], 'drifter')}")
             for name, n in of.splits.items()
         ),
         ("segment", f"{layout.n_obs} fixes, one every {_duration(layout.obs_step)}: {days:g} days"),
@@ -51,7 +51,10 @@ def render(of: Facts) -> str:
         ),
         ("period", "no sample" if of.period is None else f"starts from {of.period[0]} to {of.period[1]}"),
         ("region", "no sample" if of.region is None else f"starts in {_box(of.region)}"),
-        ("shards", f"{layout.n_shards:,} of {layout.samples_per_shard:,} samples, compression {layout.compression}"),
+        (
+            "shards",
+            f"{layout.n_shards:,} of {counted(layout.samples_per_shard, 'sample')}, compression {layout.compression}",
+        ),
         ("size", f"{size_text(of.bytes_on_disk)} on disk, {size_text(of.bytes_decoded)} decoded{ratio}"),
     ]
     lines = [_clean(of.name), "=" * min(len(of.name), WIDTH), *_table(rows)]
@@ -86,7 +89,7 @@ def render_sample(of: SampleFacts) -> str:
 def render_verdict(of: Verdict, path: str) -> str:
     """`of` in a few lines."""
     if of.ok:
-        head = f"ok: {path} is whole: {of.files:,} files and {of.samples:,} samples checked."
+        head = f"ok: {path} is whole: {counted(of.files, 'file')} and {counted(of.samples, 'sample')} checked."
     else:
         head = f"not whole: {of.problem}"
     return "\n".join([*_wrapped(head, "  "), *(line for note in of.notes for line in _wrapped(f"note: {note}", "  "))])
@@ -113,7 +116,7 @@ def _sources(sources: dict[str, Any]) -> Iterator[tuple[str, str]]:
     for kind, listed in sources.items():
         for source in listed:
             n, size = source.get("files", 0), source.get("bytes", 0)
-            yield kind, f"{source.get('path')} ({n:,} file{'s' if n != 1 else ''}, {size_text(size)})"
+            yield kind, f"{source.get('path')} ({counted(n, 'file')}, {size_text(size)})"
 
 
 def _table(rows: Sequence[tuple[str, str]]) -> list[str]:
@@ -130,6 +133,11 @@ def _wrapped(text: str, indent: str, head: str = "") -> list[str]:
 def _clean(text: str) -> str:
     """`text` without control characters: a store from elsewhere must not steer the terminal."""
     return "".join(c if c.isprintable() else "?" for c in text)
+
+
+def counted(n: int, noun: str) -> str:
+    """`n` things, in the singular where it is one."""
+    return f"{n:,} {noun}{'' if n == 1 else 's'}"
 
 
 def _count(n: int | str) -> str:

@@ -143,7 +143,8 @@ def _check_listing(root: Path, held: Manifest) -> tuple[str, ...]:
     for name in held.files:
         if name not in found:
             raise StoreError(f"{root / name}: missing. {REMEDY}")
-    left = f"{root / manifest.STAGING} is left over from the making ({building} files); it can be deleted."
+    files = f"{building} file{'' if building == 1 else 's'}"
+    left = f"{root / manifest.STAGING} is left over from the making ({files}); it can be deleted."
     return (left,) if building else ()
 
 

@@ -19,7 +19,7 @@ from unittest import mock
 
 import numpy as np
 
-from shared import chunks, geo, manifest, schema, store_files
+from shared import building, chunks, geo, manifest, schema, store_files
 from shared.manifest import FileEntry, Manifest, Stage
 from shared.schema import Layout
 from shared.shards import ShardStore
@@ -139,12 +139,12 @@ def build(
         manifest.write_file(path / manifest.NAME, manifest.to_bytes(held.as_json()))
     else:
         states = {kind: [{"sha256": "0" * 64}] for kind in sources}
-        begun = manifest.Begun(recipe, sources, states, shape, held.driftcal_version)
-        manifest.write_file(manifest.plan_of(path), manifest.to_bytes(begun.as_json()))
+        begun = building.Begun(recipe, sources, states, shape, held.driftcal_version)
+        manifest.write_file(building.plan_of(path), manifest.to_bytes(begun.as_json()))
         for shard, written in enumerate(marks):
             part = {name: array[list(shape.samples_of(shard))] for name, array in values.items()}
-            mark = manifest.Mark.of(written, part)
-            manifest.write_file(manifest.mark_of(path, shard), manifest.to_bytes(mark.as_json()))
+            mark = building.Mark.of(written, part)
+            manifest.write_file(building.mark_of(path, shard), manifest.to_bytes(mark.as_json()))
     return Built(path, shape, values, drifters, held)
 
 

@@ -14,8 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from preprocess.axes import latitude, level_times, longitude
-from preprocess.currents import LAND_LEVELS, Currents, land_levels, open_currents
+from preprocess.currents import LAND_LEVELS, Currents, land_levels
 from preprocess.recipe import CurrentSource
+from preprocess.record import open_currents
 from shared.errors import DataError
 from shared.schema import FILL, OVER
 
@@ -408,7 +409,7 @@ def test_a_part_is_small_and_reads_the_same(tmp_path):
     assert currents.land().any()
     part = pickle.loads(pickle.dumps(currents.part(3, 7)))
     np.testing.assert_array_equal(everything(part), truth(nt=9)[3:7])
-    assert len(part._paths) == 4
+    assert len(part.paths) == 4
     assert pickle.loads(pickle.dumps(currents))._memo == {}
     assert currents.land() is currents.land()
 

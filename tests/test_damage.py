@@ -209,7 +209,7 @@ def test_what_is_left_of_the_making_is_only_a_note(copy: Callable) -> None:
     manifest.write_file(built.path / manifest.STAGING / "done-000000.json", b"{}\n")
     verdict = verify(built.path)
     assert verdict.ok
-    assert ".building is left over from the making (1 files)" in verdict.notes[0]
+    assert ".building is left over from the making (1 file)" in verdict.notes[0]
 
 
 def test_a_link_is_refused(copy: Callable, tmp_path: Path) -> None:

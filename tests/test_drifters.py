@@ -307,6 +307,8 @@ def test_02_folder_is_no_store(tmp_path: Path):
 
 @pytest.mark.parametrize("name", ["ragged-v2.zarr", "ragged-v3.zarr"])
 def test_03_metadata_without_data(name: str, tmp_path: Path):
+    tmp_path = tmp_path / "http-mirror"  # a local folder all the same
+    tmp_path.mkdir()
     path = Path(write(name, tracks(), tmp_path))
     for role in ("lat", "lon", "time"):
         for chunk in [p for p in (path / role).rglob("*") if p.is_file() and not p.name.startswith((".z", "zarr"))]:

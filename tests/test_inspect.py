@@ -13,7 +13,7 @@ import pytest
 from matplotlib.image import imread
 
 from shared import __main__ as inspector
-from shared import command, facts, geo, manifest, schema, show
+from shared import building, command, facts, geo, manifest, schema, show
 from shared.errors import StoreError
 from shared.manifest import Stage
 from shared.shards import ShardStore
@@ -82,7 +82,7 @@ def test_a_damaged_plan_is_named(tmp_path: Path, content: bytes) -> None:
 def test_odd_sources_are_named(tmp_path: Path, capsys: pytest.CaptureFixture, sources: Any) -> None:
     built, half = stores.build(tmp_path / "whole"), stores.build(tmp_path / "half", done=1)
     stores.rewrite(built.path, lambda tree: tree.update(sources=sources))
-    plan = manifest.plan_of(half.path)
+    plan = building.plan_of(half.path)
     plan.write_bytes(manifest.to_bytes({**json.loads(plan.read_text()), "sources": sources}))
     for store in (built.path, half.path):
         code, out, err = _run(capsys, "show", store)
@@ -91,17 +91,42 @@ def test_odd_sources_are_named(tmp_path: Path, capsys: pytest.CaptureFixture, so
     assert "sources is not what this schema has there: damaged" in str(verify(built.path).problem)
 
 
-def test_a_damaged_mark_is_named(tmp_path: Path) -> None:
+def test_a_mark_that_is_damaged_counts_as_none(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     half = stores.build(tmp_path / "half", done=2)
-    path = manifest.mark_of(half.path, 1)
-    tree = json.loads(path.read_text())
-    tree["files"]["origin/c/1/0"]["size"] = "x"
-    path.write_bytes(manifest.to_bytes(tree))
-    with pytest.raises(StoreError, match=r"done-000001\.json: not readable .*whole number"):
-        facts.facts(half.path)
-    path.write_bytes(b'{"files": {}}')
-    with pytest.raises(StoreError, match=r"done-000001\.json: not readable .*--overwrite"):
-        facts.facts(half.path)
+    path = building.mark_of(half.path, 1)
+    whole = path.read_bytes()
+    (half.path / "origin" / "c" / "1" / "0").rename(tmp_path / "away")
+    for content, said in (
+        (whole, "shard 1 is marked as done, but origin/c/1/0 is missing or has another size, so it is made again."),
+        (whole[:-40], "done-000001.json: not a readable mark .JSONDecodeError"),
+        (b'{"files": {}}', "done-000001.json: not a readable mark .KeyError: 'digest'.: damaged, so shard 1 is made"),
+    ):
+        path.write_bytes(content)
+        found = facts.facts(half.path)
+        assert (found.shards_done, found.samples_done) == (1, 4)
+        assert found.drogue == {"on": 1, "lost": 1, "unknown": 1}
+        assert len(found.notes) == 1
+        assert re.search(said, found.notes[0])
+        code, out, _ = _run(capsys, "show", half.path)
+        assert (code, "1 of 3 shards done" in out, "made again" in out) == (0, True, True)
+    (tmp_path / "away").rename(half.path / "origin" / "c" / "1" / "0")
+    path.write_bytes(whole)
+    assert (facts.facts(half.path).shards_done, facts.facts(half.path).notes) == (2, ())
+
+
+def test_no_flipped_bit_of_a_mark_goes_unnoticed(tmp_path: Path) -> None:
+    half = stores.build(tmp_path / "half", done=1)
+    path = building.mark_of(half.path, 0)
+    whole = path.read_bytes()
+    digest = whole.index(b'"sha256": "') + 20  # inside the text of a file's digest
+    for bit in [8 * digest, *np.random.default_rng(1).integers(0, 8 * len(whole), 400).tolist()]:
+        flipped = bytearray(whole)
+        flipped[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(flipped)
+        with pytest.raises(StoreError, match=r"done-000000\.json: not a readable mark .*so shard 0 is made again"):
+            building.read_mark(half.path, half.layout, 0)
+    path.write_bytes(whole)
+    assert len(building.read_mark(half.path, half.layout, 0).files) == 13
 
 
 def test_ctrl_c_says_what_is_left(capsys: pytest.CaptureFixture) -> None:
@@ -131,10 +156,7 @@ def test_sigterm_ends_a_command_as_ctrl_c_does(capsys: pytest.CaptureFixture) ->
 def test_a_damaged_shard_of_a_half_built_store_is_named(tmp_path: Path) -> None:
     half = stores.build(tmp_path / "half", done=2)
     (half.path / "origin" / "c" / "1" / "0").write_bytes(b"\0" * 68)
-    with pytest.raises(StoreError, match="origin/c/1/0: marked as done, but truncated or damaged"):
-        facts.facts(half.path)
-    (half.path / "origin" / "c" / "1" / "0").unlink()
-    with pytest.raises(StoreError, match="origin/c/1/0, marked as done: No such file"):
+    with pytest.raises(StoreError, match=r"origin/c/1/0: marked as done, but damaged\. Delete it and run"):
         facts.facts(half.path)
 
 

@@ -1,5 +1,6 @@
 """F1, F3, F8: a making that is killed anywhere is continued to the same bytes; and two makings of one store."""
 
+import errno
 import json
 import os
 import re
@@ -7,16 +8,22 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from shared import crashpoints, lock
+from preprocess import write
+from preprocess.__main__ import main
+from shared import building, crashpoints, durable, holder, lock
 from shared.errors import StoreError
-from shared.lock import Holder, hold
+from shared.holder import Holder
+from shared.lock import hold
 from tests import fields, killing
 
 
@@ -111,6 +118,78 @@ def test_f1_marks_of_a_replaced_store_are_not_believed(tmp_path: Path, made: tup
     assert fields.digests(out) == fields.digests(tmp_path / "whole")
 
 
+@pytest.mark.parametrize("how", ["truncated", "empty", "flipped", "in a digest", "not JSON", "another's", "a folder"])
+def test_f7_a_mark_that_cannot_be_trusted_costs_its_shard_alone(
+    tmp_path: Path, made: tuple[str, dict[str, str]], how: str
+) -> None:
+    manifest, due = made
+    out, said = tmp_path / "store", tmp_path / "said.txt"
+    command = [manifest, "--out", str(out), "--scheduler", "synchronous"]
+    assert killing.run(command, said, crash="manifest: begins").code == killing.KILLED
+    mark = out / ".building" / "done-000001.json"
+    whole, before = mark.read_bytes(), age(out)
+    place = {"flipped": 40, "in a digest": whole.index(b'"sha256": "') + 20}.get(how, 0)
+    content = {
+        "truncated": whole[:-30],
+        "empty": b"",
+        "not JSON": b"\xff{",
+        "another's": mark.with_name("done-000000.json").read_bytes(),
+    }.get(how, whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+    mark.write_bytes(content)
+    if how == "a folder":
+        mark.unlink()
+        mark.mkdir()
+    ended = killing.run(command, said)
+    if how == "a folder":  # which no file replaces
+        assert (ended.code, "Is a directory" in ended.said) == (1, True)
+        mark.rmdir()
+        ended = killing.run(command, said)
+    else:
+        assert re.search(r"done-000001\.json: not (a readable|the) mark .* made again\.\n", ended.said), ended.said
+    assert ended.code == 0, ended.said
+    assert "continuing: 2 of 3 shards are done" in ended.said
+    assert fields.digests(out) == due
+    assert killing.left(out) == []
+    after = age(out)
+    again = {name for name, inode in before.items() if after[name] != inode}
+    assert again == {name for name in before if "/c/1" in name}
+
+
+def test_f7_a_mark_that_is_damaged_in_passing_does_not_end_as_success(
+    tmp_path: Path, made: tuple[str, dict[str, str]], monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    """Between the writing of a shard and the end: no store is finished without it, and a whole run says so."""
+    out, true = tmp_path / "store", write.run
+
+    def damaging(*arguments: Any) -> None:
+        true(*arguments)
+        (out / ".building" / "done-000002.json").write_bytes(b"")
+
+    monkeypatch.setattr(write, "run", damaging)
+    assert main([made[0], "--out", str(out), "--scheduler", "synchronous"]) == 1
+    assert "a shard that was marked as done is so no more" in capsys.readouterr().err
+    assert not (out / "manifest.json").exists()
+    monkeypatch.setattr(write, "run", true)
+    assert main([made[0], "--out", str(out), "--scheduler", "synchronous"]) == 0
+    assert fields.digests(out) == made[1]
+
+
+def test_marks_are_read_once_at_the_gate(
+    tmp_path: Path, made: tuple[str, dict[str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Other parts wait there."""
+    read, true = [], building.read_mark
+
+    def counting(store: Path, layout: Any, shard: int) -> building.Mark:
+        read.append(shard)
+        assert (store / ".building" / "gate").exists()
+        return true(store, layout, shard)
+
+    monkeypatch.setattr(building, "read_mark", counting)
+    fields.make(made[0], tmp_path / "store", "--scheduler", "synchronous")
+    assert read == [0, 1, 2]
+
+
 # F8
 
 
@@ -166,8 +245,9 @@ def test_f8_a_second_process_is_refused_and_told_who(tmp_path: Path, made: tuple
     assert killing.left(out) == []
 
 
+@pytest.mark.parametrize("links", [True, False])
 def test_f8_a_lock_of_another_host_is_taken_over_only_when_told(
-    tmp_path: Path, made: tuple[str, dict[str, str]]
+    tmp_path: Path, made: tuple[str, dict[str, str]], links: bool
 ) -> None:
     manifest, due = made
     out, said = tmp_path / "store", tmp_path / "said.txt"
@@ -176,20 +256,150 @@ def test_f8_a_lock_of_another_host_is_taken_over_only_when_told(
     for name in (f"lock-{there.token}.json", "gate"):
         (out / ".building" / name).write_text(json.dumps(asdict(there)))
         command = [manifest, "--out", str(out)]
-        ended = killing.run(command, said, set_up=impatient)
+        ended = killing.run(command, said, set_up=impatient, how=links)
         assert ended.code == 1
         assert "by process 1 on node17, since 20" in ended.said
         assert (
             "If that process has ended (its host may have been restarted), run the command again with --take-over"
             in (ended.said)
         )
-    assert killing.run([*command, "--take-over"], said).code == 0
+    assert killing.run([*command, "--take-over"], said, set_up=impatient, how=links).code == 0
     assert fields.digests(out) == due
     assert killing.left(out) == []
 
 
-def impatient(_: Any) -> None:
+def impatient(links: bool) -> None:
     lock.PATIENCE = 0.2
+    if not links:
+        durable.os = Linkless()  # pyright: ignore[reportAttributeAccessIssue]
+
+
+class Linkless:
+    """`os` as `shared.durable` calls it, on a file system without hard links; `write` may be another one."""
+
+    def __init__(self, write: Callable[..., int] = os.write) -> None:
+        self.write = write
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(os, name)
+
+    def link(self, *_: Any) -> None:
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+
+class Meeting:
+    """Two runs at one gate without hard links: the first makes it, and is halted when it is made and still empty."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch):
+        self.came: list[str] = []
+        self.made, self.go, self.inside, self.leave = (threading.Event() for _ in range(4))
+        self.first, self.taker = (lock.Lock(folder, Holder.here((k, 2), alone=False), k == 2) for k in (1, 2))
+        for each in (self.first, self.taker):
+            durable.write(each.claimed, json.dumps(asdict(each.holder)).encode())
+        monkeypatch.setattr(durable, "os", Linkless(self._write))
+        self.thread = threading.Thread(target=self._enter, daemon=True)
+        self.thread.start()
+        assert self.made.wait(20)
+
+    def _write(self, number: int, content: Any) -> int:
+        if threading.current_thread() is self.thread and not self.made.is_set():
+            self.made.set()
+            assert self.go.wait(20)
+        return os.write(number, content)
+
+    def _enter(self) -> None:
+        with self.first.gate():
+            self.came.append("the first comes")
+            self.inside.set()
+            assert self.leave.wait(20)
+            self.came.append("the first goes")
+
+    def take(self) -> None:
+        with self.taker.gate():
+            self.came.append("the taker comes")
+            self.go.set()
+            self.inside.wait(0.5)  # which it must not
+            self.came.append("the taker goes")
+        self.leave.set()
+        self.thread.join(20)
+
+
+def test_f8_a_gate_that_is_just_being_made_is_not_taken_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    meeting = Meeting(tmp_path, monkeypatch)
+
+    def sleep(seconds: float) -> None:
+        if seconds == lock.GRACE:
+            meeting.go.set()
+            assert meeting.inside.wait(20)
+        else:
+            meeting.leave.set()
+            meeting.thread.join(20)
+
+    monkeypatch.setattr(lock.time, "sleep", sleep)
+    meeting.take()
+    assert meeting.came == ["the first comes", "the first goes", "the taker comes", "the taker goes"]
+
+
+def test_f8_who_comes_back_to_a_gate_that_was_taken_over_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that stood still for longer than an empty file is waited for."""
+    meeting, true = Meeting(tmp_path, monkeypatch), time.sleep
+    monkeypatch.setattr(lock.time, "sleep", lambda seconds: None if seconds == lock.GRACE else true(seconds))
+    meeting.take()
+    assert meeting.came == ["the taker comes", "the taker goes", "the first comes", "the first goes"]
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_f8_of_many_that_take_over_one_is_inside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, links: bool) -> None:
+    there = replace(Holder.here((1, 1), alone=False), host="node17", machine="another boot", pid=1)
+    (tmp_path / "gate").write_text(json.dumps(asdict(there)))
+    inside: list[int] = []
+    most: list[int] = []
+
+    def enter(number: int) -> None:
+        each = lock.Lock(tmp_path, Holder.here((number, 8), alone=False), take_over=True)
+        durable.write(each.claimed, json.dumps(asdict(each.holder)).encode())
+        for _ in range(3):
+            with each.gate():
+                inside.append(number)
+                most.append(len(inside))
+                time.sleep(0.002)
+                inside.remove(number)
+
+    if not links:
+        monkeypatch.setattr(durable, "os", Linkless())
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(enter, range(1, 9)))
+    assert most == [1] * 24
+
+
+@pytest.mark.parametrize("change", [
+    {"pid": "12"}, {"pid": 0}, {"pid": -1}, {"pid": 2**40}, {"pid": 1.5}, {"part": [1, 0]}, {"part": [3, 2]},
+    {"part": ["1", "2"]}, {"part": [1]}, {"part": None}, {"token": "../../x"}, {"token": 5}, {"alone": "no"},
+    {"machine": None}, {"host": ["a"]}, {"born": 7}, {"surprise": 1},
+])  # fmt: skip
+def test_f8_a_lock_that_is_damaged_or_foreign_names_nobody(tmp_path: Path, change: dict[str, Any]) -> None:
+    """Neither a traceback nor a process that is taken for dead."""
+    tree = {**asdict(Holder.here((1, 1), alone=False)), **change}
+    file = tmp_path / "lock-0123456789abcdef.json"
+    file.write_text(json.dumps(tree))
+    refused = pytest.raises(StoreError, match=r"is being built by process 0 on an unknown host, .*with --take-over")
+    with refused, hold(tmp_path, (1, 2)):
+        pass
+    assert file.exists()
+    with hold(tmp_path, (1, 2), take_over=True):
+        assert not file.exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"5", b"null", b"\xff", b"[" * 100_000])
+def test_f8_a_lock_that_is_no_json_object_names_nobody(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "lock-x.json").write_bytes(content)
+    held = Holder.read(tmp_path / "lock-x.json")
+    assert held is not None
+    assert (held.host, held.state) == ("an unknown host", "unknown")
+
+
+def test_a_lock_does_not_steer_the_terminal() -> None:
+    assert str(replace(Holder.here((1, 1), alone=False), command="x\x1b[2Jy")).endswith("part 1/1: x?[2Jy")
 
 
 def test_f8_a_run_whose_lock_is_gone_writes_nothing_more(tmp_path: Path, made: tuple[str, dict[str, str]]) -> None:
@@ -227,7 +437,7 @@ def test_f8_a_process_id_that_is_used_again_is_another_process(tmp_path: Path) -
 
 def test_f8_a_process_is_known_where_there_is_no_proc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As on macOS, by ps."""
-    monkeypatch.setattr(lock, "PROC", tmp_path / "proc")
+    monkeypatch.setattr(holder, "PROC", tmp_path / "proc")
     here = Holder.here((1, 1), alone=False)
     assert re.fullmatch(r"\w{3} \w{3} +\d+ \d\d:\d\d:\d\d \d{4}", here.born)
     assert here.state == "alive"

@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import re
 import shutil
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from preprocess.plan import POLEWARD
 from preprocess.recipe import Recipe
 from preprocess.survey import Survey, record, survey
 from shared import geo
+from shared.__main__ import main as inspect
 from shared.errors import StoreError
 from shared.shards import ShardStore
 from shared.verify import verify
@@ -320,7 +322,7 @@ def test_a_task_is_small_however_long_the_record(tmp_path: Path, monkeypatch: py
 
     def weigh(pending: list[shard.Pending], *_: Any) -> None:
         sizes[levels] = max(len(pickle.dumps(task)) for task in pending)
-        assert sorted({path for task in pending for c in task.task().currents.values() for path in c._paths})
+        assert sorted({path for task in pending for c in task.task().currents.values() for path in c.paths})
 
     monkeypatch.setattr(write, "run", weigh)
     for levels in (8, 80):
@@ -331,7 +333,7 @@ def test_a_task_is_small_however_long_the_record(tmp_path: Path, monkeypatch: py
         for day in range(levels):
             fields.save(whole.isel(time=[day]), tmp_path / str(levels) / f"c{day:03d}.nc")
         currents = f"currents={{path: '{tmp_path}/{levels}/c*.nc'}}"
-        assert main([path, "--out", str(tmp_path / f"s{levels}"), "--set", currents]) == 0
+        assert main([path, "--out", str(tmp_path / f"s{levels}"), "--set", currents]) == 1  # nothing was written
     assert abs(sizes[80] - sizes[8]) < 100
     assert sizes[80] < 20_000
 
@@ -511,6 +513,55 @@ def test_json_is_all_there_is_on_stdout(tmp_path: Path, manifest: str, capsys: C
     whole = fields.only_json(out)
     assert (whole["finished"], whole["shards_done"], err) == (True, 3, "continuing: 1 of 3 shards are done.\n")
     assert whole["digest"] == ShardStore(tmp_path / "store").manifest.digest
+
+
+@pytest.mark.parametrize(
+    ("compression", "per_shard", "slack"),
+    [("none", 2048, 300), ("none", 4, 300), ("lz4", 2048, None), ("lz4", 1, None)],
+)
+def test_a_store_is_no_larger_than_the_dry_run_says(
+    tmp_path: Path, capsys: Capture, compression: str, per_shard: int, slack: int | None
+) -> None:
+    """All files: of a tiny store most are metadata and labels."""
+    path = fields.small(tmp_path / "input", store={"samples_per_shard": per_shard, "compression": compression})
+    assert main([path, "--out", str(tmp_path / "store"), "--dry-run", "--json"]) == 0
+    said = fields.only_json(capsys.readouterr().out)["estimate"]["disk_bytes_at_most"]
+    fields.make(path, tmp_path / "store")
+    took = sum(file.stat().st_size for file in (tmp_path / "store").rglob("*") if file.is_file())
+    assert took <= said
+    if slack is not None:  # what the manifest might have had to say besides
+        assert said - took < slack
+
+
+def test_one_is_not_many(tmp_path: Path, capsys: Capture) -> None:
+    path = fields.small(tmp_path / "input", [fields.walk(900, 33.0, -37.0, n=49)])
+    assert main([path, "--out", str(tmp_path / "store")]) == 0
+    out, err = capsys.readouterr()
+    assert "; 1 sample in 1 shard; about" in err
+    assert "as fast as 1 of its windows was cut just now" in err
+    assert "train: 1 sample of 1 drifter." in err
+    assert re.search("train +1 sample of 1 drifter\n", out)
+    assert inspect(["verify", str(tmp_path / "store")]) == 0
+    assert "files and 1 sample checked" in capsys.readouterr().out
+
+
+def test_a_store_that_has_lost_its_manifest_is_neither_continued_nor_replaced(
+    tmp_path: Path, manifest: str, capsys: Capture
+) -> None:
+    """And nothing says that it would be."""
+    out = tmp_path / "store"
+    fields.make(manifest, out)
+    (out / "manifest.json").unlink()
+    before = fields.digests(out)
+    for options in ((), ("--overwrite",)):
+        message = refused(capsys, 2, manifest, "--out", str(out), *options)
+        assert "If it is a store that has lost its manifest.json, delete it first: it cannot be continued" in message
+    for action in ("show", "verify"):
+        assert inspect([action, str(out)]) == 1
+        said = "".join(capsys.readouterr())
+        assert "not a driftcal store (no manifest.json). Name a store" in " ".join(said.split())
+        assert "it continues" not in said
+    assert fields.digests(out) == before
 
 
 def test_a_dry_run_writes_nothing(tmp_path: Path, manifest: str, capsys: Capture) -> None:

@@ -147,6 +147,22 @@ def test_a_loader_that_raises_is_told(
     assert _none_left()
 
 
+@pytest.mark.parametrize("error", [ValueError("axes don't match"), RuntimeError("ours"), KeyError("origin")])
+def test_a_mistake_of_ours_is_not_told_as_a_damaged_store(
+    pristine: dict[str, stores.Built], monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    store = ShardStore(pristine["lz4"].path)
+
+    def fail(*_: np.ndarray) -> np.ndarray:
+        raise error
+
+    monkeypatch.setattr(store, "read_batch", fail)
+    with pytest.raises(type(error)) as raised:
+        list(batches(store, np.arange(11), 3, F32))
+    assert raised.value is error
+    assert _none_left()
+
+
 def test_a_loader_that_stalls_is_told_in_time(
     pristine: dict[str, stores.Built], monkeypatch: pytest.MonkeyPatch
 ) -> None:

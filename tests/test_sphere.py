@@ -71,3 +71,14 @@ def test_gradient_where_points_coincide_is_finite():
     value, slope = jax.jvp(lambda d: separation(origin.point(d, d), origin.point(0.0, 0.0)), (0.0,), (1.0,))
     assert np.isfinite(value)
     assert np.isfinite(slope)
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_unwrapped_longitudes_are_those_of_numpy(axis: int) -> None:
+    """Of tracks that cross 180 several times, and of others beside them that never do, to the last bit."""
+    tracks = np.random.default_rng(4).normal(0, [[3], [40], [3]], (3, 90)).cumsum(axis=1)
+    wrapped = geo.wrap_longitude(np.where([[False], [True], [False]], tracks, np.clip(tracks, -170, 170)))
+    wrapped = wrapped.astype(np.float32) if axis else wrapped.T
+    found = geo.unwrap_longitude(wrapped, axis=axis)
+    np.testing.assert_array_equal(found, np.unwrap(wrapped.astype(np.float64), period=360, axis=axis))
+    assert np.abs(np.diff(wrapped, axis=axis)).max() > 180

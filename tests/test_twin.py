@@ -9,10 +9,10 @@ import pytest
 import xarray as xr
 
 from preprocess.axes import Axis
-from preprocess.currents import open_currents
 from preprocess.integrator import Interval, Record, advance
 from preprocess.ocean import FILL, Ocean, write_currents
 from preprocess.recipe import DAY, CurrentSource, Synthetic
+from preprocess.record import open_currents
 from preprocess.twin import WINDAGE, Fleet, make, plan_fleet, simulate
 from shared.errors import ConfigError, DataError
 from shared.geo import EARTH_RADIUS, METRES_PER_DEGREE

@@ -7,8 +7,8 @@ import pytest
 import xarray as xr
 
 from preprocess import windows
-from preprocess.currents import open_currents
 from preprocess.recipe import CurrentSource
+from preprocess.record import open_currents
 from shared import geo
 from shared.schema import FILL, STATUS
 from shared.shards import ShardStore
@@ -247,7 +247,7 @@ def test_windows_are_the_same_however_few_levels_are_in_memory(tmp_path: Path, m
     whole, again = (np.empty((60, 2, shape.n_times, shape.n_lat, shape.n_lon), np.int16) for _ in range(2))
     windows.cut(placed, shape, currents, whole, np.arange(60))
     for blocks in (1, 2, 5):
-        monkeypatch.setattr(windows, "SUB_BLOCK_BYTES", blocks * lat.size * lon.size * 4)
+        monkeypatch.setattr("preprocess.currents.AHEAD_BYTES", blocks * lat.size * lon.size * 4)
         windows.cut(placed, shape, currents, again, np.arange(60))
         np.testing.assert_array_equal(again, whole)
 

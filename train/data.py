@@ -197,7 +197,7 @@ def _waited(store: ShardStore, crew: Crew, ahead: Future[dict[str, np.ndarray]],
             f"{store.root}: reading has made no progress for {limit:g} s: its disk or file system does not answer. "
             f"Run the command again when it does, or raise data.stall_timeout."
         ) from None
-    except (OSError, MemoryError, RuntimeError, ValueError) as error:
+    except (OSError, MemoryError) as error:  # damage is a StoreError already; anything else is a mistake of ours
         raise StoreError(
             f"{store.root}: a batch cannot be read ({type(error).__name__}: {error}). Run `drift-inspect verify` on "
             f"the store; a smaller batch_size takes less memory."
