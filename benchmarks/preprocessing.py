@@ -258,7 +258,7 @@ def measure(folder: Path, days: int, rounds: int) -> dict[str, Any]:
 def main() -> None:
     """Prints the table, or JSON."""
     to = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    to.add_argument("--days", type=int, default=120, help="days of currents (default: %(default)s)")
+    to.add_argument("--days", type=int, default=365, help="days of currents (default: %(default)s)")
     to.add_argument("--rounds", type=int, default=3, help="of all candidates (default: %(default)s)")
     to.add_argument("--json", action="store_true", help="print JSON")
     options = to.parse_args()

@@ -21,8 +21,8 @@ PROCESS_BYTES = 300 * 2**20
 """Interpreter, libraries and a block of drifters [bytes]: on x86-64 Linux 125 MB resident once all is imported, and 225
 to 270 MB at the peak of a small store, its shards among them (tests/test_memory.py prints it)."""
 
-SAMPLE_BYTES = 150
-"""Survey and plan of one sample at their peak [bytes]: 113 of every further one from 25,000 to 250,000 samples
+SEGMENT_BYTES = 150
+"""Survey and plan of one segment at their peak [bytes]: 113 of every further one from 25,000 to 250,000
 (`pytest -m faults tests/test_memory.py` prints it), 136 from there to 750,000. While shards are made it is 47."""
 
 TRIAL = 32
@@ -77,7 +77,7 @@ def estimate(build: Build, share: tuple[int, int], workers: int, processes: bool
     # windows; encoded samples; the file joined from them
     block = min(AHEAD_BYTES, MOST_AHEAD * level)
     per_worker = 3 * shard + 2 * (block + plan.shape.n_times * level) + BLOCK_BYTES
-    process = PROCESS_BYTES + SAMPLE_BYTES * layout.n_samples
+    process = PROCESS_BYTES + SEGMENT_BYTES * plan.n_candidates
     # levels beside those asked for in a chunk; processes share no others
     beside = (max(source.chunk_levels for source in build.currents) - 1) * level
     shared = build.levels.bytes + (workers + 1) * (plan.shape.n_times * level + beside)

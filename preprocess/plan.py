@@ -4,7 +4,6 @@
 """
 
 import functools
-import hashlib
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from preprocess import segments, windows
+from preprocess import segments, splits, windows
 from preprocess.currents import Currents
 from preprocess.recipe import Recipe
 from preprocess.survey import Survey, read_records
@@ -56,6 +55,12 @@ class Plan:
     split_counts: dict[str, tuple[int, int]]
     funnel: tuple[Stage, ...]
 
+    @property
+    def n_candidates(self) -> int:
+        """Segments that the plan chose from, of which the survey holds a little each."""
+        segments = next(stage for stage in self.funnel if stage.name == "segments")
+        return segments.kept + sum(segments.dropped.values())
+
 
 def plan(recipe: Recipe, found: Survey, scratch: Path, currents: list[Currents]) -> Plan:
     """Gives every usable segment of `found` (tracks in `scratch`) a window, a split and a place.
@@ -96,8 +101,8 @@ def plan(recipe: Recipe, found: Survey, scratch: Path, currents: list[Currents])
         samples_per_shard=min(recipe.store.samples_per_shard, len(chosen)),
         compression=recipe.store.compression,
     )
-    split = splits(recipe, found.drifters)[found.drifter[usable[chosen]]]
-    _check_splits(recipe, split, found.drifter[usable[chosen]])
+    split = splits.of_drifters(recipe, found.drifters)[found.drifter[usable[chosen]]]
+    splits.check(recipe, split, found.drifter[usable[chosen]])
     counts = {
         name: (int((split == k).sum()), len(np.unique(found.drifter[usable[chosen[split == k]]])))
         for k, name in enumerate(SPLITS)
@@ -144,33 +149,6 @@ def explain(funnel: tuple[Stage, ...]) -> str:
 def take(placement: windows.Placement, index: np.ndarray) -> windows.Placement:
     """The windows `index` of `placement`."""
     return windows.Placement(*(getattr(placement, name)[index] for name in placement.__dataclass_fields__))
-
-
-def splits(recipe: Recipe, drifters: list[str]) -> np.ndarray:
-    """Split of every drifter, an index in `schema.SPLITS`, int8: by a hash of its name, never by row.
-
-    A drifter keeps its split when others are added. Only the fractions and the seed decide.
-    """
-    edges = np.cumsum([getattr(recipe.split, name) for name in SPLITS])
-    uniform = [
-        int.from_bytes(hashlib.sha256(f"{recipe.split.seed}\0{name}".encode()).digest()[:7], "big") / 2**56
-        for name in drifters
-    ]
-    # fractions of 0 have an empty interval; the last edge is 1 up to rounding
-    edges[np.flatnonzero([getattr(recipe.split, name) for name in SPLITS])[-1] :] = 1.0
-    return np.searchsorted(edges, uniform, side="right").astype(np.int8)
-
-
-def _check_splits(recipe: Recipe, split: np.ndarray, drifter: np.ndarray) -> None:
-    asked = [name for name in SPLITS if getattr(recipe.split, name)]
-    empty = [name for name in asked if not (split == SPLITS.index(name)).any()]
-    if empty:
-        fractions = ", ".join(f"{name}: {getattr(recipe.split, name):g}" for name in SPLITS)
-        raise ConfigError(
-            f"split {{{fractions}}} leaves {' and '.join(empty)} empty: the samples come from "
-            f"{len(np.unique(drifter))} drifters. Give the whole to the others (such as --set split.train=1 "
-            f"--set split.validation=0 --set split.test=0), try another split.seed, or use more drifters."
-        )
 
 
 def _widest(recipe: Recipe, found: Survey, usable: np.ndarray, currents: list[Currents]) -> float:

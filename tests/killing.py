@@ -68,8 +68,7 @@ def run(
     process = start(arguments, said, crash, set_up, how)
     process.join(after if after is not None else 120)
     if process.is_alive():
-        assert process.pid is not None
-        os.kill(process.pid, signal.SIGKILL)
+        process.kill()  # which is no error where it has just ended by itself
         process.join()
         assert after is not None, f"hangs: {said.read_text()}"
     return Ended(process.exitcode, said.read_text() if said.exists() else "")

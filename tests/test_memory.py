@@ -136,7 +136,7 @@ def test_f12_ten_years_take_the_memory_of_one(
 def test_f12_what_is_foretold_of_a_sample(
     tmp_path: Path, records: dict[int, Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Planning, which holds most of a sample, takes no more of one than `estimate.SAMPLE_BYTES`."""
+    """Planning, which holds most of a sample, takes no more of one than `estimate.SEGMENT_BYTES`."""
     true, peaks = plan.plan, {}
 
     def traced(*arguments: Any) -> plan.Plan:
@@ -156,4 +156,4 @@ def test_f12_what_is_foretold_of_a_sample(
     with capsys.disabled():
         print(f"\nplanning: {(high - low) / (many - few):.0f} bytes a sample")
     assert many == 10 * few == 10 * DRIFTERS * SEGMENTS
-    assert high - low <= estimate.SAMPLE_BYTES * (many - few)
+    assert high - low <= estimate.SEGMENT_BYTES * (many - few)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from preprocess import plan as planning
-from preprocess import windows
+from preprocess import splits, windows
 from preprocess.__main__ import main
 from preprocess.recipe import Recipe
 from shared.schema import SPLITS
@@ -55,24 +55,24 @@ def refused(capsys: pytest.CaptureFixture[str], code: int, *arguments: str) -> s
 
 def test_fractions_are_respected_and_the_same_names_get_the_same_split() -> None:
     names = [str(k) for k in range(5000)]
-    split = planning.splits(recipe(train=0.7, validation=0.2, test=0.1), names)
+    split = splits.of_drifters(recipe(train=0.7, validation=0.2, test=0.1), names)
     for code, fraction in enumerate((0.7, 0.2, 0.1)):
         assert abs((split == code).mean() - fraction) < 4 * np.sqrt(fraction * (1 - fraction) / 5000)
     order = np.random.default_rng(0).permutation(5000)[:1000]
-    few = planning.splits(recipe(train=0.7, validation=0.2, test=0.1), [names[k] for k in order])
+    few = splits.of_drifters(recipe(train=0.7, validation=0.2, test=0.1), [names[k] for k in order])
     np.testing.assert_array_equal(few, split[order])
-    other = planning.splits(recipe(train=0.7, validation=0.2, test=0.1, seed=1), names)
+    other = splits.of_drifters(recipe(train=0.7, validation=0.2, test=0.1, seed=1), names)
     assert 0.3 < (other != split).mean() < 0.6
 
 
 @pytest.mark.parametrize(("fractions", "codes"), [((1, 0, 0), {0}), ((0, 0, 1), {2}), ((0.5, 0, 0.5), {0, 2})])
 def test_a_fraction_of_0_means_no_such_split(fractions: tuple, codes: set[int]) -> None:
-    split = planning.splits(recipe(**dict(zip(SPLITS, fractions, strict=True))), [f"d{k}" for k in range(2000)])
+    split = splits.of_drifters(recipe(**dict(zip(SPLITS, fractions, strict=True))), [f"d{k}" for k in range(2000)])
     assert set(split.tolist()) == codes
 
 
 def test_fractions_that_only_nearly_sum_to_1_leave_nobody_out() -> None:
-    split = planning.splits(recipe(train=0.1 + 0.2, validation=0.6, test=0.1), [f"d{k}" for k in range(2000)])
+    split = splits.of_drifters(recipe(train=0.1 + 0.2, validation=0.6, test=0.1), [f"d{k}" for k in range(2000)])
     assert set(split.tolist()) == {0, 1, 2}
 
 
