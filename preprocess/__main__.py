@@ -3,10 +3,8 @@
 import argparse
 import contextlib
 import ctypes
-import glob
 import os
 import re
-import stat
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -14,8 +12,8 @@ from importlib.metadata import version
 from pathlib import Path
 
 from preprocess import estimate as estimating
+from preprocess import place, shard, survey, twin
 from preprocess import plan as planning
-from preprocess import shard, survey, twin
 from preprocess.build import Build
 from preprocess.drifters import open_drifters
 from preprocess.levels import Levels
@@ -84,8 +82,7 @@ def _run(options: argparse.Namespace) -> int:
     tree = settings.override(settings.read_yaml(options.manifest), options.set)
     recipe = settings.build(Recipe, tree, options.manifest)
     store = Path(options.out)
-    _check_place(recipe, store)
-    _check_content(store)
+    place.check(recipe, store)
     progress = command.progress() and not options.json
     if recipe.synthetic is not None:
         _make_twin(recipe.synthetic, options.dry_run, progress)
@@ -137,73 +134,6 @@ def _share(text: str) -> tuple[int, int]:
     return int(found[1]), int(found[2])
 
 
-def _check_place(recipe: Recipe, store: Path) -> None:
-    """Refuses a store that holds its own input, or lies inside it: each would read, or delete, the other."""
-    out = _real(store)
-    for source in (*recipe.drifters, *recipe.currents):
-        for place in _places(source.path):
-            if out == place or out in place.parents or place in out.parents:
-                raise ConfigError(
-                    f"--out {store} and the input {source.path} lie inside each other. Choose another --out."
-                )
-
-
-def _places(path: str) -> list[Path]:
-    """The local files and folders that a source's path stands for, whether or not they exist; none for a URL."""
-    if "://" in path or "::" in path:
-        return []
-    local = Path(path).expanduser()
-    if os.path.exists(local) or not glob.has_magic(path):  # noqa: PTH110 - not an error where one may not look
-        return [_real(local)]
-    found = [_real(name) for name in glob.glob(str(local), recursive=True)]  # noqa: PTH207 - as it is opened
-    # what a glob may match later lies under its fixed part; the last name of that may be a piece of a name only
-    fixed = re.split(r"[*?\[]", str(local), maxsplit=1)[0]
-    return [*found, _real(fixed + "_")]
-
-
-def _real(path: str | Path) -> Path:
-    """`path`, absolute, its links followed as far as they lead somewhere; Path.resolve raises on a loop of them."""
-    return Path(os.path.realpath(path))
-
-
-def _check_content(store: Path) -> None:
-    """Refuses an --out that holds anything but a store of ours, finished or not."""
-    try:
-        if _kind(store) == 0:
-            return
-        if _kind(store) != stat.S_IFDIR:
-            raise ConfigError(f"--out {store} is a file; expected a folder to make.")
-        building = _kind(store / manifest.STAGING) == stat.S_IFDIR
-        if any(store.iterdir()) and not building and not _is_ours(store):
-            raise ConfigError(
-                f"--out {store} is not empty and not a driftcal store: choose another folder. If it is a store that "
-                f"has lost its manifest.json, delete it first: it cannot be continued."
-            )
-    except OSError as error:
-        raise ConfigError(
-            f"--out {store}: cannot look at {error.filename or store} ({error.strerror}); expected a folder that you "
-            f"may read and write. Choose another --out, or have its permissions changed."
-        ) from error
-
-
-def _is_ours(store: Path) -> bool:
-    """Whether the folder's `manifest.json`, a name that others use too, is one of ours."""
-    path = store / manifest.NAME
-    return _kind(path) == stat.S_IFREG and manifest.FORMAT in path.read_bytes()[:1000].decode(errors="replace")
-
-
-def _kind(path: Path) -> int:
-    """What is at `path`, as `stat.S_IFMT` has it; 0 where nothing is.
-
-    Path.exists and its like do not tell what is not there from what one may not look at: some versions of Python raise
-    for the second, others call it the first.
-    """
-    try:
-        return stat.S_IFMT(path.stat().st_mode)
-    except (FileNotFoundError, NotADirectoryError):
-        return 0
-
-
 def _make_twin(spec: Synthetic, dry_run: bool, progress: bool) -> None:
     """Makes the twin's files, unless they are there: made again they would be other files to a store's manifest."""
     folder = Path(spec.folder)
@@ -232,7 +162,7 @@ def _make_twin(spec: Synthetic, dry_run: bool, progress: bool) -> None:
 def _held(store: Path, share: tuple[int, int], options: argparse.Namespace) -> Iterator[Lock]:
     """The right to build; in the end every folder that was made for it and is empty goes again."""
     folder = store / manifest.STAGING
-    made = [place for place in (folder, *folder.parents) if not place.exists()]
+    made = [new for new in (folder, *folder.parents) if not new.exists()]
     try:
         durable.make_folder(folder)
     except StoreError as error:
@@ -243,9 +173,9 @@ def _held(store: Path, share: tuple[int, int], options: argparse.Namespace) -> I
     finally:
         if (store / manifest.NAME).exists():
             made = [folder]
-        for place in made:
+        for new in made:
             with contextlib.suppress(OSError):
-                place.rmdir()
+                new.rmdir()
 
 
 def _plan(recipe: Recipe, store: Path, scratch: Path, progress: bool) -> Build:
