@@ -2,10 +2,10 @@
 
     python -m benchmarks.preprocessing
 
-Made currents of the globe as DUACS packs them (0.25 degrees, daily, int32 in 1e-4 m/s), as zarr with one chunk a day
-and as NetCDF (zlib level 1, one chunk a day); as many drifters as the GDP had in 2010, 68 five-day segments a day. All
-candidates take turns on one core. The floor decodes every day once, cuts, encodes and writes, in a plain loop, with the
-same codec; places, tracks, labels, checks, checksums of files and syncs are for free there.
+Made currents of the globe as DUACS packs them (0.25 or 0.125 degrees, daily, int32 in 1e-4 m/s), as zarr with one
+chunk a day and as NetCDF (zlib level 1, one chunk a day); as many drifters as the GDP had in 2010, 68 five-day segments
+a day. All candidates take turns on one core. The floor decodes every day once, cuts, encodes and writes, in a plain
+loop, with the same codec; places, tracks, labels, checks, checksums of files and syncs are for free there.
 """
 
 import argparse
@@ -34,8 +34,6 @@ from preprocess.__main__ import main as preprocess
 from shared import durable
 from shared.shards import ShardStore
 
-LON = -180 + 0.125 + 0.25 * np.arange(1440)
-LAT = -90 + 0.125 + 0.25 * np.arange(720)
 FILL = -2147483647
 PER_DAY = 68
 """Segments that start in a day, as in GDP 2010."""
@@ -46,15 +44,22 @@ SELECTIONS = 24
 """Samples that are selected one by one, from all over the store."""
 
 
-def make_currents(folder: Path, days: int) -> dict[str, str]:
-    """The same eddying currents as zarr and as NetCDF."""
+def centres(start: float, cell: float, length: float) -> np.ndarray:
+    """Of the cells of an axis [degrees]."""
+    return start + cell * (np.arange(round(length / cell)) + 0.5)
+
+
+def make_currents(folder: Path, days: int, cell: float = 0.25) -> dict[str, str]:
+    """The same eddying currents as zarr and as NetCDF, on cells of so many degrees."""
     rng = np.random.default_rng(1)
-    ky, kx = np.meshgrid(np.fft.fftfreq(720), np.fft.rfftfreq(1440), indexing="ij")
-    low = np.exp(-((np.hypot(ky, kx) * 30) ** 2))
-    waves = [np.fft.irfft2(low * np.fft.rfft2(rng.normal(size=(720, 1440)))) for _ in range(4)]
+    lon, lat = centres(-180, cell, 360), centres(-90, cell, 180)
+    shape = lat.size, lon.size
+    ky, kx = np.meshgrid(np.fft.fftfreq(lat.size), np.fft.rfftfreq(lon.size), indexing="ij")
+    low = np.exp(-((np.hypot(ky, kx) * 7.5 / cell) ** 2))
+    waves = [np.fft.irfft2(low * np.fft.rfft2(rng.normal(size=shape))) for _ in range(4)]
     waves = [wave * (0.15 / wave.std()) for wave in waves]
-    dry = (np.fft.irfft2(low**4 * np.fft.rfft2(rng.normal(size=(720, 1440)))) > 0) & (np.abs(LAT) > 65)[:, None]
-    fields = np.empty((2, days, 720, 1440), np.int32)
+    dry = (np.fft.irfft2(low**4 * np.fft.rfft2(rng.normal(size=shape))) > 0) & (np.abs(lat) > 65)[:, None]
+    fields = np.empty((2, days, *shape), np.int32)
     for day in range(days):
         for component in (0, 1):
             field = waves[component] * np.cos(day / 12) + waves[component + 2] * np.sin(day / 12)
@@ -65,12 +70,12 @@ def make_currents(folder: Path, days: int) -> dict[str, str]:
         {name: (dims, fields[k], about) for k, name in enumerate(("ugos", "vgos"))},
         {
             "time": ("time", START + DAY * np.arange(days), {"units": "seconds since 1970-01-01"}),
-            "latitude": LAT.astype(np.float32),
-            "longitude": LON.astype(np.float32),
+            "latitude": lat.astype(np.float32),
+            "longitude": lon.astype(np.float32),
         },
     )
     paths = {kind: str(folder / f"currents.{kind}") for kind in ("zarr", "nc")}
-    chunk = (1, 720, 1440)
+    chunk = (1, *shape)
     names = ("ugos", "vgos")
     dataset.to_zarr(paths["zarr"], zarr_format=2, encoding={n: {"chunks": chunk} for n in names}, consolidated=True)
     packed = {n: {"chunksizes": chunk, "zlib": True, "complevel": 1} for n in names}
@@ -129,8 +134,10 @@ class Places:
         opened = ShardStore(store)
         self.layout, label = opened.layout, opened.labels
         self.level = (label["window_time"] - START) // DAY
-        self.row = np.round((label["window_corner"][:, 1] - LAT[0]) / 0.25).astype(int)
-        self.column = np.round((label["window_corner"][:, 0] - LON[0]) / 0.25).astype(int) % LON.size
+        cell = self.layout.lat_step
+        self.n_lon = round(360 / cell)
+        self.row = np.round((label["window_corner"][:, 1] + 90) / cell - 0.5).astype(int)
+        self.column = np.round((label["window_corner"][:, 0] + 180) / cell - 0.5).astype(int) % self.n_lon
 
     def __len__(self) -> int:
         return len(self.level)
@@ -143,11 +150,11 @@ def select(path: str, kind: str, places: Places, chosen: np.ndarray) -> None:
     with xr.open_dataset(path, engine=engine, chunks=None) as dataset:
         for k in chosen:
             columns = places.column[k] + np.arange(layout.n_lon)
-            straight = columns[-1] < LON.size
+            straight = columns[-1] < places.n_lon
             dataset[["ugos", "vgos"]].isel(
                 time=slice(places.level[k], places.level[k] + layout.n_times),
                 latitude=slice(places.row[k], places.row[k] + layout.n_lat),
-                longitude=slice(columns[0], columns[-1] + 1) if straight else columns % LON.size,
+                longitude=slice(columns[0], columns[-1] + 1) if straight else columns % places.n_lon,
             ).load()
 
 
@@ -174,10 +181,10 @@ def floor(path: str, kind: str, places: Places, folder: Path) -> None:
             row, column = places.row[sample], places.column[sample]
             for t in range(layout.n_times):
                 field = held[first + t][:, row : row + layout.n_lat]
-                if column + layout.n_lon <= LON.size:
+                if column + layout.n_lon <= places.n_lon:
                     out[k, :, t] = field[:, :, column : column + layout.n_lon]
                 else:
-                    edge = LON.size - column
+                    edge = places.n_lon - column
                     out[k, :, t, :, :edge] = field[:, :, column:]
                     out[k, :, t, :, edge:] = field[:, :, : layout.n_lon - edge]
         with (folder / str(shard)).open("wb") as file:
@@ -228,10 +235,10 @@ def count(manifest: str, out: Path) -> dict[str, int]:
     }
 
 
-def measure(folder: Path, days: int, rounds: int) -> dict[str, Any]:
+def measure(folder: Path, days: int, cell: float, rounds: int) -> dict[str, Any]:
     """All that the table says, for both kinds of source."""
-    paths, drifters = make_currents(folder, days), make_drifters(folder, days)
-    found: dict[str, Any] = {"machine": machine(), "days": days}
+    paths, drifters = make_currents(folder, days, cell), make_drifters(folder, days)
+    found: dict[str, Any] = {"machine": machine(), "days": days, "cell": cell}
     for kind, path in paths.items():
         manifest, out = make_manifest(folder, drifters, kind, path), folder / f"store-{kind}"
         counts = count(manifest, out)
@@ -259,12 +266,13 @@ def main() -> None:
     """Prints the table, or JSON."""
     to = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     to.add_argument("--days", type=int, default=365, help="days of currents (default: %(default)s)")
+    to.add_argument("--cell", type=float, default=0.25, help="their cells in degrees (default: %(default)s)")
     to.add_argument("--rounds", type=int, default=3, help="of all candidates (default: %(default)s)")
     to.add_argument("--json", action="store_true", help="print JSON")
     options = to.parse_args()
     on_one_core()
     with tempfile.TemporaryDirectory(prefix="driftcal-bench-") as folder:
-        found = measure(Path(folder), options.days, options.rounds)
+        found = measure(Path(folder), options.days, options.cell, options.rounds)
     if options.json:
         print(json.dumps(found, indent=1))
         return

@@ -88,7 +88,7 @@ def _run(options: argparse.Namespace) -> int:
         _make_twin(recipe.synthetic, options.dry_run, progress)
     if options.dry_run:
         with tempfile.TemporaryDirectory(prefix="driftcal-") as folder:
-            build = _plan(recipe, store, Path(folder) / "tracks.f32", progress)
+            build = _plan(recipe, store, Path(folder) / "tracks.bin", progress)
             _told(build, share, options)
             return 0
     finished = _make(recipe, store, share, options, progress)
@@ -162,8 +162,8 @@ def _make_twin(spec: Synthetic, dry_run: bool, progress: bool) -> None:
 def _held(store: Path, share: tuple[int, int], options: argparse.Namespace) -> Iterator[Lock]:
     """The right to build; in the end every folder that was made for it and is empty goes again."""
     folder = store / manifest.STAGING
-    made = [new for new in (folder, *folder.parents) if not new.exists()]
     try:
+        made = [new for new in (folder, *folder.parents) if not durable.there(new)]
         durable.make_folder(folder)
     except StoreError as error:
         raise ConfigError(str(error)) from error
@@ -171,7 +171,7 @@ def _held(store: Path, share: tuple[int, int], options: argparse.Namespace) -> I
         with hold(folder, share, options.overwrite, options.take_over) as lock:
             yield lock
     finally:
-        if (store / manifest.NAME).exists():
+        if durable.there(store / manifest.NAME):
             made = [folder]
         for new in made:
             with contextlib.suppress(OSError):

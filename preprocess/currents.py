@@ -64,6 +64,8 @@ class Currents:
     """Sizes and times of change, as JSON: tells whether the source is still the same."""
     chunk_levels: int
     """Levels in a chunk of the source: reading one of them decodes them all."""
+    raw_bytes: int
+    """Size of one level of a component as stored."""
     frozen: bool
     """Whether the single level stands for all times."""
     layout: Layout = field(repr=False)
@@ -174,9 +176,8 @@ class Currents:
         found: dict[Key, np.ndarray] = {}
         for path, of_file in itertools.groupby(sorted(keys), key=lambda key: key[1]):
             with files.opened(path, f"currents {path}", self.layout.axes) as dataset:
-                raw = dataset[self.layout.names["u"]].dtype.itemsize * self.lat.size * self.lon.size
                 packings = [self.layout.packing(dataset, role, f"currents {path}") for role in COMPONENTS]
-                for block in _blocks([level for _, _, level in of_file], self.chunk_levels, raw):
+                for block in _blocks([level for _, _, level in of_file], self.chunk_levels, self.raw_bytes):
                     first, stop = block[0], block[-1] + 1
                     pair = [self.layout.stored(dataset, role, first, stop, path) for role in COMPONENTS]
                     for level in block:

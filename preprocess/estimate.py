@@ -14,6 +14,7 @@ from preprocess.build import Build
 from preprocess.currents import AHEAD_BYTES, BLOCK_BYTES, MOST_AHEAD
 from preprocess.levels import CAP
 from preprocess.plan import take
+from preprocess.shard import AT_ONCE
 from shared import chunks, schema
 from shared.errors import ConfigError
 
@@ -74,13 +75,19 @@ def estimate(build: Build, share: tuple[int, int], workers: int, processes: bool
     sample = sum(spec.sample_bytes for spec in schema.arrays(layout))
     shard = layout.samples_per_shard * sample
     level = max(source.lat.size * source.lon.size for source in build.currents) * 4
-    # windows; encoded samples; the file joined from them
+    # windows and encoded samples, and copies of the windows that are judged at once
+    windows_bytes = 2 * shard + 4 * AT_ONCE * sample
+    # both components as stored, and the chunk that is being decoded
+    raw_bytes = 3 * max(
+        max(min(BLOCK_BYTES, MOST_AHEAD * source.raw_bytes), source.chunk_levels * source.raw_bytes)
+        for source in build.currents
+    )
     block = min(AHEAD_BYTES, MOST_AHEAD * level)
-    per_worker = 3 * shard + 2 * (block + plan.shape.n_times * level) + BLOCK_BYTES
+    per_worker = windows_bytes + 2 * (block + plan.shape.n_times * level) + raw_bytes
     process = PROCESS_BYTES + SEGMENT_BYTES * plan.n_candidates
     # levels beside those asked for in a chunk; processes share no others
     beside = (max(source.chunk_levels for source in build.currents) - 1) * level
-    shared = build.levels.bytes + (workers + 1) * (plan.shape.n_times * level + beside)
+    shared = build.levels.held_bytes + (workers + 1) * (plan.shape.n_times * level + beside)
     waiting = workers * min(CAP, beside) if processes else min(CAP, shared)
     per_level, per_sample, ratio, trial = _trial(build)
     every = [layout.samples_of(number) for number in range(layout.n_shards)[share[0] - 1 :: share[1]]]

@@ -57,12 +57,12 @@ class Levels:
         self._left: Counter[Key] | None = None
         self._held: dict[Key, np.ndarray] = {}
         self._coming: dict[Key, Future[dict[Key, np.ndarray]]] = {}
-        self._bytes = 0
+        self._bytes, self._promised = 0, 0  # of what is held, and of what is decoded to be held
         self._lock = threading.Lock()
 
     @property
-    def bytes(self) -> int:
-        """Of the levels that are kept now."""
+    def held_bytes(self) -> int:
+        """Size of the levels that are kept now."""
         return self._bytes
 
     def expect(self, wanted: Iterable[Key]) -> None:
@@ -85,12 +85,13 @@ class Levels:
             others = {key: self._coming[key] for key in keys if key in self._coming}
             mine = [key for key in keys if key not in ready and key not in others]
             beside = self._beside(mine, source)
+            self._promised += len(beside) * source.level_bytes
             done: Future[dict[Key, np.ndarray]] = Future()
             self._coming |= dict.fromkeys(mine + beside, done)
         if mine:
             ready |= self._decode(mine, beside, source, done)
-        for key, future in others.items():
-            ready[key] = future.result()[key]
+        for key in list(others):  # let go one by one: each holds all that its thread has decoded
+            ready[key] = others.pop(key).result()[key]
         with self._lock:
             for key in keys:
                 self._count_down(key)
@@ -110,7 +111,7 @@ class Levels:
         chunks = dict.fromkeys((number, path, level // size) for number, path, level in keys)
         every = ((number, path, chunk * size + k) for number, path, chunk in chunks for k in range(size))
         taken = set(keys)
-        room = max(0, CAP - self._bytes) // source.level_bytes
+        room = max(0, CAP - self._bytes - self._promised) // source.level_bytes
         found = (key for key in every if key in self._left and key not in taken)
         return [key for key in found if key not in self._held and key not in self._coming][:room]
 
@@ -120,12 +121,14 @@ class Levels:
             loaded = dict(zip(keys, source.load(keys), strict=True))
         except BaseException as error:
             with self._lock:
+                self._promised -= len(beside) * source.level_bytes
                 for key in keys:
                     del self._coming[key]
             done.set_exception(error)
             raise
         with self._lock:
             self.decoded += len(keys)
+            self._promised -= len(beside) * source.level_bytes
             self.seconds += time.perf_counter() - began
             for key in keys:
                 loaded[key].flags.writeable = False

@@ -174,8 +174,8 @@ class Recipe(Settings):
     """The whole manifest."""
 
     name: str = Field(default="driftcal", min_length=1, max_length=200)
-    drifters: Annotated[list[DrifterSource], BeforeValidator(_as_list)] = Field(min_length=1)
-    currents: Annotated[list[CurrentSource], BeforeValidator(_as_list)] = Field(min_length=1)
+    drifters: Annotated[list[DrifterSource], BeforeValidator(_as_list)] = Field(min_length=1, max_length=127)
+    currents: Annotated[list[CurrentSource], BeforeValidator(_as_list)] = Field(min_length=1, max_length=127)
     segment: Segment = Segment()
     window: Window = Window()
     split: Split = Split()

@@ -39,7 +39,7 @@ def open_currents(source: CurrentSource, levels: Levels | None = None, number: i
     with files.opened(paths[0], f"currents {paths[0]}") as dataset:
         layout, notes = resolve(dataset, source, paths[0])
         grid = {role: coordinate(dataset, layout.names[role], paths[0]) for role in ("lat", "lon")}
-        chunk_levels = layout.chunk_levels(dataset)
+        chunk_levels, itemsize = layout.chunk_levels(dataset), dataset.variables[layout.names["u"]].dtype.itemsize
     lat, lat_order, lat_notes = latitude(grid["lat"], f"{where}: {layout.names['lat']}")
     lon, lon_order, periodic, lon_notes = longitude(grid["lon"], f"{where}: {layout.names['lon']}")
     notes = [*(f"{where}: {note}" for note in notes), *lat_notes, *lon_notes]
@@ -73,6 +73,7 @@ def open_currents(source: CurrentSource, levels: Levels | None = None, number: i
     currents = Currents(
         time=time, step=step, lat=lat, lon=lon, periodic=periodic, notes=tuple(notes + time_notes),
         fingerprint=fingerprint, state=files.state(entries), chunk_levels=chunk_levels, frozen=source.frozen,
+        raw_bytes=itemsize * lat.size * lon.size,
         layout=layout, paths=tuple(paths), file=file, level=level, number=number,
         _lat_order=lat_order, _lon_order=_run(lon_order), _levels=levels,
     )  # fmt: skip

@@ -77,26 +77,23 @@ def survey(recipe: Recipe, sources: list[Drifters], scratch: Path, progress: boo
     bar = tqdm(
         total=sum(s.n_fixes for s in sources), unit="fix", unit_scale=True, desc="drifters", disable=not progress
     )
-    try:
-        with durable.stream(scratch) as put, bar:
-            for number, (spec, source) in enumerate(zip(recipe.drifters, sources, strict=True)):
-                steps: Counter = Counter()
-                for fixes in source.blocks():
-                    steps[segments.typical_step(fixes)] += 1
-                    cut = segments.cut(fixes, spec, recipe.segment, source.has_drogue)
-                    drifter = [names.setdefault(fixes.drifter[row], len(names)) for row in cut.row.tolist()]
-                    content = _records(cut, number, drifter).tobytes()
-                    put(content[: len(content) // 2])
-                    reached("tracks: half written")
-                    put(content[len(content) // 2 :])
-                    kept.update(cut.kept)
-                    dropped.update(cut.dropped)
-                    n += len(cut)
-                    bar.update(len(fixes.time))
-                _check_step(recipe, spec.path, steps)
-        reached("tracks: written")
-    except OSError as error:
-        raise durable.cannot_write(scratch, error) from error
+    with durable.scratch(scratch) as put, bar:
+        for number, (spec, source) in enumerate(zip(recipe.drifters, sources, strict=True)):
+            steps: Counter = Counter()
+            for fixes in source.blocks():
+                steps[segments.typical_step(fixes)] += 1
+                cut = segments.cut(fixes, spec, recipe.segment, source.has_drogue)
+                drifter = [names.setdefault(fixes.drifter[row], len(names)) for row in cut.row.tolist()]
+                content = _records(cut, number, drifter).tobytes()
+                put(content[: len(content) // 2])
+                reached("tracks: half written")
+                put(content[len(content) // 2 :])
+                kept.update(cut.kept)
+                dropped.update(cut.dropped)
+                n += len(cut)
+                bar.update(len(fixes.time))
+            _check_step(recipe, spec.path, steps)
+    reached("tracks: written")
     return Survey(list(names), kept=kept, dropped=dropped, **_read_labels(scratch, n, recipe.segment.n_obs))
 
 
@@ -151,6 +148,9 @@ def read_records(scratch: Path, n_obs: int, index: np.ndarray) -> np.ndarray:
     with scratch.open("rb", buffering=0) as file:
         for room, place in zip(out.view(np.uint8).reshape(len(index), out.itemsize), index.tolist(), strict=True):
             file.seek(place * out.itemsize)
-            if file.readinto(room.data) != out.itemsize:
+            left = room.data
+            while left and (read := file.readinto(left)):  # a network file system may give less than was asked for
+                left = left[read:]
+            if left:
                 raise OSError(f"{scratch} ends before segment {place}")
     return out

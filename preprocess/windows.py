@@ -190,7 +190,7 @@ def needed(level: np.ndarray, n_times: int) -> np.ndarray:
 def cut(placement: Placement, shape: Shape, currents: Currents, out: np.ndarray, into: np.ndarray) -> None:
     """Cuts the windows of `placement`, FILL and OVER as the source has them.
 
-    Levels are taken in order, and each is decoded once; the memory needed does not depend on how many there are.
+    Levels are taken in order, each once; the memory needed does not depend on how many there are.
 
     Args:
         placement: n windows.

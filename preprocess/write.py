@@ -55,7 +55,7 @@ class Writing:
             ConfigError: the store was begun, or finished, from something else.
             DriftcalError: a shard cannot be made.
         """
-        if (self.store / manifest.NAME).exists():
+        if durable.there(self.store / manifest.NAME):
             self._check_same()
             command.say(f"{self.store} is finished already: nothing to do.")
             with self.lock.gate():
@@ -64,11 +64,11 @@ class Writing:
         try:
             self._write(share, scheduler, workers, progress)
         except StoreError:
-            if (self.store / manifest.NAME).exists():
+            if durable.there(self.store / manifest.NAME):
                 return True  # another process finished it meanwhile, and took away what this one needed
             raise
         with self.lock.gate():
-            if (self.store / manifest.NAME).exists():
+            if durable.there(self.store / manifest.NAME):
                 return True
             gathered = self._gather()
             if gathered is None and share[1] > 1:
@@ -96,7 +96,7 @@ class Writing:
 
     def _done(self, shard: int) -> Mark | None:
         """The mark of `shard`; None where there is none, or none to be trusted, which is said."""
-        if not building.mark_of(self.store, shard).exists():
+        if not durable.there(building.mark_of(self.store, shard)):
             return None
         try:
             return building.read_mark(self.store, self.build.plan.layout, shard)
@@ -141,7 +141,7 @@ class Writing:
         """Starts or continues the store: what it was begun from must still be the same."""
         path = building.plan_of(self.store)
         now = self.build.begun
-        if not path.exists():
+        if not durable.there(path):
             # What a run that was stopped while it replaced a store has left. The marks too: they speak of the old
             # shards, and new files of the same sizes would be taken for those.
             arrays = [spec.name for spec in schema.arrays(self.build.plan.layout)]

@@ -10,7 +10,7 @@ import fcntl
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from shared.crashpoints import reached
@@ -94,6 +94,34 @@ def stream(path: Path) -> Iterator[_Stream]:
         os.close(number)
 
 
+@contextlib.contextmanager
+def scratch(path: Path) -> Iterator[Callable[[bytes], None]]:
+    """A new file at `path` that need not outlast the run; call what is given to append.
+
+    Raises:
+        StoreError: it cannot be written.
+    """
+    stack = contextlib.ExitStack()
+    try:
+        put = stack.enter_context(stream(path))
+    except OSError as error:
+        raise cannot_write(path, error) from error
+
+    def append(content: bytes) -> None:
+        try:
+            put(content)
+        except OSError as error:
+            raise cannot_write(path, error) from error
+
+    try:
+        yield append
+    finally:
+        try:
+            stack.close()
+        except OSError as error:  # network file systems say so late that they are full
+            raise cannot_write(path, error) from error
+
+
 def sync(folder: Path) -> None:
     """Makes the names in `folder` durable."""
     number = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
@@ -112,13 +140,31 @@ def _flush(number: int) -> None:
     os.fsync(number)
 
 
+def there(path: Path) -> bool:
+    """Whether something is at `path`; nothing is in a folder that another host has removed.
+
+    Raises:
+        StoreError: one may not look, or the file system fails.
+    """
+    try:
+        path.stat()
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ESTALE):
+            return False
+        raise StoreError(
+            f"cannot look at {path}: {error.strerror}. Check the file system and your permissions there, and run the "
+            f"same command again."
+        ) from error
+    return True
+
+
 def make_folder(folder: Path) -> None:
     """Makes `folder` and those above it that are missing, durably; where it is there, its name is durable afterwards.
 
     Raises:
         StoreError: it cannot be made.
     """
-    missing = [place for place in (folder, *folder.parents) if not place.exists()]
+    missing = [place for place in (folder, *folder.parents) if not there(place)]
     lowest = missing[-1].parent if missing else folder
     try:
         _sync_name(lowest)

@@ -55,7 +55,7 @@ class Holder:
             host=socket.gethostname(),
             machine=_machine(),
             pid=os.getpid(),
-            born=_born(os.getpid()),
+            born=_born(os.getpid()) or "",
             since=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             command=" ".join(sys.argv)[:500],
             part=part,
@@ -98,7 +98,8 @@ class Holder:
             return "dead"
         except PermissionError:
             return "alive"  # somebody else's
-        return "alive" if _born(self.pid) == self.born else "dead"
+        born = _born(self.pid)
+        return "alive" if born is None or self.born in ("", born) else "dead"  # where in doubt it lives
 
     def overlaps(self, part: tuple[int, int], alone: bool) -> bool:
         """Whether a shard may belong both to this process's part and to `part`."""
@@ -119,22 +120,25 @@ def _machine() -> str:
         return socket.gethostname()  # not Linux
 
 
-def _born(pid: int) -> str:
+def _born(pid: int) -> str | None:
+    """When a process began, "" where it has ended; None where that cannot be told."""
     if not PROC.exists():
         return _born_by_ps(pid)
     try:
         stat = (PROC / f"{pid}/stat").read_text(encoding="utf-8", errors="replace")
-    except OSError:
+    except (FileNotFoundError, ProcessLookupError):
         return ""
+    except OSError:
+        return None
     fields = stat.rpartition(")")[2].split()  # the name before may hold anything
     return "" if fields[0] in "ZX" else fields[19]
 
 
-def _born_by_ps(pid: int) -> str:
+def _born_by_ps(pid: int) -> str | None:
     asked = ["ps", "-o", "state=", "-o", "lstart=", "-p", str(pid)]
     try:
         told = subprocess.run(asked, capture_output=True, text=True, check=False, env=os.environ | _PLAIN).stdout
     except OSError:
-        return ""
+        return None
     state, _, started = told.strip().partition(" ")
     return "" if state[:1] in "ZX" else started.strip()

@@ -43,7 +43,7 @@ class Lock:
         self.folder = folder
         self.claimed = folder / f"claim-{holder.token}.json"
         self.file = folder / f"lock-{holder.token}.json"
-        self.scratch = folder / f"{TRACKS}-{holder.token}.f32"
+        self.scratch = folder / f"{TRACKS}-{holder.token}.bin"
         self._take_over = take_over
 
     @contextlib.contextmanager
@@ -140,7 +140,7 @@ class Lock:
 
 
 def _names(token: str) -> tuple[str, ...]:
-    return f"claim-{token}.json", f"lock-{token}.json", f"{TRACKS}-{token}.f32"
+    return f"claim-{token}.json", f"lock-{token}.json", f"{TRACKS}-{token}.bin"
 
 
 def _advice(other: Holder) -> str:
@@ -155,7 +155,7 @@ def check(file: Path) -> None:
     Raises:
         StoreError: it is.
     """
-    if not file.exists():
+    if not durable.there(file):
         raise StoreError(
             f"{file} is gone: another run took the store over, finished or replaced it. Look with `drift-inspect "
             f"show`, and run the command again."

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from preprocess.axes import latitude, level_times, longitude
 from preprocess.currents import LAND_LEVELS, Currents, land_levels
+from preprocess.packing import Packing, pack_level
 from preprocess.recipe import CurrentSource
 from preprocess.record import open_currents
 from shared.errors import DataError
@@ -422,6 +423,50 @@ def test_43_faster_than_int16_holds(tmp_path):
     row = everything(opened(netcdf(tmp_path, ds)))[:, 0, 3, :5]
     assert row[0].tolist() == [32766, OVER, -32766, OVER, OVER]
     assert (row[1] == FILL).all()
+
+
+PACKINGS = {
+    "duacs": (1e-4, 0.0, (-2147483647,)),
+    "short": (1e-4, 0.0, (-32768,)),
+    "a fill that could be a current": (1e-4, 0.0, (-9999,)),
+    "a high fill": (1e-4, 0.0, (32767,)),
+    "two fills": (1e-4, 0.0, (-2147483647, 2147483647)),
+    "no fill": (1e-4, 0.0, ()),
+    "millimetres": (1e-3, 0.0, (-999,)),
+    "with an offset": (2e-4, 0.5, (-32768,)),
+}
+
+
+@pytest.mark.parametrize("kind", ["i2", "i4", "i8", "u2", "f4", "f8"])
+@pytest.mark.parametrize("name", PACKINGS)
+def test_43_integers_and_floats_are_packed_as_one_by_one(name: str, kind: str) -> None:
+    """Against a loop in whole numbers: as many cells are too fast as are missing, so that counts alone tell nothing."""
+    scale, offset, fills = PACKINGS[name]
+    rng, dtype = np.random.default_rng(7), np.dtype(kind)
+    low, high = (0, 30_000) if kind == "u2" else (-30_000, 30_000)
+    fills = tuple(fill for fill in fills if dtype.kind == "f" or np.iinfo(dtype).min <= fill <= np.iinfo(dtype).max)
+    stored = rng.integers(low, high, (2, 60, 37)).astype(dtype)
+    stored[np.isin(stored, [-9999, -999])] = 0
+    flat = stored.reshape(-1)
+    edges = [32_766, -32_766, 32_767, -32_767, -32_768, 40_000, -40_000, 200_000, -200_000]
+    fitting = [x for x in edges if abs(x * scale + offset) < 100]
+    fitting = [x for x in fitting if dtype.kind == "f" or np.iinfo(dtype).min <= x <= np.iinfo(dtype).max]
+    places = rng.permutation(flat.size)
+    for k, value in enumerate([*fitting * 3, *fills * 3 * len(fitting)]):
+        flat[places[k]] = value
+    packing = Packing(scale, offset, fills)
+
+    def one(value: float) -> int:
+        if any(np.asarray(value, dtype) == np.asarray(fill, dtype) for fill in fills):
+            return int(FILL)
+        ticks = round((float(value) * scale + offset) * 1e4)
+        return ticks if abs(ticks) <= 32_766 else int(OVER)
+
+    due = np.array([one(value.item()) for value in flat], np.int16).reshape(stored.shape)
+    due[:, (due == FILL).any(axis=0)] = FILL
+    got = pack_level(stored, (packing, packing), ("u", "v"))
+    np.testing.assert_array_equal(got, due)
+    assert (due == OVER).any()
 
 
 def test_44_extra_dimensions(tmp_path):

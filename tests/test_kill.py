@@ -419,6 +419,33 @@ def test_f8_a_run_whose_lock_is_gone_writes_nothing_more(tmp_path: Path, made: t
     assert fields.digests(out / "currents") == before
 
 
+def test_f8_what_runs_is_never_taken_for_dead(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its start may be untold for a moment: too many open files, a process list that does not answer."""
+    here = Holder.here((1, 1), alone=False)
+
+    def full(*_: Any, **__: Any) -> str:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "read_text", full)
+        patched.setattr(subprocess, "run", full)
+        patched.setattr("shared.holder._machine", lambda: here.machine)
+        assert here.state == "alive"
+    assert replace(here, born="").state == "alive"
+
+
+@pytest.mark.parametrize(("number", "said"), [(errno.ESTALE, "is gone: another run"), (errno.EIO, "cannot look at")])
+def test_f5_a_lock_that_cannot_be_looked_at_is_no_traceback(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, said: str
+) -> None:
+    def failing(_: Path) -> os.stat_result:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(Path, "stat", failing)
+    with pytest.raises(StoreError, match=said):
+        lock.check(tmp_path / "lock-x.json")
+
+
 def test_f8_a_process_id_that_is_used_again_is_another_process(tmp_path: Path) -> None:
     here = Holder.here((1, 1), alone=False)
     assert here.state == "alive"

@@ -46,11 +46,11 @@ def test_what_planning_has_read_is_there_for_the_windows() -> None:
     held, source = Levels(), Counted()
     assert values(held.read(keys(4, 0, 9), source)) == [4, 0, 9]
     held.expect(keys(3, 4, 4, 5))
-    assert held.bytes == BYTES  # nobody wants 0 and 9 any more
+    assert held.held_bytes == BYTES  # nobody wants 0 and 9 any more
     assert values(held.read(keys(3, 4, 5), source)) == [3, 4, 5]
     assert values(held.read(keys(4), source)) == [4]
     assert source.decoded == Counter(keys(4, 0, 9, 3, 5))
-    assert held.bytes == 0
+    assert held.held_bytes == 0
     assert held.decoded == 5
 
 
@@ -61,7 +61,7 @@ def test_levels_beside_in_a_chunk_are_kept_if_somebody_wants_them() -> None:
     assert source.decoded == Counter(keys(2, 3, 5, 6, 7))  # 0, 1 and 4 nobody wants, 8 lies in the next chunk
     assert values(held.read(keys(3, 6, 7), source)) == [3, 6, 7]
     assert set(source.decoded.values()) == {1}
-    assert held.bytes == 0
+    assert held.held_bytes == 0
 
 
 def test_no_more_is_kept_than_there_is_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -70,9 +70,29 @@ def test_no_more_is_kept_than_there_is_room_for(monkeypatch: pytest.MonkeyPatch)
     held.expect(keys(*range(5)) * 2)
     for _ in range(2):
         assert values(held.read(keys(*range(5)), source)) == list(range(5))
-        assert held.bytes <= 3 * BYTES
+        assert held.held_bytes <= 3 * BYTES
     assert source.decoded == Counter(keys(0, 1, 2, 3, 3, 4, 4))
-    assert held.bytes == 0
+    assert held.held_bytes == 0
+
+
+def test_threads_together_keep_no_more_than_there_is_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each decodes a long chunk at the same time; what the others are about to keep counts."""
+    monkeypatch.setattr(module, "CAP", 10 * BYTES)
+    held, source, together = Levels(), Counted(chunk_levels=8), threading.Barrier(4)
+    held.expect(keys(*range(32)))
+    plain, most = source.load, []
+
+    def slow(wanted: list[Key]) -> list[np.ndarray]:
+        most.append(len(wanted) - 1)
+        together.wait(30)
+        return plain(wanted)
+
+    source.load = slow
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda k: values(held.read(keys(8 * k), source)), range(4)))
+    assert found == [[0], [8], [16], [24]]
+    assert sum(most) == 10
+    assert held.held_bytes == 10 * BYTES
 
 
 def test_what_is_kept_cannot_be_changed() -> None:
@@ -101,7 +121,7 @@ def test_of_threads_that_want_a_level_one_decodes_it() -> None:
         go.set()
         assert [values(first.result(30)), values(second.result(30))] == [[0, 1], [1, 2]]
     assert set(source.decoded.values()) == {1}
-    assert held.bytes == 0
+    assert held.held_bytes == 0
 
 
 def test_a_level_that_cannot_be_decoded_is_told_to_all_and_tried_again() -> None:
@@ -175,4 +195,4 @@ def test_a_record_is_decoded_once_in_windows_whatever_its_chunks(
     for index, level in currents.each(np.arange(40)):
         np.testing.assert_array_equal(level, expected[index])
     assert reads == Counter(range(-(-40 // chunk)))
-    assert held.bytes == 0
+    assert held.held_bytes == 0

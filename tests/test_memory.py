@@ -5,13 +5,14 @@ import shutil
 import subprocess
 import sys
 import tracemalloc
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import netCDF4
 import numpy as np
 import pytest
+import xarray as xr
 import yaml
 
 from preprocess import estimate, plan
@@ -100,9 +101,9 @@ def manifest(record: Path) -> str:
     return str(record / "manifest.yaml")
 
 
-def made(record: Path, store: Path, scheduler: str) -> tuple[int, int, int]:
+def made(record: Path, store: Path, scheduler: str, options: Sequence[str] = ()) -> tuple[int, int, int]:
     """Peak memory [bytes] of making a store from `record`, what was foretold, and its samples."""
-    command = [manifest(record), "--scheduler", scheduler, "--workers", "2", "--json", "--out", str(store)]
+    command = [manifest(record), "--scheduler", scheduler, "--workers", "2", "--json", "--out", str(store), *options]
     said = []
     for more in (["--dry-run"], []):
         run = [sys.executable, "-c", PEAK, *command, *more]
@@ -157,3 +158,26 @@ def test_f12_what_is_foretold_of_a_sample(
         print(f"\nplanning: {(high - low) / (many - few):.0f} bytes a sample")
     assert many == 10 * few == 10 * DRIFTERS * SEGMENTS
     assert high - low <= estimate.SEGMENT_BYTES * (many - few)
+
+
+def test_f12_long_chunks_take_what_is_foretold(tmp_path: Path, records: dict[int, Path]) -> None:
+    """A year of floats in chunks of half of it: to read a day decodes all of its chunk."""
+    lon, lat = 95 + 0.1 * np.arange(240), -14 + 0.1 * np.arange(200)
+    x, y = np.meshgrid(lon, lat)
+    day = np.arange(365)[:, None, None]
+    fields = {
+        name: (("time", "latitude", "longitude"), (0.3 * np.sin(x / 2 + a + day / 20) * np.cos(y / 2 - a)).astype("f4"))
+        for name, a in (("ugos", 0.0), ("vgos", 1.1))
+    }
+    time = ("time", sources.START + 86_400 * np.arange(365), {"units": "seconds since 1970-01-01"})
+    whole = xr.Dataset(fields, {"time": time, "latitude": lat, "longitude": lon})
+    for name in fields:
+        whole[name].attrs["units"] = "m/s"
+    chunks = {name: {"chunks": (183, 200, 240)} for name in fields}
+    whole.to_zarr(tmp_path / "currents.zarr", zarr_format=2, consolidated=True, encoding=chunks)
+    shutil.copy(records[1] / "drifters.nc", tmp_path / "drifters.nc")
+    for workers in ("2", "4"):
+        more = ["--set", f"currents={{path: {tmp_path / 'currents.zarr'}}}", "--workers", workers]
+        peak, foretold, _ = made(tmp_path, tmp_path / f"store-{workers}", "threads", more)
+        assert peak <= foretold
+        assert foretold < 4 * peak  # and not by far too much

@@ -358,11 +358,11 @@ def test_a_store_whose_writer_failed_is_continued(
     how = ("--scheduler", scheduler, "--workers", "1")
     assert "No space left" in refused(capsys, 1, manifest, "--out", str(out), *how)
     assert not (out / "manifest.json").exists()
-    assert not list(out.rglob("*.f32"))
+    assert not list(out.rglob("tracks*"))
     # what a killed writer leaves
     (out / "currents" / "c").mkdir(parents=True, exist_ok=True)
     (out / "currents" / "c" / ".0.999.part").write_bytes(b"half")
-    (out / ".building" / "tracks-999.f32").write_bytes(b"half")
+    (out / ".building" / "tracks-999.bin").write_bytes(b"half")
     done = set(written)
     written.clear()
     broken = -1

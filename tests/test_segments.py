@@ -1,17 +1,21 @@
 """Cutting tracks into segments, against plain loops, and one thing at a time."""
 
+import errno
 import itertools
 import math
 from collections import Counter
+from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
 
 from preprocess import segments
-from preprocess.drifters import Fixes, open_drifters
+from preprocess.drifters import Drifters, Fixes, open_drifters
 from preprocess.recipe import DrifterSource, Recipe, Segment
 from preprocess.survey import survey
-from shared.errors import DataError
+from shared import geo
+from shared.errors import DataError, StoreError
 from tests import sources
 
 START = sources.START
@@ -233,6 +237,24 @@ def test_19_a_speed_spike_breaks_the_track_on_both_sides() -> None:
     assert slow.source_row.tolist() == [1000, 1006, 1012]
 
 
+def test_19_a_step_is_as_fast_as_its_great_circle() -> None:
+    """Along meridians, parallels and between, across the seam too, a hair below and above the limit."""
+    rng = np.random.default_rng(3)
+    fixes = np.stack([rng.uniform(-180, 180, 4000), rng.uniform(-80, 80, 4000)], axis=-1)
+    bearing, size = rng.uniform(0, 2 * np.pi, 4000), rng.choice([0.05, 0.0969, 0.0972, 0.2, 1.0], 4000)
+    bearing[:2000] = rng.choice([0, np.pi / 2, np.pi, 3 * np.pi / 2], 2000)
+    step = size[:, None] * np.stack([np.cos(bearing) / np.cos(np.radians(fixes[:, 1])), np.sin(bearing)], axis=-1)
+    tracks = np.stack([fixes, fixes + step], axis=1)
+    tracks[..., 0] = geo.wrap_longitude(tracks[..., 0])
+    found = np.array([segments._fast(track, 10_800.0)[0] for track in tracks])
+    np.testing.assert_array_equal(found, geo.separation(tracks[:, 1], tracks[:, 0]) > 10_800)
+    assert 0.3 < found.mean() < 0.7
+    for a, b in ((10.0, 10.1), (-7.0, -7.0999)):  # on a meridian the limit itself is no faster
+        track = np.array([[3.0, a], [3.0, b]])
+        limit = float(geo.separation(track[0], track[1]))
+        assert [bool(segments._fast(track, x)[0]) for x in (limit, np.nextafter(limit, 0))] == [False, True]
+
+
 @pytest.mark.parametrize(("still", "aground"), [(24, False), (25, True), (49, True)])
 def test_19_a_day_without_motion_is_aground(still: int, aground: bool) -> None:
     lon = [0.01 * max(k - 9 - still, 0) - 0.01 * max(10 - k, 0) for k in range(73)]
@@ -300,6 +322,22 @@ def test_25_the_message_names_both_steps(tmp_path) -> None:
     recipe = Recipe.model_validate({"drifters": {"path": path}, "currents": {"path": "x"}})
     with pytest.raises(DataError, match=r"six\.nc: fixes are mostly 21600 s apart, but segment\.step is 3600 s"):
         survey(recipe, [open_drifters(recipe.drifters[0])], tmp_path / "tracks", progress=False)
+
+
+def test_f5_what_cannot_be_read_is_not_told_as_what_cannot_be_written(tmp_path: Path) -> None:
+    """An error of the drifters' disk passes; one of the scratch file's names that file."""
+    recipe = Recipe.model_validate({"drifters": {"path": "d.nc"}, "currents": {"path": "x"}})
+
+    class Damaged:
+        n_fixes, has_drogue = 10, True
+
+        def blocks(self) -> list[Fixes]:
+            raise OSError(errno.EIO, "Input/output error", "d.nc")
+
+    with pytest.raises(OSError, match=r"Input/output error: 'd\.nc'"):
+        survey(recipe, [cast(Drifters, Damaged())], tmp_path / "tracks", progress=False)
+    with pytest.raises(StoreError, match=r"cannot write .*nowhere/tracks: No such file"):
+        survey(recipe, [cast(Drifters, Damaged())], tmp_path / "nowhere" / "tracks", progress=False)
 
 
 def test_fixes_in_no_segment_are_counted_by_what_broke_their_run() -> None:
