@@ -204,7 +204,7 @@ def _plan(recipe: Recipe, store: Path, scratch: Path, progress: bool) -> Build:
             "currents": [source.state for source in currents],
         },
         # after the survey, which may have found something to repair
-        notes=tuple(note for source in (*drifters, *currents) for note in source.notes),
+        notes=(*(note for source in (*drifters, *currents) for note in source.notes), *survey.warnings(found)),
     )
 
 

@@ -14,9 +14,9 @@ import xarray as xr
 from preprocess.axes import level_times, stamp
 from preprocess.decoding import units_of
 from preprocess.files import reading, retried
-from preprocess.packing import Packing, check_dtype, speed_factor
+from preprocess.packing import Packing, check_dtype, is_length, speed_factor
 from preprocess.recipe import CurrentSource
-from preprocess.roles import listing, require_current
+from preprocess.roles import check_components, listing, require_current
 from shared.errors import DataError
 
 _OTHER = {"u": "v", "v": "u"}
@@ -75,6 +75,7 @@ def resolve(dataset: xr.Dataset, source: CurrentSource, path: str) -> tuple[Layo
     where = f"currents {path}"
     given = source.variables.get
     names = {role: require_current(dataset, role, given(role), where) for role in ("u", "v", "time", "lat", "lon")}
+    check_components(dataset, names["u"], names["v"], where)
     u, v, time = (dataset.variables[names[role]] for role in ("u", "v", "time"))
     check_dtype(u, f"{where}: {names['u']}")
     check_dtype(v, f"{where}: {names['v']}")
@@ -96,6 +97,11 @@ def resolve(dataset: xr.Dataset, source: CurrentSource, path: str) -> tuple[Layo
     notes += [f"taking index {index} of {dim!r}" for dim, index in pick.items()]
     for role, other in _OTHER.items():
         said = units[role] or units[other]
+        if is_length(said):
+            raise DataError(
+                f"{where}: {names[role]!r} has units {said!r}: a length, not a speed. Set currents.variables.{role} to "
+                "a current, or correct the attribute `units` in the file."
+            )
         factor = speed_factor(said)
         if factor is None:
             notes.append(f"{names[role]} has {f'units {said!r}' if said else 'no units'}, taken as m/s")

@@ -141,11 +141,18 @@ def check_memory(wanted: Estimate, limit: int) -> None:
         return
     shared = wanted.memory_bytes - wanted.workers * wanted.memory_bytes_per_worker
     fitting = int((limit - shared) // wanted.memory_bytes_per_worker)
-    remedy = f"--workers {fitting} would do" if fitting >= 1 else "lower store.samples_per_shard"
+    if fitting >= 1:
+        remedy = f"Lower --workers ({fitting} would do) or store.samples_per_shard, or raise the limit"
+    elif limit > shared:
+        remedy = "Lower store.samples_per_shard, and --workers to 1, or raise the limit"
+    else:
+        remedy = "Raise the limit: what is needed besides is more than it already"
+    workers = f"{wanted.workers} workers of {_mb(wanted.memory_bytes_per_worker)} each"
+    if wanted.workers == 1:
+        workers = f"{_mb(wanted.memory_bytes_per_worker)} of the worker"
     raise ConfigError(
-        f"--memory-limit: making this store takes about {_mb(wanted.memory_bytes)} ({wanted.workers} workers of "
-        f"{_mb(wanted.memory_bytes_per_worker)} each and {_mb(shared)} besides), more than {_mb(limit)}. Lower "
-        f"--workers or store.samples_per_shard, or raise the limit: {remedy}."
+        f"--memory-limit: making this store takes about {_mb(wanted.memory_bytes)} ({workers} and {_mb(shared)} "
+        f"besides), more than {_mb(limit)}. {remedy}."
     )
 
 

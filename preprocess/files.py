@@ -203,7 +203,7 @@ def _open(path: str, without: list[str]) -> xr.Dataset:
     if not is_zarr(path):
         return xr.open_dataset(local_file(path), engine="netcdf4", **raw)
     if not is_url(path) and not any((Path(path) / name).exists() for name in STORE_DOCUMENTS):
-        raise FileNotFoundError("a folder without zarr metadata: zarr.json or .zgroup")
+        raise FileNotFoundError(f"a folder without zarr metadata; for files in it give {path}/*.nc")
     try:
         return xr.open_dataset(path, engine="zarr", chunks=None, consolidated=True, **raw)
     except (ValueError, KeyError):

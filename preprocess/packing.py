@@ -38,6 +38,11 @@ def speed_factor(units: str | None) -> float | None:
     return None
 
 
+def is_length(units: str | None) -> bool:
+    """Whether these are units of a length: of a sea level, say."""
+    return " ".join((units or "").lower().split()) in _SPEEDS
+
+
 def check_dtype(variable: xr.Variable, where: str) -> None:
     """Refuses a component that holds no numbers, or integers that are not packed speeds."""
     if variable.dtype.kind not in "iuf":

@@ -265,6 +265,8 @@ def _box(lon: np.ndarray, lat: np.ndarray) -> str:
 
 
 def _hint(recipe: Recipe, found: Survey, currents: list[Currents], shape: windows.Shape) -> str:
+    if not found.kept["drogued"]:
+        return "No fix has the state of the drogue that drifters.drogue asks for: change it, or take `any`."
     if not len(found.drifter):
         return f"No track holds {recipe.segment.days:g} whole days: lower segment.days, or look at what was dropped."
     grid = currents[0]

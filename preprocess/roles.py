@@ -136,6 +136,26 @@ def require_current(dataset: xr.Dataset, role: str, given: str | None, where: st
     return name
 
 
+def check_components(dataset: xr.Dataset, u: str, v: str, where: str) -> None:
+    """Refuses a current whose components are one variable, or by their own names the other's.
+
+    Raises:
+        DataError: they are.
+    """
+    if u == v:
+        raise DataError(
+            f"{where}: u and v are both {u!r}; expected the eastward and the northward component. Set "
+            f"{_setting('u', where)} and {_setting('v', where)} in the manifest."
+        )
+    for role, name, wrong in (("u", u, "northward"), ("v", v, "eastward")):
+        said = f"{name} {dataset.variables[name].attrs.get('standard_name', '')}".lower()
+        if wrong in said and {"northward": "eastward", "eastward": "northward"}[wrong] not in said:
+            raise DataError(
+                f"{where}: {role!r} is {name!r}, the {wrong} component ({said.strip()}). u is eastward and v is "
+                f"northward: exchange {_setting('u', where)} and {_setting('v', where)} in the manifest."
+            )
+
+
 def _setting(role: str, where: str) -> str:
     section = where.partition(" ")[0]
     return f"{section}.variables.{role}" if section in ("drifters", "currents") else f"variables.{role}"

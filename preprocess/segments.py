@@ -6,6 +6,7 @@ every unbroken run, `stride` fixes apart.
 """
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,17 +21,20 @@ AGROUND_HOURS = 24
 AGROUND_DEG = 1e-4
 """About 10 m, below the noise of any positioning system that drifters carry."""
 
-LEFT_OVER = (
-    "left over at the end of a track",
-    "left over beside a missing or irregular step",
-    "left over beside a step faster than max_speed",
-)
+TOO_FAST = "left over beside a step faster than max_speed"
+"""Why fixes are in no segment: they have a spike beside them, or their drifter is fast."""
+
+LEFT_OVER = ("left over at the end of a track", "left over beside a missing or irregular step", TOO_FAST)
 """Why fixes are in no segment: what ended their run, the last that applies."""
+
+
+AT_ONCE = 4096
+"""Segments cut at once: where they overlap there are many more of them than fixes would tell, 7 kB each meanwhile."""
 
 
 @dataclass(frozen=True)
 class Segments:
-    """Candidate segments of one block of fixes; every array has the segment as first axis.
+    """Candidate segments; every array has the segment as first axis.
 
     Attributes:
         row: Row of the source, int64.
@@ -40,8 +44,8 @@ class Segments:
         drogue: 1 on, 0 lost, -1 unknown, int8.
         source_row: Index of the first fix along the source's observations, int64.
         aground: Whether the drifter stood still for `AGROUND_HOURS`, bool.
-        kept: Fixes kept by each filter, by the filter's name.
-        dropped: Fixes dropped, by reason.
+        kept: Fixes of the block kept by each filter, by the filter's name; with its first segments only.
+        dropped: Fixes of the block dropped, by reason; likewise.
     """
 
     row: np.ndarray
@@ -58,8 +62,8 @@ class Segments:
         return len(self.row)
 
 
-def cut(fixes: Fixes, source: DrifterSource, segment: Segment, has_drogue: bool) -> Segments:
-    """All whole segments in `fixes`.
+def cut(fixes: Fixes, source: DrifterSource, segment: Segment, has_drogue: bool) -> Iterator[Segments]:
+    """All whole segments in `fixes`, at most `AT_ONCE` at a time; none is one time too.
 
     Args:
         fixes: Whole rows, times ascending within a row.
@@ -87,20 +91,22 @@ def cut(fixes: Fixes, source: DrifterSource, segment: Segment, has_drogue: bool)
     starts, left_over = _cut_runs(row, time, np.stack([lon, lat], axis=-1), source.max_speed, segment)
     dropped.update(left_over)
 
-    take = starts[:, None] + np.arange(segment.n_obs)
-    track_lon = geo.unwrap_longitude(lon[take], axis=1) if len(starts) else np.empty((0, segment.n_obs))
-    relative = np.stack([track_lon - track_lon[:, :1], lat[take] - lat[take[:, :1]]], axis=-1)
-    return Segments(
-        row=row[starts],
-        start_time=time[starts],
-        origin=np.stack([geo.wrap_longitude(lon[starts]), lat[starts]], axis=-1),
-        positions=relative.astype(np.float32),
-        drogue=drogue[take].min(axis=1) if len(starts) else np.empty(0, np.int8),
-        source_row=source_row[starts],
-        aground=_aground(relative, segment),
-        kept=kept,
-        dropped=dropped,
-    )
+    for begin in range(0, max(1, len(starts)), AT_ONCE):
+        first = starts[begin : begin + AT_ONCE]
+        take = first[:, None] + np.arange(segment.n_obs)
+        track_lon = geo.unwrap_longitude(lon[take], axis=1) if len(first) else np.empty((0, segment.n_obs))
+        relative = np.stack([track_lon - track_lon[:, :1], lat[take] - lat[take[:, :1]]], axis=-1)
+        yield Segments(
+            row=row[first],
+            start_time=time[first],
+            origin=np.stack([geo.wrap_longitude(lon[first]), lat[first]], axis=-1),
+            positions=relative.astype(np.float32),
+            drogue=drogue[take].min(axis=1) if len(first) else np.empty(0, np.int8),
+            source_row=source_row[first],
+            aground=_aground(relative, segment),
+            kept=Counter() if begin else kept,
+            dropped=Counter() if begin else dropped,
+        )
 
 
 def _cut_runs(

@@ -30,6 +30,9 @@ _LABELS = (
 )
 """What a survey holds of a segment: name, dtype and shape."""
 
+MANY_FAST = 0.05
+"""Share of the fixes that may be left over beside fast steps before it is warned of."""
+
 AT_ONCE = 4096
 """Segments read back at once."""
 
@@ -82,19 +85,30 @@ def survey(recipe: Recipe, sources: list[Drifters], scratch: Path, progress: boo
             steps: Counter = Counter()
             for fixes in source.blocks():
                 steps[segments.typical_step(fixes)] += 1
-                cut = segments.cut(fixes, spec, recipe.segment, source.has_drogue)
-                drifter = [names.setdefault(fixes.drifter[row], len(names)) for row in cut.row.tolist()]
-                content = _records(cut, number, drifter).tobytes()
-                put(content[: len(content) // 2])
-                reached("tracks: half written")
-                put(content[len(content) // 2 :])
-                kept.update(cut.kept)
-                dropped.update(cut.dropped)
-                n += len(cut)
+                for cut in segments.cut(fixes, spec, recipe.segment, source.has_drogue):
+                    drifter = [names.setdefault(fixes.drifter[row], len(names)) for row in cut.row.tolist()]
+                    content = _records(cut, number, drifter).tobytes()
+                    put(content[: len(content) // 2])
+                    reached("tracks: half written")
+                    put(content[len(content) // 2 :])
+                    kept.update(cut.kept)
+                    dropped.update(cut.dropped)
+                    n += len(cut)
                 bar.update(len(fixes.time))
             _check_step(recipe, spec.path, steps)
     reached("tracks: written")
     return Survey(list(names), kept=kept, dropped=dropped, **_read_labels(scratch, n, recipe.segment.n_obs))
+
+
+def warnings(found: Survey) -> list[str]:
+    """What may make the result wrong and is no error: the fast fixes, if many of them are left out."""
+    fast, of = found.dropped[segments.TOO_FAST], found.kept["gap-free"]
+    if fast <= MANY_FAST * of:
+        return []
+    return [
+        f"WARNING: {fast} of {of} fixes are left over beside a step faster than drifters.max_speed. If such speeds are "
+        "real, to leave them out biases the constant low: raise drifters.max_speed"
+    ]
 
 
 def _records(cut: segments.Segments, source: int, drifter: list[int]) -> np.ndarray:

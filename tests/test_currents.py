@@ -212,6 +212,29 @@ def test_each_chunk_is_fetched_once(tmp_path, monkeypatch, chunk):
 # ---- faults 30 to 47
 
 
+def test_31_components_that_are_one_or_exchanged(tmp_path):
+    """By what the file itself calls them; names that say nothing are believed."""
+    path = netcdf(tmp_path, dataset(truth()))
+    refused(path, "u and v are both 'ugos'", "currents.variables.u", variables={"u": "ugos", "v": "ugos"})
+    named = dataset(truth()).rename(ugos="eastward_velocity", vgos="northward_velocity")
+    swapped = {"u": "northward_velocity", "v": "eastward_velocity"}
+    refused(netcdf(tmp_path, named, "named.nc"), "'northward_velocity', the northward component", variables=swapped)
+    standard = dataset(truth()).rename(ugos="a", vgos="b")
+    standard["a"].attrs["standard_name"], standard["b"].attrs["standard_name"] = "", EAST
+    refused(netcdf(tmp_path, standard, "standard.nc"), "'b', the eastward component", variables={"u": "a", "v": "b"})
+    plain = dataset(truth()).rename(ugos="a", vgos="b")
+    for name in "ab":
+        plain[name].attrs.pop("standard_name", None)
+    found = everything(opened(netcdf(tmp_path, plain, "plain.nc"), variables={"u": "b", "v": "a"}))
+    np.testing.assert_array_equal(found, truth()[:, ::-1])
+
+
+def test_34_a_sea_level_is_no_current(tmp_path):
+    level = dataset(truth())
+    level["ugos"].attrs["units"] = "m"
+    refused(netcdf(tmp_path, level), "'ugos' has units 'm': a length, not a speed", "currents.variables.u")
+
+
 def test_30_anomalies_are_no_currents(tmp_path):
     ds = dataset(truth(), names=("ugosa", "vgosa"))
     path = netcdf(tmp_path, ds)

@@ -4,6 +4,7 @@ import errno
 import itertools
 import math
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import cast
 
@@ -13,7 +14,7 @@ import pytest
 from preprocess import segments
 from preprocess.drifters import Drifters, Fixes, open_drifters
 from preprocess.recipe import DrifterSource, Recipe, Segment
-from preprocess.survey import survey
+from preprocess.survey import survey, warnings
 from shared import geo
 from shared.errors import DataError, StoreError
 from tests import sources
@@ -60,9 +61,23 @@ def hours(n: int, first: int = 0) -> list[float]:
 def cut(given: Fixes, *, days: float = 0.25, step: int = 3600, has_drogue: bool = True, **options) -> segments.Segments:
     stride = options.pop("stride_days", None)
     source = DrifterSource(path="x", **options)
-    return segments.cut(
-        given, source, Segment.model_validate({"days": days, "step": step, "stride_days": stride}), has_drogue
+    return joined(
+        segments.cut(
+            given, source, Segment.model_validate({"days": days, "step": step, "stride_days": stride}), has_drogue
+        )
     )
+
+
+def joined(parts: Iterable[segments.Segments]) -> segments.Segments:
+    """All segments of a block of fixes."""
+    every = list(parts)
+    arrays = {
+        name: np.concatenate([getattr(part, name) for part in every])
+        for name in segments.Segments.__dataclass_fields__
+        if name not in ("kept", "dropped")
+    }
+    assert not any(part.kept or part.dropped for part in every[1:])  # told once
+    return segments.Segments(**arrays, kept=every[0].kept, dropped=every[0].dropped)
 
 
 # Against plain loops
@@ -154,7 +169,7 @@ def random_fixes(rng: np.random.Generator, step: int) -> Fixes:
 
 @pytest.mark.parametrize("drogue", ["on", "lost", "any"])
 @pytest.mark.parametrize("stride", [6, 3, 10, 24])
-def test_segments_are_those_of_plain_loops(drogue: str, stride: int) -> None:
+def test_segments_are_those_of_plain_loops(drogue: str, stride: int, monkeypatch: pytest.MonkeyPatch) -> None:
     many = 0
     for seed in range(25):
         rng = np.random.default_rng([seed, stride])
@@ -164,7 +179,8 @@ def test_segments_are_those_of_plain_loops(drogue: str, stride: int) -> None:
         has_drogue = bool(rng.random() < 0.8)
         source = DrifterSource.model_validate({"path": "x", "drogue": drogue})
         segment = Segment(days=n_steps * step / 86_400, step=step, stride_days=stride * step / 86_400)
-        got = segments.cut(given, source, segment, has_drogue)
+        monkeypatch.setattr(segments, "AT_ONCE", int(rng.integers(1, 9)))
+        got = joined(segments.cut(given, source, segment, has_drogue))
         due = expected(given, source, n_steps + 1, step, stride, has_drogue)
         many += len(due)
         first = np.array([s["first"] for s in due], int)
@@ -322,6 +338,27 @@ def test_25_the_message_names_both_steps(tmp_path) -> None:
     recipe = Recipe.model_validate({"drifters": {"path": path}, "currents": {"path": "x"}})
     with pytest.raises(DataError, match=r"six\.nc: fixes are mostly 21600 s apart, but segment\.step is 3600 s"):
         survey(recipe, [open_drifters(recipe.drifters[0])], tmp_path / "tracks", progress=False)
+
+
+def test_19_many_fixes_lost_beside_fast_steps_are_warned_of(tmp_path: Path) -> None:
+    """A limit that is too low for the drifters leaves the fast ones out."""
+    lon = np.cumsum(np.random.default_rng(2).choice([0.01, 0.09], 24 * 20))  # 0.3 and 2.8 m/s
+    track = sources.Track(
+        7,
+        sources.START + 3600 * np.arange(24 * 20),
+        lon,
+        0 * lon,
+        np.ones(lon.size, np.int8),
+        np.full(lon.size, 3600.0),
+    )
+    path = sources.save(sources.ragged([track]), tmp_path / "d.nc")
+    for limit, said in ((3, []), (2, ["WARNING: 480 of 480 fixes are left over beside a step faster"])):
+        tree = {"drifters": {"path": path, "max_speed": limit}, "currents": {"path": "x"}, "segment": {"days": 1}}
+        recipe = Recipe.model_validate(tree)
+        found = survey(recipe, [open_drifters(recipe.drifters[0])], tmp_path / f"tracks-{limit}", progress=False)
+        told = warnings(found)
+        assert len(told) == len(said)
+        assert all(due in text for due, text in zip(said, told, strict=True))
 
 
 def test_f5_what_cannot_be_read_is_not_told_as_what_cannot_be_written(tmp_path: Path) -> None:

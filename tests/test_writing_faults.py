@@ -499,14 +499,23 @@ def test_f12_a_memory_limit_is_kept_or_refused(
     out = tmp_path / "store"
     command = [made[0], "--out", str(out), "--workers", "2"]
     capsys.readouterr()
-    assert main([*command, "--memory-limit", "400MB"]) == 2
+    needed = int(told(command, capsys)["memory_bytes_per_worker"])
+    besides = int(told(command, capsys)["memory_bytes"]) - 2 * needed
+    assert main([*command, "--memory-limit", f"{(besides + 1.5 * needed) / 1000:.0f}KB"]) == 2
     said = capsys.readouterr().err
     assert re.search(
         r"error: --memory-limit: making this store takes about \d+ MB \(2 workers of \d+ MB each and", said
     )
-    assert (
-        "more than 400 MB. Lower --workers or store.samples_per_shard, or raise the limit: --workers 1 would do" in said
-    )
+    assert "Lower --workers (1 would do) or store.samples_per_shard, or raise the limit." in said
+    for limit, remedy in (
+        (besides + needed / 2, "Lower store.samples_per_shard, and --workers to 1, or raise the limit."),
+        (besides / 2, "Raise the limit: what is needed besides is more than it already."),
+    ):
+        assert main([*command, "--memory-limit", f"{limit / 1000:.0f}KB"]) == 2
+        assert remedy in capsys.readouterr().err
+    assert main([*command, "--memory-limit", f"{besides / 2000:.0f}KB", "--workers", "1"]) == 2
+    said += capsys.readouterr().err
+    assert re.search(r"\(\d+ MB of the worker and \d+ MB besides\)", said)
     assert re.search(r"about \S+ kB on disk, at most \S+ kB; \S+ MB of memory for 2 at a time; about .* s", said)
     assert not out.exists() or not list(out.glob("currents"))
     assert main([*command, "--memory-limit", "2GiB"]) == 0
@@ -517,6 +526,13 @@ def test_f12_a_memory_limit_is_kept_or_refused(
         estimate.parse_bytes("-1GB")
 
 
+def told(command: list[str], capsys: Capture) -> dict[str, Any]:
+    """The estimate of a dry run."""
+    capsys.readouterr()
+    assert main([*command, "--dry-run", "--json"]) == 0
+    return json.loads(capsys.readouterr().out)["estimate"]
+
+
 def test_f12_the_estimate_counts_the_levels_that_wait_for_other_shards(
     made: tuple[str, dict[str, str]], monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:
@@ -525,15 +541,13 @@ def test_f12_the_estimate_counts_the_levels_that_wait_for_other_shards(
     A level has 25 x 29 cells and two int16 each. Never above CAP.
     """
 
-    def told(*options: str) -> int:
-        capsys.readouterr()
-        assert main([made[0], "--out", "none", "--dry-run", "--json", "--workers", "2", *options]) == 0
-        return json.loads(capsys.readouterr().out)["estimate"]["memory_bytes"]
+    def memory(*options: str) -> int:
+        return told([made[0], "--out", "none", "--workers", "2", *options], capsys)["memory_bytes"]
 
-    whole, apart = told(), told("--scheduler", "processes")
+    whole, apart = memory(), memory("--scheduler", "processes")
     monkeypatch.setattr(estimate, "CAP", 1000)
-    assert whole - told() == (3 * 4 + 8) * 25 * 29 * 4 - 1000
-    assert told("--scheduler", "processes") == apart  # processes share none
+    assert whole - memory() == (3 * 4 + 8) * 25 * 29 * 4 - 1000
+    assert memory("--scheduler", "processes") == apart  # processes share none
 
 
 def test_levels_are_decoded_once_and_files_written_once(tmp_path: Path) -> None:
