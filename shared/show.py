@@ -14,6 +14,9 @@ __all__ = ["counted", "facts", "render", "render_funnel", "render_sample", "rend
 WIDTH = 100
 """Columns of a page."""
 
+MOST_DAMAGED = 50
+"""Names of damaged files that are shown."""
+
 
 def _box(region: Region) -> str:
     west, east, south, north = region.west, region.east, region.south, region.north
@@ -92,7 +95,12 @@ def render_verdict(of: Verdict, path: str) -> str:
         head = f"ok: {path} is whole: {counted(of.files, 'file')} and {counted(of.samples, 'sample')} checked."
     else:
         head = f"not whole: {of.problem}"
-    return "\n".join([*_wrapped(head, "  "), *(line for note in of.notes for line in _wrapped(f"note: {note}", "  "))])
+    lines = [*_wrapped(head, "  "), *(line for note in of.notes for line in _wrapped(f"note: {note}", "  "))]
+    if len(of.damaged) > 1:
+        lines.append(f"{counted(len(of.damaged), 'file')} not as the manifest lists them:")
+        lines += [f"  {_clean(name)}" for name in of.damaged[:MOST_DAMAGED]]
+        lines += ["  ... (all of them with --json)"] if len(of.damaged) > MOST_DAMAGED else []
+    return "\n".join(lines)
 
 
 def render_funnel(stages: Sequence[Stage]) -> str:

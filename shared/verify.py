@@ -1,7 +1,8 @@
 """Whether a store is whole: every file, every checksum, every sample, and what the labels say.
 
 The order matters: what is cheap and bounded comes first, and nothing is allocated from what a file claims. The first
-damage ends the check, with the file, shard or sample in the message.
+damage ends the check, with the file, shard or sample in the message; then every file is hashed, so that all that need
+be fetched again can be named.
 """
 
 import os
@@ -32,13 +33,17 @@ SLACK = 1e-3
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether a store is whole; `files` and `samples` were found so, up to the first `problem`."""
+    """Whether a store is whole; `files` and `samples` were found so, up to the first `problem`.
+
+    Where there is one, `damaged` are all listed files that are missing or not what the manifest says.
+    """
 
     ok: bool
     problem: str | None
     files: int
     samples: int
     notes: tuple[str, ...] = ()
+    damaged: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """This verdict as JSON holds it."""
@@ -48,7 +53,7 @@ class Verdict:
 def verify(store: str | Path, progress: bool = False) -> Verdict:
     """Checks everything about `store`; damage makes the verdict, never an exception."""
     root = Path(store)
-    files, samples, notes = 0, 0, ()
+    files, samples, notes, held = 0, 0, (), None
     try:
         held = checked_words(manifest.read(root))
         if (root / manifest.NAME).read_bytes() != manifest.to_bytes(held.as_json()):
@@ -66,12 +71,25 @@ def verify(store: str | Path, progress: bool = False) -> Verdict:
             files, samples = files + 2, samples + count
     except StoreError as error:
         problem = str(error).replace(chunks.REMEDY, REMEDY)
-        return Verdict(False, problem, files, samples, notes)
     except OSError as error:
-        return Verdict(
-            False, f"cannot read {error.filename or root}: {error.strerror}. {REMEDY}", files, samples, notes
-        )
-    return Verdict(True, None, files, samples, notes)
+        problem = f"cannot read {error.filename or root}: {error.strerror}. {REMEDY}"
+    else:
+        return Verdict(True, None, files, samples, notes)
+    return Verdict(False, problem, files, samples, notes, () if held is None else _damaged(root, held))
+
+
+def _damaged(root: Path, held: Manifest) -> tuple[str, ...]:
+    """The listed files that are missing or not what the manifest says; all of them are read."""
+
+    def whole(name: str) -> bool:
+        try:
+            store_files.check_digest(root, name, held, store_files.sha256(root, name, held))
+        except (StoreError, OSError):
+            return False
+        return True
+
+    with ThreadPoolExecutor(WORKERS) as pool:
+        return tuple(name for name, good in zip(held.files, pool.map(whole, held.files), strict=True) if not good)
 
 
 def checked_words(held: Manifest) -> Manifest:

@@ -89,6 +89,26 @@ def test_labels_out_of_range_are_found(tmp_path: Path, change: Callable, message
     assert chunks.REMEDY not in str(verdict.problem)
 
 
+def test_all_damaged_files_are_named(tmp_path: Path) -> None:
+    """A missing one, one with a flipped bit, one cut short, and a foreign one that is told first."""
+    built = stores.build(tmp_path / "store")
+    (built.path / "extra").write_bytes(b"")
+    (built.path / "zarr.json").unlink()
+    for name, change in (
+        ("currents/c/1/0/0/0/0", lambda raw: raw[:9] + b"!" + raw[10:]),
+        ("split/c/0", lambda raw: raw[:-1]),
+    ):
+        path = built.path / name
+        path.write_bytes(change(path.read_bytes()))
+    verdict = verify(built.path)
+    assert "extra: a file that the manifest does not list" in str(verdict.problem)
+    assert sorted(verdict.damaged) == ["currents/c/1/0/0/0/0", "split/c/0", "zarr.json"]
+    shown = show.render_verdict(verdict, "store")
+    assert "3 files not as the manifest lists them:\n" in shown
+    assert "\n  split/c/0" in shown
+    assert show.render_verdict(verify(stores.build(tmp_path / "other").path), "store").startswith("ok:")
+
+
 def test_an_empty_store_is_told(tmp_path: Path) -> None:
     built = stores.build(tmp_path / "store", 0)
     assert "holds no sample" in str(verify(built.path).problem)
