@@ -17,11 +17,11 @@ import numpy as np
 Key = tuple[int, str, int]
 """A level: the number of its source in the manifest, its file, and its place there."""
 
-CAP = 512 * 2**20
+CAP = 768 * 2**20
 """Bytes of levels that are kept at most."""
 
-PLANNED = CAP // 2
-"""Bytes of those that planning may leave."""
+PLANNED = 512 * 2**20
+"""Bytes of those that planning may leave: all that it looks at of a globe at an eighth of a degree."""
 
 
 class Source(Protocol):
