@@ -59,7 +59,7 @@ class Currents:
     notes: tuple[str, ...]
     """What was resolved, converted and dropped, for the log."""
     fingerprint: dict[str, Any]
-    """What the source holds, as JSON: `files.fingerprint`, names and grid; the same wherever the same files lie."""
+    """What the source holds, as JSON: `identity.fingerprint`, names and grid; the same wherever the same files lie."""
     state: dict[str, Any]
     """Sizes and times of change, as JSON: tells whether the source is still the same."""
     chunk_levels: int

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from preprocess import files
+from preprocess import files, identity
 from preprocess.drifter_files import check_chunks, opened, read_csv, resolve_names
 from preprocess.drifter_rows import find_rows
 from preprocess.fixes import DrifterFile, Fixes, gap_unit
@@ -32,7 +32,7 @@ class Drifters:
         n_fixes: fixes stored in the source, padding of 2-D tables included.
         n_rows: trajectories with at least one stored fix.
         has_drogue: whether any file tells the state of the drogue.
-        fingerprint: what the source holds, as JSON: `files.fingerprint`, names and numbers of rows and fixes; the
+        fingerprint: what the source holds, as JSON: `identity.fingerprint`, names and numbers of rows and fixes; the
             same wherever the same files lie.
         state: sizes and times of change, as JSON: tells whether the source is still the same.
     """
@@ -43,14 +43,14 @@ class Drifters:
         self.n_rows = sum(len(f.rows.counts) for f in opened)
         self.n_fixes = sum(int(f.rows.counts.sum()) for f in opened)
         self.has_drogue = any("drogue" in f.names for f in opened)
-        entries = files.entries([f.path for f in opened], where)
+        entries = identity.entries([f.path for f in opened], where)
         names = {role: sorted({f.names[role] for f in opened if role in f.names}) for role in DRIFTER_TIERS}
-        self.fingerprint: dict[str, Any] = files.fingerprint(source.path, entries, where) | {
+        self.fingerprint: dict[str, Any] = identity.fingerprint(source.path, entries, where) | {
             "variables": {role: found for role, found in names.items() if found},
             "rows": self.n_rows,
             "fixes": self.n_fixes,
         }
-        self.state: dict[str, Any] = files.state(entries)
+        self.state: dict[str, Any] = identity.state(entries)
         self._opened = []
         for note, count in Counter(note for f in opened for note in f.notes).items():
             share = f" ({count} of {len(opened)} files)" if count < len(opened) else ""

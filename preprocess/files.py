@@ -1,11 +1,8 @@
-"""Files of a source, drifters or currents: found, opened undecoded, and identified.
+"""Files of a source, drifters or currents: found, and opened undecoded.
 
 A source is a path, a glob or an fsspec URL. Files behind a URL are downloaded whole, once in a process; zarr stores
 are read in place. `reading` and `opened` hold the one lock that netCDF-C needs, and say in a `DataError` which file
 cannot be read.
-
-What identifies a source comes in two kinds: a `fingerprint` of what it holds, the same wherever and whenever the data
-are copied, for the manifest; and a `state` with times of change, by which a stopped run sees that a file was replaced.
 """
 
 import contextlib
@@ -13,14 +10,12 @@ import csv
 import errno
 import functools
 import glob
-import hashlib
 import lzma
 import threading
 import time
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -40,14 +35,8 @@ UNREADABLE = (OSError, EOFError, ValueError, TypeError, LookupError, AttributeEr
               zlib.error, lzma.LZMAError, csv.Error, *_WEB)  # fmt: skip
 """What xarray, netCDF4, zarr, pandas and fsspec raise for files that are missing, damaged or something else."""
 
-WHOLE = 64 * 2**20
-"""Sources of at most this size [bytes] are fingerprinted by their content."""
-
 STORE_DOCUMENTS = ("zarr.json", ".zmetadata", ".zgroup")
 """Files of which a zarr store has at least one."""
-
-_CHANGES = ("ETag", "etag", "mtime", "LastModified", "last_modified", "updated", "created")
-"""What file systems call the mark or the time of the last change, most telling first."""
 
 PAUSES = (0.2, 1.0, 3.0)
 """Waits before a read that failed for a passing reason is tried again [s]."""
@@ -96,7 +85,7 @@ def find(path: str, where: str) -> list[str]:
 
 def _find_url(url: str) -> list[str]:
     system, root = fsspec.core.url_to_fs(url)
-    if system.exists(root) or (is_web(url) and _documents(url)):  # many web servers know files only, no folders
+    if system.exists(root) or (is_web(url) and documents(url)):  # many web servers know files only, no folders
         return [url]
     if "::" in url or not glob.has_magic(root):
         if is_web(url):  # fsspec says of a server that does not answer, too, that nothing exists there
@@ -122,10 +111,10 @@ def _is_remote_zarr(url: str) -> bool:
         return True
     if url.endswith((".nc", ".nc3", ".nc4", ".cdf", ".h5", ".csv", ".gz")):
         return False
-    return bool(_documents(url))
+    return bool(documents(url))
 
 
-def _documents(url: str) -> list[str]:
+def documents(url: str) -> list[str]:
     """The metadata files of a store behind `url`."""
     system, root = fsspec.core.url_to_fs(url)
     return [name for name in STORE_DOCUMENTS if system.exists(f"{root.rstrip('/')}/{name}")]
@@ -213,91 +202,6 @@ def _open(path: str, without: list[str]) -> xr.Dataset:
 
 def _guard(path: str) -> AbstractContextManager[Any]:
     return nullcontext() if is_zarr(path) else _NETCDF_LOCK
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One file of a source."""
-
-    name: str
-    """Base name, with the store's before it where it lies in a zarr store."""
-    size: int
-    """[bytes]"""
-    changed: str
-    """Mark or time of the last change."""
-    place: str
-    """Local path or URL."""
-
-
-def entries(paths: Sequence[str], where: str) -> tuple[Entry, ...]:
-    """What a source consists of, sorted by name; of a zarr store behind a URL only the metadata.
-
-    Listing all chunks of a remote store can take longer than reading the part of it that a run needs.
-    """
-    try:
-        found = retried(lambda: [entry for path in paths for entry in _entries(path)])
-        return tuple(sorted(found, key=lambda e: (e.name, e.place)))
-    except UNREADABLE as error:
-        raise DataError(f"{where} cannot be read ({brief(error)}). Check the path.") from error
-
-
-def _entries(path: str) -> Iterator[Entry]:
-    base = path.rstrip("/").rpartition("/")[2]
-    if is_url(path):
-        system, root = fsspec.core.url_to_fs(path)
-        inside = [f"/{name}" for name in _documents(path)] if is_zarr(path) else [""]
-        for name in inside:
-            info = system.info(root.rstrip("/") + name)
-            changed = next((str(info[key]) for key in _CHANGES if info.get(key)), "")
-            size = int(info.get("size") or 0) if name else _download(path).stat().st_size
-            yield Entry(base + name, size, changed, path.rstrip("/") + name)
-        return
-    local = Path(path)
-    for file in (f for f in local.rglob("*") if f.is_file()) if local.is_dir() else [local]:
-        stat = file.stat()
-        name = file.relative_to(local.parent).as_posix()
-        yield Entry(name, stat.st_size, str(stat.st_mtime_ns), str(file))
-
-
-def fingerprint(path: str, found: Sequence[Entry], where: str) -> dict[str, Any]:
-    """What identifies the content of a source, as JSON; the same for the same files wherever they lie.
-
-    Args:
-        path: the source as the manifest names it.
-        found: its files.
-        where: the source, for messages.
-
-    Returns:
-        `path`; `files`, how many; `bytes`, of all; `sha256` of the sorted names and sizes, and of the content too up
-        to 64 MiB in all.
-    """
-    digest, total = hashlib.sha256(), sum(entry.size for entry in found)
-    try:
-        for entry in found:
-            digest.update(f"{entry.name}\0{entry.size}\0".encode())
-            if total <= WHOLE:
-                digest.update(retried(lambda place=entry.place: _content(place)))
-    except UNREADABLE as error:
-        raise DataError(f"{where} cannot be read ({brief(error)}). Check the path.") from error
-    return {"path": path, "files": len(found), "bytes": total, "sha256": digest.hexdigest()}
-
-
-def _content(place: str) -> bytes:
-    if is_url(place) and place.endswith(STORE_DOCUMENTS):
-        system, name = fsspec.core.url_to_fs(place)
-        return system.cat_file(name)
-    return local_file(place).read_bytes()
-
-
-def state(found: Sequence[Entry]) -> dict[str, Any]:
-    """What tells whether any file of a source was changed or replaced since, as JSON."""
-    every = "\0".join(f"{entry.name}\0{entry.size}\0{entry.changed}" for entry in found)
-    return {
-        "files": len(found),
-        "bytes": sum(entry.size for entry in found),
-        "changed": max((entry.changed for entry in found), default=""),
-        "sha256": hashlib.sha256(every.encode()).hexdigest(),
-    }
 
 
 def brief(error: BaseException) -> str:

@@ -8,9 +8,6 @@ from preprocess.recipe import Recipe
 from shared import chunks, manifest, schema, store_files
 from shared.manifest import FileEntry, Manifest, Stage
 
-CHUNK_OVERHEAD = 16 + 4
-"""Of a compressed chunk that cannot be compressed: blosc's header and the crc32c [bytes]."""
-
 
 def trees(build: Build) -> dict[str, Any]:
     """The files beside the shards and the manifest, as JSON by their names."""
@@ -56,7 +53,7 @@ def bytes_at_most(build: Build) -> int:
     layout = build.plan.layout
     n, per_shard = layout.n_samples, layout.samples_per_shard
     files = {name: FileEntry(len(manifest.to_bytes(tree)), "0" * 64) for name, tree in trees(build).items()}
-    overhead = 0 if layout.compression == "none" else CHUNK_OVERHEAD
+    overhead = 0 if layout.compression == "none" else chunks.OVERHEAD
     for spec in schema.arrays(layout):
         for shard in range(layout.n_shards):
             held = layout.samples_of(shard)

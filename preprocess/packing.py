@@ -14,7 +14,7 @@ import xarray as xr
 
 from preprocess.decoding import fills, missing
 from shared.errors import DataError
-from shared.schema import FILL, OVER, SCALE
+from shared.schema import OVER, SCALE
 
 LIMIT = 32766
 """Largest packed component [1e-4 m/s]."""
@@ -23,7 +23,7 @@ UNMASKED = 100.0
 """No current is faster than this [m/s]: a value beyond it is a fill value that was not declared."""
 
 SLAB = 2**18
-"""Cells packed at once: their temporaries stay in the cache, which halves the time."""
+"""Cells packed at once: few enough that their temporaries stay in the cache."""
 
 _SPEEDS = {"m": 1.0, "meter": 1.0, "meters": 1.0, "metre": 1.0, "metres": 1.0, "cm": 0.01, "mm": 0.001}
 _PER_SECOND = ("/s", " s-1", " s^-1", " s**-1", ".s-1", "/sec", "/second", " second-1", " per second", "*s-1")
@@ -84,18 +84,6 @@ class Packing:
     def missing(self, stored: np.ndarray) -> np.ndarray:
         """Where stored numbers mean no data, bool."""
         return missing(stored, self.fills)
-
-    def pack(self, stored: np.ndarray, where: str) -> np.ndarray:
-        """Stored numbers, of any shape, as int16 in units of 1e-4 m/s, with `FILL` and `OVER`.
-
-        Raises:
-            DataError: values that are neither currents nor declared as fills; `where` names file and variable.
-        """
-        packed = np.empty(stored.shape, np.int16)
-        lost, wrong = self.pack_slab(stored, packed)
-        self.check(wrong, where)
-        packed[lost] = FILL
-        return packed
 
     def check(self, wrong: np.ndarray, where: str) -> None:
         """Refuses stored numbers that `pack_slab` found `wrong`, if any."""

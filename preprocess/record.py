@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from preprocess import files
+from preprocess import files, identity
 from preprocess.axes import Order, latitude, longitude, stamp, time_step
 from preprocess.current_files import coordinate, merge, resolve, scan
 from preprocess.currents import COMPONENTS, Currents
@@ -61,8 +61,8 @@ def open_currents(source: CurrentSource, levels: Levels | None = None, number: i
             f"{where}: `frozen: true` takes a record of a single time as constant, but {time.size} times came "
             f"({stamp(time[0])} to {stamp(time[-1])}). Remove `frozen`, or give a file with one time."
         )
-    entries = files.entries(paths, where)
-    fingerprint = files.fingerprint(source.path, entries, where) | {
+    entries = identity.entries(paths, where)
+    fingerprint = identity.fingerprint(source.path, entries, where) | {
         "variables": layout.names,
         "pick": layout.pick,
         "time": [int(time[0]), int(time[-1]), int(time.size), step],
@@ -72,7 +72,7 @@ def open_currents(source: CurrentSource, levels: Levels | None = None, number: i
     }
     currents = Currents(
         time=time, step=step, lat=lat, lon=lon, periodic=periodic, notes=tuple(notes + time_notes),
-        fingerprint=fingerprint, state=files.state(entries), chunk_levels=chunk_levels, frozen=source.frozen,
+        fingerprint=fingerprint, state=identity.state(entries), chunk_levels=chunk_levels, frozen=source.frozen,
         raw_bytes=itemsize * lat.size * lon.size,
         layout=layout, paths=tuple(paths), file=file, level=level, number=number,
         _lat_order=lat_order, _lon_order=_run(lon_order), _levels=levels,

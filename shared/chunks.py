@@ -21,6 +21,9 @@ from shared.schema import CHECKSUM, ArraySpec, Compression, Layout, arrays
 blosc.use_threads = False  # one context a call: safe in our own threads, and the same bytes on every machine
 
 LEVEL = 5
+OVERHEAD = blosc.MAX_OVERHEAD + 4
+"""Of a chunk that lz4 cannot compress: the codec's header and the crc32c [bytes]."""
+
 _ABSENT = 2**64 - 1
 _CRC = struct.Struct("<I")
 _HEADER = struct.Struct("<4B3I")  # blosc 1: version, codec's version, flags, item size; sizes decoded, block, encoded
@@ -91,7 +94,7 @@ def encode(spec: ArraySpec, data: np.ndarray, samples_per_shard: int, compressio
         raw = padded.tobytes()
         return raw + crc32c(raw)
     # one buffer for all: to join parts as large as a shard would touch twice its fresh memory
-    most = len(data) * (spec.sample_bytes + blosc.MAX_OVERHEAD + 4) + 16 * samples_per_shard + 4
+    most = len(data) * (spec.sample_bytes + OVERHEAD) + 16 * samples_per_shard + 4
     out, offset = np.empty(most, np.uint8).data, 0
     index = np.full((samples_per_shard, 2), _ABSENT, "<u8")
     for k, sample in enumerate(data):

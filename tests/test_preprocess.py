@@ -15,7 +15,7 @@ import pytest
 import xarray as xr
 import yaml
 
-from preprocess import build, files, segments, shard, windows, write
+from preprocess import build, identity, segments, shard, windows, write
 from preprocess import survey as surveying
 from preprocess.__main__ import main
 from preprocess.plan import POLEWARD
@@ -235,7 +235,7 @@ def test_29_a_large_source_that_changes_is_refused_by_name(
     tmp_path: Path, manifest: str, capsys: Capture, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     """Too large to be fingerprinted by its content; what it is replaced by has the same size."""
-    monkeypatch.setattr(files, "WHOLE", 100)
+    monkeypatch.setattr(identity, "WHOLE", 100)
     out, path = tmp_path / "store", tmp_path / "input" / name
     assert main([manifest, "--out", str(out), "--parts", "1/3"]) == 0
     assert main([manifest, "--out", str(out), "--parts", "2/3"]) == 0

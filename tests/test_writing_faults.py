@@ -6,6 +6,7 @@ import json
 import os
 import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -391,6 +392,16 @@ def unprivileged(_: Any) -> None:
     assert libc.capset(header, held) == 0, ctypes.get_errno()
 
 
+@contextlib.contextmanager
+def locked(folder: Path, mode: int) -> Iterator[None]:
+    """`folder` with the permissions `mode`, and its owner's again afterwards."""
+    folder.chmod(mode)
+    try:
+        yield
+    finally:
+        folder.chmod(0o700)
+
+
 ROOT_ON_MACOS = pytest.mark.skipif(os.geteuid() == 0 and sys.platform != "linux", reason="root may write anywhere")
 NO_LOOK = "expected a folder that you may read and write. Choose another --out, or have its permissions changed."
 
@@ -411,12 +422,9 @@ def test_f11_an_output_that_may_not_be_written_or_read(
 ) -> None:
     folder = tmp_path / "locked"
     (folder / "currents").mkdir(parents=True)
-    folder.chmod(mode)
     command = [made[0], "--out", str(folder / out)]
-    try:
+    with locked(folder, mode):
         ended = killing.run(command, tmp_path / "said.txt", set_up=unprivileged)
-    finally:
-        folder.chmod(0o700)
     assert ended.code == 2, ended.said
     assert re.search(rf"^error: .*{said}", ended.said, re.MULTILINE), ended.said
     assert "Traceback" not in ended.said
@@ -458,12 +466,9 @@ def test_f11_a_source_that_may_not_be_read(tmp_path: Path) -> None:
     away = tmp_path / "away"
     away.mkdir()
     (tmp_path / "input" / "currents.nc").rename(away / "currents.nc")
-    away.chmod(0o000)
     command = [manifest, "--out", str(tmp_path / "store"), "--set", f"currents={{path: '{away}/currents.nc'}}"]
-    try:
+    with locked(away, 0o000):
         ended = killing.run(command, tmp_path / "said.txt", set_up=unprivileged)
-    finally:
-        away.chmod(0o700)
     assert ended.code == 1, ended.said
     assert re.search(r"^error: currents.*Permission denied.*Check", ended.said, re.MULTILINE), ended.said
     assert "Traceback" not in ended.said
