@@ -20,12 +20,12 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
-import google_crc32c
 import netCDF4
 import numpy as np
 import xarray as xr
 import yaml
 import zarr
+from awscrt.checksums import crc32c
 from numcodecs import blosc  # pyright: ignore[reportAttributeAccessIssue] - compiled, without stubs
 
 from benchmarks.measure import Timing, interleave, machine, on_one_core
@@ -191,7 +191,7 @@ def floor(path: str, kind: str, places: Places, folder: Path) -> None:
             for window in out:
                 chunk = blosc.compress(window, b"lz4", 5, blosc.BITSHUFFLE)
                 file.write(chunk)
-                file.write(google_crc32c.value(chunk).to_bytes(4, "little"))
+                file.write(crc32c(chunk).to_bytes(4, "little"))
     if kind == "nc":
         source.close()
 

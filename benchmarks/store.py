@@ -41,6 +41,7 @@ from shared import chunks, manifest, schema, shards, store_files  # noqa: E402
 from shared.manifest import FileEntry, Manifest  # noqa: E402
 from shared.schema import Compression, Layout  # noqa: E402
 from shared.shards import ShardStore  # noqa: E402
+from shared.slabs import Slabs  # noqa: E402
 from train.config import Reading  # noqa: E402
 from train.data import batches  # noqa: E402
 
@@ -188,14 +189,13 @@ def chosen(random: np.random.Generator, n: int) -> np.ndarray:
 
 def ours(store: ShardStore, random: np.random.Generator) -> Callable[[], object]:
     """Random samples of currents into a batch that is there already, as training has it."""
-    batch = np.empty((BATCH, *store.currents.spec.inner_shape), np.int16)
-    rows = shards.rows_of(batch)
+    rows = aligned_rows(store)
+    return lambda: store.currents.read_into(chosen(random, BATCH).tolist(), rows)
 
-    def run() -> None:
-        for k, sample in enumerate(chosen(random, BATCH).tolist()):
-            store.currents.read_into(sample, rows[k])
 
-    return run
+def aligned_rows(store: ShardStore) -> np.ndarray:
+    """The bytes of a batch of currents, `(BATCH, bytes a sample)`, in memory that is aligned as training's is."""
+    return shards.rows_of(Slabs().take((BATCH, *store.currents.spec.inner_shape), store.currents.spec.dtype))
 
 
 def zarr_samples(path: Path, random: np.random.Generator) -> Callable[[], object]:
@@ -223,7 +223,7 @@ def floor(store: ShardStore, random: np.random.Generator) -> Callable[[], object
         data = store_files.array_of(store_files.mapped(store.root, name, store.manifest))
         index = chunks.read_index(data, n, held.samples_per_shard, name).tolist()
         found += [data[o : o + size - (4 if held.compression == "lz4" else 0)] for o, size in index]
-    rows = shards.rows_of(np.empty((BATCH, *spec.inner_shape), np.int16))
+    rows = aligned_rows(store)
 
     def run() -> None:
         for k, sample in enumerate(chosen(random, BATCH).tolist()):

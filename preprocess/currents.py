@@ -20,8 +20,9 @@ from preprocess.levels import Key, Levels
 from preprocess.packing import Packing, pack_level
 from preprocess.recipe import DAY
 from shared.schema import FILL
+from shared.slabs import Slabs
 
-BLOCK_BYTES = 64 * 2**20
+BLOCK_BYTES = 24 * 2**20
 """Raw data decoded at once [bytes] when a chunk is smaller; bounds the memory that reading takes besides its result."""
 
 AHEAD_BYTES = 192 * 2**20
@@ -29,6 +30,9 @@ AHEAD_BYTES = 192 * 2**20
 
 MOST_AHEAD = 32
 """Levels decoded ahead at most: to open the files less often buys no speed."""
+
+SLABS = Slabs(MOST_AHEAD)
+"""Buffers of levels: each is taken again once nobody holds the level any more."""
 
 LAND_LEVELS = 24
 """Levels looked at to tell land: spread over the record and the seasons, so that neither sea ice nor a gap is land."""
@@ -191,7 +195,9 @@ class Currents:
 
     def packed(self, stored: Sequence[np.ndarray], packings: Sequence[Packing], path: str) -> np.ndarray:
         """One level, int16 `(2, lat, lon)`, from both components `stored` on the axes `lat` and `lon`."""
-        return pack_level(stored, packings, [f"currents {path}: {self.layout.names[role]}" for role in COMPONENTS])
+        level = SLABS.take((2, *stored[0].shape), np.dtype(np.int16))
+        pack_level(stored, packings, [f"currents {path}: {self.layout.names[role]}" for role in COMPONENTS], level)
+        return level
 
 
 def land_levels(time: np.ndarray) -> np.ndarray:

@@ -14,7 +14,6 @@ from preprocess.build import Build
 from preprocess.currents import AHEAD_BYTES, BLOCK_BYTES, MOST_AHEAD
 from preprocess.levels import CAP
 from preprocess.plan import take
-from preprocess.shard import AT_ONCE
 from shared import chunks, schema
 from shared.errors import ConfigError
 
@@ -76,7 +75,7 @@ def estimate(build: Build, share: tuple[int, int], workers: int, processes: bool
     shard = layout.samples_per_shard * sample
     level = max(source.lat.size * source.lon.size for source in build.currents) * 4
     # windows and encoded samples, and copies of the windows that are judged at once
-    windows_bytes = 2 * shard + 4 * AT_ONCE * sample
+    windows_bytes = 2 * shard + 4 * windows.AT_ONCE * sample
     # both components as stored, and the chunk that is being decoded
     raw_bytes = 3 * max(
         max(min(BLOCK_BYTES, MOST_AHEAD * source.raw_bytes), source.chunk_levels * source.raw_bytes)
@@ -117,18 +116,20 @@ def _trial(build: Build) -> tuple[float, float, float, int]:
     middle = middle[plan.placement.level[middle] == plan.placement.level[middle[0]]]
     placement, source = take(plan.placement, middle), build.currents[number]
     first, spec = int(placement.level[0]), schema.arrays(layout)[0]
-    cut = np.empty((len(middle), *spec.inner_shape), np.int16)
+    n = len(middle)
+    encoder, window = chunks.Encoder(spec, n, n, layout.compression), np.empty((1, *spec.inner_shape), np.int16)
     before = build.levels.decoded, build.levels.seconds
     levels = [level for _, level in source.each(np.arange(first, first + (1 if source.frozen else plan.shape.n_times)))]
     decoded, seconds = build.levels.decoded - before[0], build.levels.seconds - before[1]
     if not decoded:  # planning has looked at all of them
         decoded, seconds = max(1, build.levels.decoded), build.levels.seconds
     began = time.perf_counter()
-    for k in range(len(cut)):
-        windows.copy(levels, placement, k, source, cut[k])
-    encoded = chunks.encode(spec, cut, len(cut), layout.compression)
+    for k in range(n):
+        windows.copy(levels, placement, k, source, window[0])
+        encoder.put([k], window)
+    encoded = sum(map(len, encoder.content()))
     made = time.perf_counter() - began
-    return seconds / decoded, made / len(cut), min(1.0, len(encoded) / cut.nbytes), len(cut)
+    return seconds / decoded, made / n, min(1.0, encoded / (n * spec.sample_bytes)), n
 
 
 def check_memory(wanted: Estimate, limit: int) -> None:

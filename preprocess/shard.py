@@ -29,9 +29,6 @@ from shared.building import Mark
 from shared.crashpoints import reached
 from shared.errors import ConfigError, DriftcalError, Interrupted, StoreError
 
-AT_ONCE = 64
-"""Windows judged at once: their temporaries stay small."""
-
 OF_SURVEY = ("positions", "origin", "start_time", "drifter", "drogue", "source", "source_row")
 """Arrays of the store that are those of the survey."""
 
@@ -101,24 +98,23 @@ def make_shard(pending: Pending) -> int:
 
 def write_shard(task: ShardTask) -> int:
     """Cuts and writes one shard and marks it done; returns its number."""
-    shape = task.shape
-    cut = np.empty((len(task.candidate), 2, shape.n_times, shape.n_lat, shape.n_lon), np.int16)
-    land = np.unpackbits(task.land, axis=1, count=shape.n_lat * shape.n_lon).astype(bool)
-    land = land.reshape(-1, shape.n_lat, shape.n_lon)
-    status = np.zeros(len(cut), np.int8)
+    layout, shape, n = task.layout, task.shape, len(task.candidate)
+    currents = chunks.Encoder(schema.arrays(layout)[0], n, layout.samples_per_shard, layout.compression)
+    status = np.zeros(n, np.int8)
     for number in np.unique(task.current):
         of_source = np.flatnonzero(task.current == number)
-        windows.cut(take(task.placement, of_source), shape, task.currents[int(number)], cut, of_source)
-    for first in range(0, len(cut), AT_ONCE):
-        part = slice(first, first + AT_ONCE)
-        status[part] = windows.judge(cut[part], land[part])
+        for chosen, cut in windows.cut(take(task.placement, of_source), shape, task.currents[int(number)]):
+            samples = of_source[chosen]
+            land = np.unpackbits(task.land[samples], axis=1, count=shape.n_lat * shape.n_lon).astype(bool)
+            status[samples] = windows.judge(cut, land.reshape(-1, shape.n_lat, shape.n_lon))
+            currents.put(samples, cut)
     reached("shard: cut")
     read = _records(task)
     values = {name: read[name] for name in OF_SURVEY} | task.labels
-    values |= {"currents": cut, "status": status, "split": np.where(status == 0, task.labels["split"], -1)}
-    held = task.layout.samples_of(task.number)
+    values |= {"status": status, "split": np.where(status == 0, task.labels["split"], -1)}
+    held = layout.samples_of(task.number)
     listed = {}
-    for spec, content in chunks.encode_shard(task.layout, values):
+    for spec, content in chunks.encode_shard(layout, values | {"currents": currents}):
         name = spec.file_of(task.number)
         lock.check(task.lock)
         entry = manifest.write_file(task.store / name, content, "shard")

@@ -4,6 +4,7 @@ While the drifters are read nothing is held of a segment: its track, a kilobyte,
 For planning the labels are read back, 55 bytes a segment; what a shard needs is read when it is made.
 """
 
+import os
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -159,12 +160,14 @@ def read_records(scratch: Path, n_obs: int, index: np.ndarray) -> np.ndarray:
         OSError: the file cannot be read, or ends too early.
     """
     out = np.empty(len(index), record(n_obs))
+    room, size = out.view(np.uint8).data, out.itemsize
     with scratch.open("rb", buffering=0) as file:
-        for room, place in zip(out.view(np.uint8).reshape(len(index), out.itemsize), index.tolist(), strict=True):
-            file.seek(place * out.itemsize)
-            left = room.data
-            while left and (read := file.readinto(left)):  # a network file system may give less than was asked for
-                left = left[read:]
-            if left:
-                raise OSError(f"{scratch} ends before segment {place}")
+        for k, place in enumerate(index.tolist()):
+            part = os.pread(file.fileno(), size, place * size)
+            while len(part) < size:  # a network file system may give less than was asked for
+                more = os.pread(file.fileno(), size - len(part), place * size + len(part))
+                if not more:
+                    raise OSError(f"{scratch} ends before segment {place}")
+                part += more
+            room[k * size : (k + 1) * size] = part
     return out

@@ -6,7 +6,7 @@ by `place`, with the reason.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +23,9 @@ ON_LAND = "on land or permanent ice"
 
 REASONS = ("", OUTSIDE_PERIOD, MISSING_DAY, OUTSIDE_DOMAIN, TRACK_LEAVES, ON_LAND)
 """What the codes of `Placement.reason` say; 0: there is a window."""
+
+AT_ONCE = 64
+"""Windows cut at once: few enough that they are in the cache while they are judged and encoded."""
 
 
 @dataclass(frozen=True)
@@ -187,29 +190,33 @@ def needed(level: np.ndarray, n_times: int) -> np.ndarray:
     return np.unique(np.unique(level)[:, None] + np.arange(n_times))
 
 
-def cut(placement: Placement, shape: Shape, currents: Currents, out: np.ndarray, into: np.ndarray) -> None:
+def cut(placement: Placement, shape: Shape, currents: Currents) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Cuts the windows of `placement`, FILL and OVER as the source has them.
 
-    Levels are taken in order, each once; the memory needed does not depend on how many there are.
+    Levels are taken in order, each once; the memory needed depends neither on how many there are nor on how many
+    windows.
 
-    Args:
-        placement: n windows.
-        shape: Their size.
-        currents: Where they are cut from.
-        out: `(m, 2, time, lat, lon)` int16 [1e-4 m/s].
-        into: Where in `out` each goes, `(n,)`.
+    Yields:
+        Which windows, `(m,)` with m up to `AT_ONCE`, and their currents, `(m, 2, time, lat, lon)` int16 [1e-4 m/s],
+        which the next ones overwrite.
     """
     n_times = 1 if currents.frozen else shape.n_times
     coming = currents.each(needed(placement.level, n_times))
     held: dict[int, np.ndarray] = {}
-    for k in np.argsort(placement.level, kind="stable"):
-        window = range(int(placement.level[k]), int(placement.level[k]) + n_times)
-        for gone in [level for level in held if level < window.start]:
-            del held[gone]
-        while window[-1] not in held:
-            level, values = next(coming)
-            held[level] = values
-        copy([held[level] for level in window], placement, k, currents, out[into[k]])
+    order = np.argsort(placement.level, kind="stable")
+    out = np.empty((min(AT_ONCE, len(order)), 2, shape.n_times, shape.n_lat, shape.n_lon), np.int16)
+    for first in range(0, len(order), AT_ONCE):
+        chosen = order[first : first + AT_ONCE]
+        for k, room in zip(chosen, out, strict=False):
+            window = range(int(placement.level[k]), int(placement.level[k]) + n_times)
+            for gone in [level for level in held if level < window.start]:
+                del held[gone]
+            while window[-1] not in held:
+                level, values = next(coming)
+                held[level] = values
+                del values  # else it would be held a little longer than the level
+            copy([held[level] for level in window], placement, k, currents, room)
+        yield chosen, out[: len(chosen)]
 
 
 def copy(levels: Sequence[np.ndarray], placement: Placement, k: int, currents: Currents, out: np.ndarray) -> None:

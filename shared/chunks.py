@@ -8,15 +8,16 @@ This skips the machinery that zarr-python runs for every chunk it reads.
 """
 
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-import google_crc32c
 import numpy as np
+from awscrt import checksums
 from numcodecs import blosc  # pyright: ignore[reportAttributeAccessIssue] - compiled, without stubs
 
 from shared.errors import StoreError
 from shared.schema import CHECKSUM, ArraySpec, Compression, Layout, arrays
+from shared.slabs import Slabs
 
 blosc.use_threads = False  # one context a call: safe in our own threads, and the same bytes on every machine
 
@@ -24,15 +25,27 @@ LEVEL = 5
 OVERHEAD = blosc.MAX_OVERHEAD + 4
 """Of a chunk that lz4 cannot compress: the codec's header and the crc32c [bytes]."""
 
+ROOM = Slabs()
+"""Buffers of encoded samples. Shard after shard takes the same memory: to touch new memory costs more than to copy."""
+
 _ABSENT = 2**64 - 1
 _CRC = struct.Struct("<I")
 _HEADER = struct.Struct("<4B3I")  # blosc 1: version, codec's version, flags, item size; sizes decoded, block, encoded
 _LZ4 = 1  # the codec's number in the upper three bits of the flags
 
 
-def crc32c(data: bytes | np.ndarray) -> bytes:
-    """crc32c (Castagnoli) of `data`, bytes or a read-only array, as the four little-endian bytes that zarr stores."""
-    return _CRC.pack(google_crc32c.value(data))
+crc32c: Callable[..., int] = checksums.crc32c
+"""crc32c (Castagnoli) of a buffer of any kind, though the library's signature has bytes only."""
+
+
+def sealed(data: bytes) -> bytes:
+    """`data` and its crc32c, four little-endian bytes, as zarr's codec `crc32c` stores them."""
+    return data + _CRC.pack(crc32c(data))
+
+
+def is_sealed(data: np.ndarray) -> bool:
+    """Whether the bytes `data` end with the crc32c of the rest."""
+    return crc32c(data[:-4]) == _CRC.unpack_from(data.data, len(data) - 4)[0]
 
 
 def codecs(spec: ArraySpec, compression: Compression) -> list[dict[str, Any]]:
@@ -83,64 +96,93 @@ def metadata(spec: ArraySpec, n_samples: int, samples_per_shard: int, compressio
     }
 
 
-def encode(spec: ArraySpec, data: np.ndarray, samples_per_shard: int, compression: Compression) -> bytes | memoryview:
-    """The file of one shard of `spec`: `data` is `(n, *inner_shape)`, n <= samples_per_shard."""
-    data = np.ascontiguousarray(data, dtype=spec.dtype)
+class Encoder:
+    """The file of one sharded array in the making: its samples are put in bit by bit, in any order.
+
+    Attributes:
+        checksum: crc32c of the samples' chunks, uint32 `(n,)`.
+    """
+
+    def __init__(self, spec: ArraySpec, n: int, samples_per_shard: int, compression: Compression):
+        if not 0 < n <= samples_per_shard:
+            raise StoreError(f"{spec.name}: a shard of {n} samples, expected 1 to {samples_per_shard}.")
+        self.checksum = np.zeros(n, np.uint32)
+        self._spec, self._lz4 = spec, compression == "lz4"
+        self._index = np.full((samples_per_shard, 2), _ABSENT, "<u8")
+        most = spec.sample_bytes + (OVERHEAD if self._lz4 else 0)
+        self._room, self._end = ROOM.take((n * most,), np.dtype(np.uint8)).data, 0
+        self._chunks: list[memoryview | None] = [None] * n
+
+    def put(self, places: Sequence[int] | np.ndarray, samples: np.ndarray) -> None:
+        """Encodes the samples at `places` of the shard, `(m,)`; they are `(m, *inner_shape)`, C-contiguous."""
+        spec, room, end = self._spec, self._room, self._end
+        if samples.shape != (len(places), *spec.inner_shape) or samples.dtype != spec.dtype:
+            due = f"{spec.dtype} {(len(places), *spec.inner_shape)}"
+            raise StoreError(f"{spec.name}: samples {samples.dtype} {samples.shape}, expected {due}.")
+        sums = []
+        for k, sample in zip(np.asarray(places).tolist(), samples, strict=True):
+            begin = end
+            if self._lz4:
+                chunk = blosc.compress(sample, b"lz4", LEVEL, blosc.BITSHUFFLE)
+                sums.append(crc32c(chunk))
+                end = begin + len(chunk) + 4
+                room[begin : end - 4] = chunk
+                room[end - 4 : end] = _CRC.pack(sums[-1])
+            else:
+                end = begin + spec.sample_bytes
+                room[begin:end] = sample.reshape(-1).view(np.uint8).data
+                sums.append(crc32c(room[begin:end]))
+            self._chunks[k] = room[begin:end].toreadonly()
+        self.checksum[places] = sums
+        self._end = end
+
+    def content(self) -> list[memoryview]:
+        """The whole file in parts, once every sample has been put; they lie in memory that is the encoder's."""
+        parts = [chunk for chunk in self._chunks if chunk is not None]
+        n, size = len(self._chunks), np.array([len(part) for part in parts])
+        if len(parts) < n:
+            raise StoreError(f"{self._spec.name}: {n - len(parts)} of {n} samples were never put.")
+        self._index[:n, 0], self._index[:n, 1] = np.cumsum(size) - size, size
+        return [*parts, memoryview(sealed(self._index.tobytes()))]
+
+
+def encode(spec: ArraySpec, data: np.ndarray, samples_per_shard: int) -> list[memoryview]:
+    """The file of one shard of a label `spec`: `data` is `(n, *inner_shape)`, n <= samples_per_shard."""
     if data.shape[1:] != spec.inner_shape or not 0 < len(data) <= samples_per_shard:
         raise StoreError(f"{spec.name}: a shard of shape {data.shape}, expected (n, {spec.inner_shape}).")
-    if not spec.sharded:
-        padded = np.zeros((samples_per_shard, *spec.inner_shape), spec.dtype)
-        padded[: len(data)] = data
-        raw = padded.tobytes()
-        return raw + crc32c(raw)
-    # one buffer for all: to join parts as large as a shard would touch twice its fresh memory
-    most = len(data) * (spec.sample_bytes + OVERHEAD) + 16 * samples_per_shard + 4
-    out, offset = np.empty(most, np.uint8).data, 0
-    index = np.full((samples_per_shard, 2), _ABSENT, "<u8")
-    for k, sample in enumerate(data):
-        begin = offset
-        if compression == "lz4":
-            chunk = blosc.compress(sample, b"lz4", LEVEL, blosc.BITSHUFFLE)
-            offset = _put(out, offset, chunk, crc32c(chunk))
-        else:
-            offset = _put(out, offset, sample.reshape(-1).view(np.uint8).data)
-        index[k] = begin, offset - begin
-    raw_index = index.tobytes()
-    return out[: _put(out, offset, raw_index, crc32c(raw_index))].toreadonly()
+    padded = np.zeros((samples_per_shard, *spec.inner_shape), spec.dtype)
+    padded[: len(data)] = data
+    return [memoryview(sealed(padded.tobytes()))]
 
 
-def _put(out: memoryview, offset: int, *parts: bytes | memoryview) -> int:
-    """Writes `parts` into `out` from `offset` on; returns where they end."""
-    for part in parts:
-        out[offset : offset + len(part)] = part
-        offset += len(part)
-    return offset
-
-
-def encode_shard(layout: Layout, values: Mapping[str, np.ndarray]) -> Iterator[tuple[ArraySpec, bytes | memoryview]]:
-    """The files of one shard one after the other, as array and content.
+def encode_shard(
+    layout: Layout, values: Mapping[str, "np.ndarray | Encoder"]
+) -> Iterator[tuple[ArraySpec, list[memoryview]]]:
+    """The files of one shard one after the other, as array and content, which is in parts.
 
     Args:
         layout: Of the store.
-        values: By name `(n, *inner_shape)` of the shard's samples, of every array but `checksum`, which is made here.
+        values: By name the shard's samples, `(n, *inner_shape)`, of every array but `checksum`, which is made here; a
+            sharded one may be encoded already.
     """
-    sums = []
+    sums: list[np.ndarray] = []
     for spec in arrays(layout):
-        part = np.stack(sums, axis=1) if spec.name == CHECKSUM else values[spec.name]
-        content = encode(spec, part, layout.samples_per_shard, layout.compression)
-        if spec.sharded:
-            sums.append(_checksums(content, len(part), layout))
-        yield spec, content
+        if spec.name == CHECKSUM:
+            yield spec, encode(spec, np.stack(sums, axis=1), layout.samples_per_shard)
+        elif spec.sharded:
+            held = values[spec.name]
+            done = held if isinstance(held, Encoder) else encoded(spec, held, layout)
+            sums.append(done.checksum)
+            yield spec, done.content()
+        else:
+            yield spec, encode(spec, np.asarray(values[spec.name]), layout.samples_per_shard)
 
 
-def _checksums(shard: bytes | memoryview, n: int, layout: Layout) -> np.ndarray:
-    """crc32c, uint32 `(n,)`, of the chunks of a sharded file; with lz4 each ends with it."""
-    data = np.frombuffer(shard, np.uint8)
-    index = read_index(data, n, layout.samples_per_shard, "shard just encoded").tolist()
-    ends = [(offset + size - 4, offset + size) for offset, size in index]
-    if layout.compression == "lz4":
-        return np.array([_CRC.unpack(shard[a:b])[0] for a, b in ends], np.uint32)
-    return np.array([google_crc32c.value(data[o : o + size]) for o, size in index], np.uint32)
+def encoded(spec: ArraySpec, data: np.ndarray, layout: Layout) -> Encoder:
+    """`data`, the samples of one shard of the sharded array `spec`, `(n, *inner_shape)`, all put."""
+    held = Encoder(spec, len(data), layout.samples_per_shard, layout.compression)
+    held.put(range(len(data)), np.ascontiguousarray(data, spec.dtype))
+    return held
 
 
 def read_index(shard: np.ndarray, n: int, samples_per_shard: int, where: str) -> np.ndarray:
@@ -150,7 +192,7 @@ def read_index(shard: np.ndarray, n: int, samples_per_shard: int, where: str) ->
     if body < 0:
         raise StoreError(f"{where}: {len(shard)} bytes, too short for its index: truncated or foreign. {REMEDY}")
     raw = shard[body : body + size]
-    if crc32c(raw) != shard[body + size :].tobytes():
+    if not is_sealed(shard[body:]):
         raise StoreError(f"{where}: the shard's index does not match its crc32c: damaged or truncated. {REMEDY}")
     index = np.frombuffer(raw, "<u8").reshape(-1, 2)
     if (index[n:] != _ABSENT).any():
@@ -161,30 +203,30 @@ def read_index(shard: np.ndarray, n: int, samples_per_shard: int, where: str) ->
     return index.astype(np.int64)
 
 
-def decode_into(chunk: np.ndarray, out: np.ndarray, compression: Compression, checksum: int) -> None:
-    """Checks one chunk and decodes it into `out`; nothing is allocated from what it claims.
+def decoder(compression: Compression) -> Callable[[np.ndarray, np.ndarray, int], None]:
+    """What checks and decodes the chunks of a store: of the arguments chunk, out and checksum.
 
-    Args:
-        chunk: Its bytes, read-only (which lets the checksum be taken without a copy).
-        out: Bytes, uint8 `(n,)`, as many as what is decoded; of no use where this raises.
-        compression: Of the store.
-        checksum: crc32c that it must have.
-
-    Raises:
-        StoreError: it is damaged or another's. The caller knows which one it is.
+    What is decoded goes into `out`, uint8 `(n,)` of its size; nothing is allocated from what a chunk claims, and `out`
+    is of no use after an error. It raises a StoreError where the chunk is damaged, or has another checksum; the caller
+    knows which one it is.
     """
-    if compression == "none":
-        if len(chunk) != len(out):
-            raise StoreError(f"{len(chunk)} bytes, expected {len(out)}. {REMEDY}")
-        np.copyto(out, chunk)  # before the checksum: its reading is faster once the copy has fetched the chunk
-        if google_crc32c.value(chunk) != checksum:
-            raise StoreError(f"the data do not match the store's checksum: damaged, or another's. {REMEDY}")
-        return
+    return {"lz4": _decompress, "none": _copy}[compression]
+
+
+def _copy(chunk: np.ndarray, out: np.ndarray, checksum: int) -> None:
+    if len(chunk) != len(out):
+        raise StoreError(f"{len(chunk)} bytes, expected {len(out)}. {REMEDY}")
+    out[...] = chunk  # before the checksum: its reading is faster once the copy has fetched the chunk
+    if crc32c(chunk) != checksum:
+        raise StoreError(f"the data do not match the store's checksum: damaged, or another's. {REMEDY}")
+
+
+def _decompress(chunk: np.ndarray, out: np.ndarray, checksum: int) -> None:
     size = len(chunk)
     if size < 20:
         raise StoreError(f"{size} bytes, too few for a chunk: damaged. {REMEDY}")
     payload = chunk[:-4]
-    found = google_crc32c.value(payload)
+    found = crc32c(payload)
     if found != _CRC.unpack_from(chunk.data, size - 4)[0]:
         raise StoreError(f"the data do not match their crc32c: damaged. {REMEDY}")
     if found != checksum:

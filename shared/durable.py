@@ -10,7 +10,7 @@ import fcntl
 import os
 import secrets
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from shared.crashpoints import reached
@@ -36,12 +36,12 @@ def cannot_write(path: Path, error: OSError) -> StoreError:
     return StoreError(f"cannot write {path}: {error.strerror}. {remedy}, and run the same command again.")
 
 
-def write(path: Path, content: bytes | memoryview, what: str = "file") -> None:
+def write(path: Path, content: bytes | Sequence[memoryview], what: str = "file") -> None:
     """Writes `content` to `path`, in a folder that is there.
 
     Args:
         path: Replaced where it exists.
-        content: All of it.
+        content: All of it, whole or in parts.
         what: Kind of file, for the crash points: one of `crashpoints.FILES`.
 
     Raises:
@@ -52,10 +52,12 @@ def write(path: Path, content: bytes | memoryview, what: str = "file") -> None:
     try:
         reached(f"{what}: begins")
         with stream(temporary) as put:
-            half = len(content) // 2
-            put(memoryview(content)[:half])
+            first, second = _halves([memoryview(content)] if isinstance(content, bytes) else content)
+            for part in first:
+                put(part)
             reached(f"{what}: half written")
-            put(memoryview(content)[half:])
+            for part in second:
+                put(part)
             reached(f"{what}: written")
             put.sync()
             reached(f"{what}: synced")
@@ -67,6 +69,14 @@ def write(path: Path, content: bytes | memoryview, what: str = "file") -> None:
         with contextlib.suppress(OSError):
             os.unlink(temporary)
         raise cannot_write(path, error) from error
+
+
+def _halves(parts: Sequence[memoryview]) -> tuple[Sequence[memoryview], Sequence[memoryview]]:
+    if len(parts) == 1:
+        half = len(parts[0]) // 2
+        return [parts[0][:half]], [parts[0][half:]]
+    half = len(parts) // 2
+    return parts[:half], parts[half:]
 
 
 class _Stream:

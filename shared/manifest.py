@@ -7,6 +7,7 @@ No clock and no host name goes in, so the same input gives the same bytes.
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -165,15 +166,21 @@ def _safe(path: str) -> str:
     return path
 
 
-def write_file(path: Path, content: bytes | memoryview, what: str = "file") -> FileEntry:
-    """Writes `content` durably, and the folders that it needs; `what` is its kind, for `shared.crashpoints`.
+def write_file(path: Path, content: bytes | Sequence[memoryview], what: str = "file") -> FileEntry:
+    """Writes `content`, whole or in parts, durably, and the folders that it needs.
+
+    `what` is its kind, for `shared.crashpoints`.
 
     Raises:
         StoreError: it cannot be written.
     """
     durable.make_folder(path.parent)
-    durable.write(path, content, what)
-    return FileEntry(len(content), hashlib.sha256(content).hexdigest())
+    parts = [memoryview(content)] if isinstance(content, bytes) else content
+    durable.write(path, parts, what)
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part)
+    return FileEntry(sum(map(len, parts)), digest.hexdigest())
 
 
 def to_bytes(tree: Any) -> bytes:

@@ -8,7 +8,7 @@ file system works, and pages are shared between processes.
 """
 
 import mmap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -20,6 +20,15 @@ from shared.schema import ArraySpec, Layout
 
 OnBadShard = Literal["fail", "skip"]
 """What becomes of a sample that cannot be read: it ends the command, or is left out and counted."""
+
+
+Damaged = Callable[[int, StoreError], None]
+"""What is done about a sample that is damaged: called with its place among those asked for, and why."""
+
+
+def refuse(_place: int, error: StoreError) -> None:
+    """Raises `error`."""
+    raise error
 
 
 class Shard(NamedTuple):
@@ -39,7 +48,7 @@ class ShardedArray:
         self.spec = spec
         self._root, self._held, self._layout, self._checksum = root, held, held.layout, checksum
         self._per_shard = held.layout.samples_per_shard
-        self._compression: schema.Compression = held.layout.compression
+        self._decode = chunks.decoder(held.layout.compression)
         self._shards: dict[int, Shard] = {}
 
     def _shard(self, shard: int) -> Shard:
@@ -53,25 +62,36 @@ class ShardedArray:
         self._shards[shard] = opened = Shard(found, data, index[:, 0].tolist(), index.sum(axis=1).tolist(), sums)
         return opened
 
-    def read_into(self, sample: int, out: np.ndarray) -> None:
-        """Decodes `sample` into `out`, its bytes (see `rows_of`), and checks it.
+    def read_into(self, samples: Sequence[int], out: np.ndarray, damaged: Damaged = refuse) -> None:
+        """Decodes `samples` into the rows of `out`, their bytes (see `rows_of`), and checks them.
+
+        Args:
+            samples: Their numbers. All in one call: what Python does for a call takes as long as a checksum.
+            out: `(n, bytes a sample)`.
+            damaged: What is done about one that is damaged, or not the sample that the store was made with: called with
+                its place in `samples`, and why. Its row is of no use.
 
         Raises:
-            StoreError: it is damaged, or not the sample that the store was made with.
+            StoreError: one is, and `damaged` raises it.
         """
-        number, k = divmod(sample, self._per_shard)
-        _, data, start, stop, checksum = self._shards.get(number) or self._shard(number)
-        try:
-            chunks.decode_into(data[start[k] : stop[k]], out, self._compression, checksum[k])
-        except StoreError as error:
-            where = f"{self.spec.name} of sample {sample} (shard {number}) of {self._root}"
-            raise StoreError(f"{where}: {error}") from error
+        per_shard, shards, decode = self._per_shard, self._shards, self._decode
+        for place, (sample, row) in enumerate(zip(samples, out, strict=True)):
+            number, k = divmod(sample, per_shard)
+            try:
+                _, data, start, stop, checksum = shards.get(number) or self._shard(number)
+            except StoreError as error:
+                damaged(place, error)
+                continue
+            try:
+                decode(data[start[k] : stop[k]], row, checksum[k])
+            except StoreError as error:
+                where = f"{self.spec.name} of sample {sample} (shard {number}) of {self._root}"
+                damaged(place, StoreError(f"{where}: {error}"))
 
     def read(self, samples: Sequence[int] | np.ndarray) -> np.ndarray:
         """Decoded `samples`, `(n, *inner_shape)`."""
         out = np.empty((len(samples), *self.spec.inner_shape), self.spec.dtype)
-        for sample, row in zip(np.asarray(samples).tolist(), rows_of(out), strict=True):
-            self.read_into(sample, row)
+        self.read_into(np.asarray(samples).tolist(), rows_of(out))
         return out
 
     def will_need(self, samples: Sequence[int] | np.ndarray) -> None:
@@ -168,16 +188,17 @@ class ShardStore:
             StoreError: one cannot be read, and `on_bad_shard` is fail.
         """
         readable = np.ones(len(samples), bool)
-        current, position = rows_of(currents), rows_of(positions)
-        for k, sample in enumerate(samples.tolist()):
-            try:
-                self.currents.read_into(sample, current[k])
-                self.positions.read_into(sample, position[k])
-            except StoreError as error:
-                if self.on_bad_shard == "fail":
-                    raise
-                self.unreadable.setdefault(sample, str(error))
-                readable[k], current[k], position[k] = False, 0, 0
+        numbers, each = samples.tolist(), ((self.currents, rows_of(currents)), (self.positions, rows_of(positions)))
+
+        def leave_out(place: int, error: StoreError) -> None:
+            self.unreadable.setdefault(numbers[place], str(error))
+            readable[place] = False
+
+        for array, rows in each:
+            array.read_into(numbers, rows, leave_out if self.on_bad_shard == "skip" else refuse)
+        if not readable.all():
+            for _, rows in each:
+                rows[~readable] = 0
         return readable
 
     def will_need(self, samples: np.ndarray) -> None:
@@ -204,7 +225,7 @@ def label_of(raw: np.ndarray, spec: ArraySpec, layout: Layout, shard: int, where
     """The values of one label of the samples of `shard`, from the bytes of its file."""
     if len(raw) != layout.samples_per_shard * spec.sample_bytes + 4:
         raise StoreError(f"{where}: {len(raw)} bytes, not what its layout says. {chunks.REMEDY}")
-    if chunks.crc32c(raw[:-4]) != raw[-4:].tobytes():
+    if not chunks.is_sealed(raw):
         raise StoreError(f"{where}: the data do not match their crc32c: damaged. {chunks.REMEDY}")
     values = np.frombuffer(raw[:-4], spec.dtype).reshape(-1, *spec.inner_shape)
     return values[: len(layout.samples_of(shard))]

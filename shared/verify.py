@@ -257,7 +257,7 @@ def _check_shard(opened: ShardStore, shard: int) -> int:
         digest = store_files.sha256(opened.root, name, opened.manifest)
         out = np.empty((1, *spec.inner_shape), spec.dtype)
         for sample in held:
-            array.read_into(sample, rows_of(out)[0])
+            array.read_into([sample], rows_of(out))
             where = f"{spec.name} of sample {sample} (shard {shard}) of {opened.root}"
             _check_values(spec.name, out[0], opened, sample, where)
         store_files.check_digest(opened.root, name, opened.manifest, digest)

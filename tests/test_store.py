@@ -111,10 +111,19 @@ def test_the_same_samples_give_the_same_bytes(tmp_path: Path, compression: schem
 def test_encode_refuses_another_shape() -> None:
     layout = Layout(n_samples=3, samples_per_shard=2, **stores.SHAPE)
     spec = schema.arrays(layout)[0]
-    with pytest.raises(StoreError, match=r"currents: a shard of shape \(3, "):
-        chunks.encode(spec, np.zeros((3, *spec.inner_shape), "<i2"), 2, "lz4")
-    with pytest.raises(StoreError, match="positions: a shard of shape"):
-        chunks.encode(schema.arrays(layout)[1], np.zeros((1, 2, 41), "<f4"), 2, "lz4")
+    with pytest.raises(StoreError, match=r"currents: a shard of 3 samples, expected 1 to 2\."):
+        chunks.encoded(spec, np.zeros((3, *spec.inner_shape), "<i2"), layout)
+    with pytest.raises(StoreError, match=r"positions: samples float32 \(1, 2, 41\), expected float32 \(1, "):
+        chunks.encoded(schema.arrays(layout)[1], np.zeros((1, 2, 41), "<f4"), layout)
+    with pytest.raises(StoreError, match=r"currents: samples int32 .*expected int16 "):
+        chunks.Encoder(spec, 1, 2, "none").put([0], np.zeros((1, *spec.inner_shape), np.int32))
+    some = chunks.Encoder(spec, 2, 2, "lz4")
+    some.put([1], np.zeros((1, *spec.inner_shape), np.int16))
+    with pytest.raises(StoreError, match=r"currents: 1 of 2 samples were never put\."):
+        some.content()
+    label = next(spec for spec in schema.arrays(layout) if spec.name == "origin")
+    with pytest.raises(StoreError, match=r"origin: a shard of shape \(3, 2\)"):
+        chunks.encode(label, np.zeros((3, 2)), 2)
 
 
 # Chunks and indices
@@ -122,9 +131,10 @@ def test_encode_refuses_another_shape() -> None:
 
 def _decode(payload: bytes, out: np.ndarray, checksum: int | None = None) -> None:
     """Decodes a chunk whose own checksum is right."""
-    stored = chunks.crc32c(payload)
+    stored = google_crc32c.value(payload).to_bytes(4, "little")
     chunk = np.frombuffer(payload + stored, np.uint8)
-    chunks.decode_into(chunk, out, "lz4", int.from_bytes(stored, "little") if checksum is None else checksum)
+    due = int.from_bytes(stored, "little") if checksum is None else checksum
+    chunks.decoder("lz4")(chunk, out.reshape(-1).view(np.uint8), due)
 
 
 def test_a_bomb_is_refused_before_it_is_decoded() -> None:
@@ -146,7 +156,7 @@ def test_a_chunk_that_claims_more_than_there_is_is_refused() -> None:
 @pytest.mark.parametrize("index", [(2**63, 5), (0, 2**63), (2**64 - 2, 4), (0, 10**9)])
 def test_an_index_that_points_outside_is_refused(index: tuple[int, int]) -> None:
     raw = np.array([index], "<u8").tobytes()
-    shard = np.frombuffer(b"\0" * 64 + raw + chunks.crc32c(raw), np.uint8)
+    shard = np.frombuffer(b"\0" * 64 + raw + google_crc32c.value(raw).to_bytes(4, "little"), np.uint8)
     with pytest.raises(StoreError, match="here: holds fewer samples than the 1 expected, or points outside itself"):
         chunks.read_index(shard, 1, 1, "here")
 

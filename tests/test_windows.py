@@ -244,12 +244,18 @@ def test_windows_are_the_same_however_few_levels_are_in_memory(tmp_path: Path, m
     origin = np.stack([rng.uniform(34, 41, 60), rng.uniform(-37, -33, 60)], -1)
     placed = windows.place(start, 2 * DAY, origin, np.zeros((60, 2, 2)), shape, currents)
     assert not placed.reason.any()
-    whole, again = (np.empty((60, 2, shape.n_times, shape.n_lat, shape.n_lon), np.int16) for _ in range(2))
-    windows.cut(placed, shape, currents, whole, np.arange(60))
+
+    def cut() -> np.ndarray:
+        out = np.empty((60, 2, shape.n_times, shape.n_lat, shape.n_lon), np.int16)
+        for which, found in windows.cut(placed, shape, currents):
+            out[which] = found
+        return out
+
+    whole = cut()
     for blocks in (1, 2, 5):
         monkeypatch.setattr("preprocess.currents.AHEAD_BYTES", blocks * lat.size * lon.size * 4)
-        windows.cut(placed, shape, currents, again, np.arange(60))
-        np.testing.assert_array_equal(again, whole)
+        monkeypatch.setattr(windows, "AT_ONCE", blocks)
+        np.testing.assert_array_equal(cut(), whole)
 
 
 @pytest.mark.parametrize(

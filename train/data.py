@@ -2,7 +2,7 @@
 
 The order of the samples is a function of (seed, epoch) alone, so a run can be continued from a step number. A batch
 stays int16 until the jitted step decodes it. The next batch is decoded in a few threads while the device works on this
-one, into an aligned buffer that JAX on a CPU takes without a copy (`train.slabs`); of the batch after it the kernel is
+one, into an aligned buffer that JAX on a CPU takes without a copy (`shared.slabs`); of the batch after it the kernel is
 asked for the pages.
 """
 
@@ -20,10 +20,10 @@ from shared.errors import StoreError
 from shared.geo import unwrap_longitude
 from shared.schema import Layout
 from shared.shards import ShardStore
+from shared.slabs import Slabs
 from train.config import Reading
 from train.crew import Crew, Stalled
 from train.devices import Devices
-from train.slabs import Slabs
 
 SLABS = Slabs()
 """Buffers of batches, shared by all passes."""

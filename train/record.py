@@ -16,9 +16,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
-import google_crc32c
 import jax
 import numpy as np
+from awscrt import checksums
 from jaxtyping import Float
 from tqdm import tqdm
 
@@ -175,7 +175,7 @@ class Record:
         self._file.write(content)
         self._file.flush()
         self.counts.size += len(content)
-        self.counts.crc = google_crc32c.extend(self.counts.crc, content)
+        self.counts.crc = checksums.crc32c(content, self.counts.crc)
 
     def _time(self, samples: int) -> float:
         """Seconds since the batch before: waiting for data counts."""
@@ -224,6 +224,6 @@ def differs(out: Path, counts: Counts) -> str | None:
             content = file.read(counts.size)
     except OSError as error:
         return f"{METRICS} cannot be read ({error.strerror}), but {counts.size} bytes of it are needed"
-    if len(content) != counts.size or google_crc32c.value(content) != counts.crc:
+    if len(content) != counts.size or checksums.crc32c(content) != counts.crc:
         return f"the first {counts.size} bytes of {METRICS} are not those that were written before it"
     return None
