@@ -22,6 +22,9 @@ OnBadShard = Literal["fail", "skip"]
 """What becomes of a sample that cannot be read: it ends the command, or is left out and counted."""
 
 
+READ_AHEAD = 128 * 2**10
+"""Bytes that the kernel is asked for at once: its usual read-ahead, beyond which it reads nothing."""
+
 Damaged = Callable[[int, StoreError], None]
 """What is done about a sample that is damaged: called with its place among those asked for, and why."""
 
@@ -50,6 +53,7 @@ class ShardedArray:
         self._per_shard = held.layout.samples_per_shard
         self._decode = chunks.decoder(held.layout.compression)
         self._shards: dict[int, Shard] = {}
+        self._asked: set[int] = set()  # shards that the kernel was asked for whole
 
     def _shard(self, shard: int) -> Shard:
         layout = self._layout
@@ -97,16 +101,25 @@ class ShardedArray:
     def will_need(self, samples: Sequence[int] | np.ndarray) -> None:
         """Asks the kernel to read the pages of `samples`, and does not wait for them; a no-op where it cannot.
 
-        One call a sample: the kernel truncates what is longer than its read-ahead. A damaged shard is left to
-        whoever reads it.
+        One call a sample: the kernel truncates what is longer than its read-ahead. Where a page holds several samples
+        it is asked for the whole shard, once: in the end all of it is read, and a call a sample costs more than that.
+        A damaged shard is left to whoever reads it.
         """
         if not hasattr(mmap, "MADV_WILLNEED"):
             return
+        small = self.spec.sample_bytes < mmap.PAGESIZE
         for sample in np.asarray(samples).tolist():
             number, k = divmod(sample, self._per_shard)
+            if small and number in self._asked:
+                continue
             try:
                 shard = self._shards.get(number) or self._shard(number)
             except StoreError:
+                continue
+            if small:
+                self._asked.add(number)
+                for first in range(0, len(shard.map), READ_AHEAD):
+                    shard.map.madvise(mmap.MADV_WILLNEED, first, min(READ_AHEAD, len(shard.map) - first))
                 continue
             first = shard.start[k] // mmap.PAGESIZE * mmap.PAGESIZE
             if shard.stop[k] > first:
