@@ -8,7 +8,7 @@ threads hide nothing; only the last rows, of a cold page cache, are by the clock
 
 * one array: random samples of `currents`, into memory. zarr-python reads `a[i]`; tensorstore a batch of 256 indices,
   with a cache of 8 MB, which holds the shards' indices but, as of a store larger than memory, few samples. Ours has
-  read the store once, as a run has after its first epoch.
+  read the store once, as a run has after its first epoch; the row of the first pass says what that takes.
 * floor: the same chunks, already in memory, through the bare decoder (lz4) or memcpy (none): no index, no checksum.
 * to device: the whole training batch, by `train.data.batches`, against zarr-python that reads the same two sharded
   arrays, converts the currents to float32 and gives both to `jnp.asarray`; it is spared the labels.
@@ -21,7 +21,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from statistics import median
@@ -38,16 +38,14 @@ import tensorstore  # noqa: E402
 import zarr  # noqa: E402
 from numcodecs import blosc  # noqa: E402 # pyright: ignore[reportAttributeAccessIssue] - compiled, without stubs
 
-from shared import chunks, manifest, schema, shards, store_files  # noqa: E402
-from shared.manifest import FileEntry, Manifest  # noqa: E402
-from shared.schema import Compression, Layout  # noqa: E402
+from benchmarks.sample_store import N_SAMPLES, made_ocean, make  # noqa: E402
+from shared import chunks, shards, store_files  # noqa: E402
+from shared.schema import Compression  # noqa: E402
 from shared.shards import ShardStore  # noqa: E402
 from shared.slabs import Slabs  # noqa: E402
 from train.config import Reading  # noqa: E402
 from train.data import batches  # noqa: E402
 
-SHAPE = {"n_obs": 121, "n_times": 7, "n_lat": 48, "n_lon": 48, "obs_step": 3600, "time_step": 86_400}
-N_SAMPLES = 4096
 BATCH = 256
 COLD = 1024  # samples of a cold pass
 SLOW = 32  # samples that zarr-python reads a round
@@ -81,82 +79,6 @@ def main() -> None:
         options.json.write_text(json.dumps({**about, "rows": rows}, indent=1) + "\n")
 
 
-# The store
-
-
-def made_ocean(random: np.random.Generator, times: int = 24, n: int = 512) -> np.ndarray:
-    """Geostrophic-like currents `(time, 2, lat, lon)` [counts] from a stream function with a red spectrum.
-
-    A round continent covers a fifth of the square, so that windows near its coast hold fills.
-    """
-    k = np.fft.fftfreq(n)[:, None] * n, np.fft.rfftfreq(n)[None] * n
-    length = np.hypot(*k)
-    amplitude = length * (1 + (length / 12) ** 2) ** -2.2  # energy peaks near 12 waves in 64 degrees
-    phase = random.uniform(0, 2 * np.pi, amplitude.shape)
-    turn = random.normal(0, 0.15, amplitude.shape)  # a coefficient's turn a day
-    fields = np.empty((times, 2, n, n))
-    for day in range(times):
-        stream = amplitude * np.exp(1j * (phase + turn * day))
-        fields[day, 0] = np.fft.irfft2(-1j * k[0] * stream, (n, n))
-        fields[day, 1] = np.fft.irfft2(1j * k[1] * stream, (n, n))
-    fields *= 0.25 / fields.std() / schema.SCALE
-    counts = np.clip(np.round(fields), -32_000, 32_000).astype(np.int16)
-    row, column = np.mgrid[:n, :n] - n / 2
-    counts[..., np.hypot(row, column) < n / 4] = schema.FILL
-    return counts
-
-
-def make(path: Path, ocean: np.ndarray, compression: Compression) -> None:
-    """Writes a finished store of windows cut from `ocean` at random."""
-    layout = Layout(N_SAMPLES, lat_step=0.125, lon_step=0.125, compression=compression, **SHAPE)
-    random = np.random.default_rng(1)
-    n, (times, _, height, width) = N_SAMPLES, ocean.shape
-    day, row, column = (
-        random.integers(0, most - size, n)
-        for most, size in ((times, layout.n_times), (height, layout.n_lat), (width, layout.n_lon))
-    )
-    corner = np.stack([-32 + 0.125 * column, -32 + 0.125 * row], axis=-1)
-    steps = random.normal(0, 0.004, (n, layout.n_obs, 2)).cumsum(axis=1)
-    window = np.int64(1_456_617_600) + day * 86_400
-    labels = {
-        "origin": corner + 2.9,
-        "start_time": window + 40_000,
-        "window_time": window,
-        "window_corner": corner,
-        "drifter": np.arange(n, dtype=np.int32) // 8,
-        "drogue": np.ones(n, np.int8),
-        "split": np.zeros(n, np.int8),
-        "status": np.zeros(n, np.int8),
-        "source": np.zeros(n, np.int8),
-        "source_row": np.arange(n, dtype=np.int64) * layout.n_obs,
-    }
-    positions = (steps - steps[:, :1]).astype(np.float32)
-    files: dict[str, FileEntry] = {}
-    for shard in range(layout.n_shards):
-        held = layout.samples_of(shard)
-        values = {name: array[held.start : held.stop] for name, array in labels.items()}
-        values["positions"] = positions[held.start : held.stop]
-        values["currents"] = np.stack(
-            [
-                ocean[d : d + layout.n_times, :, r : r + layout.n_lat, c : c + layout.n_lon].swapaxes(0, 1)
-                for d, r, c in zip(day[held], row[held], column[held], strict=True)
-            ]
-        )
-        for spec, content in chunks.encode_shard(layout, values):
-            entry = manifest.write_file(path / spec.file_of(shard), content)
-            files[spec.file_of(shard)] = FileEntry(entry.size, entry.sha256, (held.start, held.stop))
-    trees: dict[str, Any] = {
-        store_files.metadata_of(spec): chunks.metadata(spec, n, layout.samples_per_shard, compression)
-        for spec in schema.arrays(layout)
-    }
-    trees[store_files.GROUP] = {"zarr_format": 3, "node_type": "group", "attributes": {}}
-    trees[store_files.DRIFTERS] = {"drifters": [str(k) for k in range(n // 8)]}
-    files |= {name: manifest.write_file(path / name, manifest.to_bytes(tree)) for name, tree in trees.items()}
-    splits = {"train": {"samples": n, "drifters": n // 8}}
-    held = Manifest("benchmark", layout, files, {}, {}, (), splits, (), "benchmark")
-    manifest.write_file(path / manifest.NAME, manifest.to_bytes(held.as_json()))
-
-
 # Warm: everything is in the page cache
 
 
@@ -168,6 +90,7 @@ def warm(path: Path, compression: Compression, rounds: int) -> list[dict[str, An
     one = interleave(
         {
             "driftcal": (ours(store, random), BATCH),
+            "driftcal, first pass": (first_pass(path, random), BATCH),
             "zarr-python": (zarr_samples(path, random), SLOW),
             "tensorstore": (tensorstore_batch(path, random), BATCH),
             "floor": (floor(store, random), BATCH),
@@ -193,6 +116,24 @@ def ours(store: ShardStore, random: np.random.Generator) -> Callable[[], object]
     """Random samples of currents into a batch that is there already, as training has it."""
     rows = aligned_rows(store)
     return lambda: store.currents.read_into(chosen(random, BATCH).tolist(), rows)
+
+
+def first_pass(path: Path, random: np.random.Generator) -> Callable[[], object]:
+    """The same of samples none of which has been read before: 16 calls, then the store is opened anew."""
+
+    def untouched() -> Iterator[tuple[ShardStore, list[int]]]:
+        while True:
+            store = ShardStore(path)
+            for samples in random.permutation(N_SAMPLES).reshape(-1, BATCH):
+                yield store, samples.tolist()
+
+    rows, coming = aligned_rows(ShardStore(path)), untouched()
+
+    def run() -> None:
+        store, samples = next(coming)
+        store.currents.read_into(samples, rows)
+
+    return run
 
 
 def aligned_rows(store: ShardStore) -> np.ndarray:

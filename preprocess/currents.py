@@ -23,7 +23,9 @@ from shared.schema import FILL
 from shared.slabs import Slabs
 
 BLOCK_BYTES = 24 * 2**20
-"""Raw data decoded at once [bytes] when a chunk is smaller; bounds the memory that reading takes besides its result."""
+"""Raw data decoded at once [bytes] when a chunk is smaller; bounds the memory that reading takes besides its result.
+
+More would save calls, but glibc gives memory of more than 32 MiB back to the system each time."""
 
 AHEAD_BYTES = 192 * 2**20
 """Levels decoded ahead of whoever takes them one by one [bytes]."""

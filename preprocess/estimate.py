@@ -72,10 +72,11 @@ def estimate(build: Build, share: tuple[int, int], workers: int, processes: bool
     """
     layout, plan = build.plan.layout, build.plan
     sample = sum(spec.sample_bytes for spec in schema.arrays(layout))
-    shard = layout.samples_per_shard * sample
     level = max(source.lat.size * source.lon.size for source in build.currents) * 4
-    # windows and encoded samples, and copies of the windows that are judged at once
-    windows_bytes = 2 * shard + 4 * windows.AT_ONCE * sample
+    # encoded samples, tracks and labels beside them, and copies of the windows that are judged at once
+    beside_currents = sample - schema.arrays(layout)[0].sample_bytes
+    shard = layout.samples_per_shard * (sample + 2 * chunks.OVERHEAD + 2 * beside_currents)
+    windows_bytes = shard + 4 * windows.AT_ONCE * sample
     # both components as stored, and the chunk that is being decoded
     raw_bytes = 3 * max(
         max(min(BLOCK_BYTES, MOST_AHEAD * source.raw_bytes), source.chunk_levels * source.raw_bytes)

@@ -179,7 +179,7 @@ def pack_level(
             wrong[component].append(strange)
             lost = gone if component == 0 else lost | gone
         if lost.any():
-            # slab[:, lost] = FILL takes ten times as long as a minimum with FILL there and the largest number elsewhere
+            # slab[:, lost] = FILL, by a minimum with FILL there and the largest number elsewhere, which is vectorised
             most = lost.astype(np.int16)
             np.negative(most, out=most)
             most ^= np.int16(32767)

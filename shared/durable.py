@@ -52,11 +52,13 @@ def write(path: Path, content: bytes | Sequence[memoryview], what: str = "file")
     try:
         reached(f"{what}: begins")
         with stream(temporary) as put:
-            first, second = _halves([memoryview(content)] if isinstance(content, bytes) else content)
-            for part in first:
-                put(part)
-            reached(f"{what}: half written")
-            for part in second:
+            parts = in_parts(content)
+            if len(parts) == 1:  # so that there is a half of it
+                half = len(parts[0]) // 2
+                parts = [parts[0][:half], parts[0][half:]]
+            for k, part in enumerate(parts):
+                if k == len(parts) // 2:
+                    reached(f"{what}: half written")
                 put(part)
             reached(f"{what}: written")
             put.sync()
@@ -71,12 +73,9 @@ def write(path: Path, content: bytes | Sequence[memoryview], what: str = "file")
         raise cannot_write(path, error) from error
 
 
-def _halves(parts: Sequence[memoryview]) -> tuple[Sequence[memoryview], Sequence[memoryview]]:
-    if len(parts) == 1:
-        half = len(parts[0]) // 2
-        return [parts[0][:half]], [parts[0][half:]]
-    half = len(parts) // 2
-    return parts[:half], parts[half:]
+def in_parts(content: bytes | Sequence[memoryview]) -> Sequence[memoryview]:
+    """`content`, whole or in parts, in parts."""
+    return [memoryview(content)] if isinstance(content, bytes) else content
 
 
 class _Stream:

@@ -175,9 +175,8 @@ def write_file(path: Path, content: bytes | Sequence[memoryview], what: str = "f
         StoreError: it cannot be written.
     """
     durable.make_folder(path.parent)
-    parts = [memoryview(content)] if isinstance(content, bytes) else content
-    durable.write(path, parts, what)
-    digest = hashlib.sha256()
+    durable.write(path, content, what)
+    parts, digest = durable.in_parts(content), hashlib.sha256()
     for part in parts:
         digest.update(part)
     return FileEntry(sum(map(len, parts)), digest.hexdigest())

@@ -23,7 +23,7 @@ OnBadShard = Literal["fail", "skip"]
 
 
 READ_AHEAD = 128 * 2**10
-"""Bytes that the kernel is asked for at once: its usual read-ahead, beyond which it reads nothing."""
+"""Bytes that the kernel is asked for at once: its usual read-ahead, to which it cuts what is longer."""
 
 Damaged = Callable[[int, StoreError], None]
 """What is done about a sample that is damaged: called with its place among those asked for, and why."""
@@ -53,7 +53,7 @@ class ShardedArray:
         self._per_shard = held.layout.samples_per_shard
         self._decode = chunks.decoder(held.layout.compression)
         self._shards: dict[int, Shard] = {}
-        self._asked: set[int] = set()  # shards that the kernel was asked for whole
+        self._asked: set[int] = set()  # shards of which the kernel was asked for all
 
     def _shard(self, shard: int) -> Shard:
         layout = self._layout
@@ -70,7 +70,7 @@ class ShardedArray:
         """Decodes `samples` into the rows of `out`, their bytes (see `rows_of`), and checks them.
 
         Args:
-            samples: Their numbers. All in one call: what Python does for a call takes as long as a checksum.
+            samples: Their numbers; many in one call, since a raw sample is copied so fast that calls count.
             out: `(n, bytes a sample)`.
             damaged: What is done about one that is damaged, or not the sample that the store was made with: called with
                 its place in `samples`, and why. Its row is of no use.
@@ -101,8 +101,8 @@ class ShardedArray:
     def will_need(self, samples: Sequence[int] | np.ndarray) -> None:
         """Asks the kernel to read the pages of `samples`, and does not wait for them; a no-op where it cannot.
 
-        One call a sample: the kernel truncates what is longer than its read-ahead. Where a page holds several samples
-        it is asked for the whole shard, once: in the end all of it is read, and a call a sample costs more than that.
+        Where a page holds several samples it is asked for the whole shard, once: all of it is read in the end, in far
+        fewer calls.
         A damaged shard is left to whoever reads it.
         """
         if not hasattr(mmap, "MADV_WILLNEED"):
@@ -110,7 +110,7 @@ class ShardedArray:
         small = self.spec.sample_bytes < mmap.PAGESIZE
         for sample in np.asarray(samples).tolist():
             number, k = divmod(sample, self._per_shard)
-            if small and number in self._asked:
+            if number in self._asked:
                 continue
             try:
                 shard = self._shards.get(number) or self._shard(number)
@@ -118,12 +118,15 @@ class ShardedArray:
                 continue
             if small:
                 self._asked.add(number)
-                for first in range(0, len(shard.map), READ_AHEAD):
-                    shard.map.madvise(mmap.MADV_WILLNEED, first, min(READ_AHEAD, len(shard.map) - first))
-                continue
-            first = shard.start[k] // mmap.PAGESIZE * mmap.PAGESIZE
-            if shard.stop[k] > first:
-                shard.map.madvise(mmap.MADV_WILLNEED, first, shard.stop[k] - first)
+                _ask(shard.map, 0, len(shard.map))
+            else:
+                _ask(shard.map, shard.start[k], shard.stop[k])
+
+
+def _ask(data: mmap.mmap, start: int, stop: int) -> None:
+    """Asks the kernel for the pages of the bytes [start, stop)."""
+    for first in range(start // mmap.PAGESIZE * mmap.PAGESIZE, stop, READ_AHEAD):
+        data.madvise(mmap.MADV_WILLNEED, first, min(READ_AHEAD, stop - first))
 
 
 def rows_of(samples: np.ndarray) -> np.ndarray:

@@ -20,6 +20,9 @@ HUGE = 2**21
 class Slabs:
     """A pool of anonymous maps; page-aligned, which is more than JAX asks for.
 
+    Free buffers of other sizes are given back before new memory is taken, so a pool never holds them beside what is in
+    use.
+
     Args:
         kept: Free buffers of one size that are kept; more are given back to the system.
     """
@@ -35,6 +38,8 @@ class Slabs:
         try:
             slab = free.pop()
         except IndexError:
+            for others in [held for of, held in list(self._free.items()) if of != size]:
+                others.clear()
             slab = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
             if hasattr(mmap, "MADV_HUGEPAGE") and size >= HUGE:
                 with contextlib.suppress(OSError):  # a kernel without them

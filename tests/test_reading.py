@@ -12,6 +12,7 @@ import sys
 import textwrap
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
@@ -82,6 +83,26 @@ def test_a_buffer_comes_back_only_when_nothing_refers_to_it() -> None:
     del many
     again = [slabs.take(shape, dtype) for _ in range(12)]
     assert len({array.ctypes.data for array in again}) == 12
+
+
+def _memory(array: np.ndarray) -> weakref.ref:
+    """The map that `array` rests on."""
+    base = array
+    while isinstance(base, np.ndarray):
+        base = base.base
+    return weakref.ref(base.obj if isinstance(base, memoryview) else base)
+
+
+def test_a_pool_keeps_no_more_than_it_says_and_nothing_beside_another_size() -> None:
+    slabs, dtype = Slabs(kept=2), np.dtype(np.int16)
+    taken = [slabs.take((5,), dtype) for _ in range(3)]
+    maps = [_memory(array) for array in taken]
+    del taken
+    gc.collect()
+    assert sum(m() is not None for m in maps) == 2
+    other = slabs.take((7,), dtype)
+    assert not any(m() is not None for m in maps)
+    assert _memory(other)() is not None
 
 
 # Order
