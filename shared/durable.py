@@ -19,6 +19,9 @@ from shared.errors import StoreError
 PART = ".part"
 """Ending of the temporary names; they begin with a dot."""
 
+AT_ONCE = 256
+"""Parts of a file that are written in one call; systems take 1024 at most."""
+
 _REMEDY = {
     errno.ENOSPC: "Free some room or choose another --out",
     errno.EDQUOT: "Your quota is used up: free some room or choose another --out",
@@ -56,10 +59,9 @@ def write(path: Path, content: bytes | Sequence[memoryview], what: str = "file")
             if len(parts) == 1:  # so that there is a half of it
                 half = len(parts[0]) // 2
                 parts = [parts[0][:half], parts[0][half:]]
-            for k, part in enumerate(parts):
-                if k == len(parts) // 2:
-                    reached(f"{what}: half written")
-                put(part)
+            put(*parts[: len(parts) // 2])
+            reached(f"{what}: half written")
+            put(*parts[len(parts) // 2 :])
             reached(f"{what}: written")
             put.sync()
             reached(f"{what}: synced")
@@ -79,15 +81,16 @@ def in_parts(content: bytes | Sequence[memoryview]) -> Sequence[memoryview]:
 
 
 class _Stream:
-    """An open file: call it to append."""
+    """An open file: call it to append; many parts at once, as a call for each costs more than the bytes."""
 
     def __init__(self, number: int):
         self._number = number
 
-    def __call__(self, content: bytes | memoryview) -> None:
-        left = memoryview(content).cast("B")
-        while len(left):
-            left = left[os.write(self._number, left) :]
+    def __call__(self, *parts: bytes | memoryview) -> None:
+        for first in range(0, len(parts), AT_ONCE):
+            left = parts[first : first + AT_ONCE]
+            while (written := os.writev(self._number, left)) < sum(map(len, left)):
+                left = [memoryview(b"".join(left))[written:]]  # a signal came, or the disk is filling up
 
     def sync(self) -> None:
         _flush(self._number)

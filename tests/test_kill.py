@@ -275,10 +275,10 @@ def impatient(links: bool) -> None:
 
 
 class Linkless:
-    """`os` as `shared.durable` calls it, on a file system without hard links; `write` may be another one."""
+    """`os` as `shared.durable` calls it, on a file system without hard links; `writev` may be another one."""
 
-    def __init__(self, write: Callable[..., int] = os.write) -> None:
-        self.write = write
+    def __init__(self, writev: Callable[..., int] = os.writev) -> None:
+        self.writev = writev
 
     def __getattr__(self, name: str) -> Any:
         return getattr(os, name)
@@ -305,7 +305,7 @@ class Meeting:
         if threading.current_thread() is self.thread and not self.made.is_set():
             self.made.set()
             assert self.go.wait(20)
-        return os.write(number, content)
+        return os.writev(number, content)
 
     def _enter(self) -> None:
         with self.first.gate():

@@ -48,8 +48,9 @@ class Failing:
         def call(*arguments: Any) -> Any:
             self.left -= 1
             if self.left == 0 or (self.number == errno.ENOSPC and self.left < 0):  # a full disk stays full
-                if name == "write" and len(arguments[1]) > 1:
-                    true(arguments[0], arguments[1][: len(arguments[1]) // 2])  # what went in before it was full
+                if name == "writev":
+                    whole = b"".join(arguments[1])
+                    true(arguments[0], [whole[: len(whole) // 2]])  # what went in before it was full
                 raise OSError(self.number, os.strerror(self.number))
             return true(*arguments)
 
@@ -66,8 +67,8 @@ def count(monkeypatch: pytest.MonkeyPatch, calls: tuple[str, ...], manifest: str
 
 
 FAULTS = [
-    (("write",), errno.ENOSPC, "No space left on device. Free some room"),
-    (("write",), errno.EIO, "Input/output error. The disk or the file system failed"),
+    (("writev",), errno.ENOSPC, "No space left on device. Free some room"),
+    (("writev",), errno.EIO, "Input/output error. The disk or the file system failed"),
     (("fsync",), errno.EIO, "Input/output error. The disk or the file system failed"),
     (("replace",), errno.EIO, "Input/output error. The disk or the file system failed"),
     (("open",), errno.ENOSPC, "No space left on device"),
@@ -133,7 +134,7 @@ class Watched:
 
     def __getattr__(self, name: str) -> Any:
         true = getattr(os, name)
-        if name not in ("open", "write", "fsync", "replace", "mkdir", "link", "unlink"):
+        if name not in ("open", "writev", "fsync", "replace", "mkdir", "link", "unlink"):
             return true
 
         def call(*arguments: Any) -> Any:
@@ -142,7 +143,7 @@ class Watched:
             if name == "open":
                 self._opened[result] = Path(about)
             else:
-                self.calls.append((name, self._opened[about] if name in ("write", "fsync") else Path(about)))
+                self.calls.append((name, self._opened[about] if name in ("writev", "fsync") else Path(about)))
             return result
 
         return call
@@ -162,7 +163,7 @@ def test_f1_what_is_written_is_durable_before_anything_speaks_of_it(
         earlier = [
             name for name, about in calls[:k] if about.name.startswith(f".{path.name}.") and path.parent == about.parent
         ]
-        assert earlier[-2:] == ["write", "fsync"]  # all of it synced, and then its name
+        assert earlier[-2:] == ["writev", "fsync"]  # all of it synced, and then its name
         assert calls[k + 1] == ("fsync", path.parent)
     # every folder's own name too, before anything goes into it
     folders = [(k, path) for k, (name, path) in enumerate(calls) if name == "mkdir"]
@@ -189,7 +190,7 @@ def test_f1_the_folders_of_a_process_that_died_are_durable_before_they_are_used(
     with monkeypatch.context() as patched:
         patched.setattr(durable, "os", watched)
         assert main(command) == 0
-    written = [(k, path.parent) for k, (name, path) in enumerate(watched.calls) if name == "write"]
+    written = [(k, path.parent) for k, (name, path) in enumerate(watched.calls) if name == "writev"]
     used = {folder: k for k, folder in reversed(written) if folder in found}
     assert {out / ".building", out / "origin" / "c" / "1", out / "drogue" / "c"} <= set(used)
     for folder, k in used.items():
@@ -226,12 +227,32 @@ def test_a_drive_is_told_to_empty_its_cache_where_fsync_does_not(
     assert [name for name, _ in watched.calls].count("fsync") == 2
 
 
+@pytest.mark.parametrize("most", [1, 3, 1000, 10**6])
+def test_writes_that_are_cut_short_are_continued(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int) -> None:
+    """As by a signal: the call says how much it has taken."""
+    rng = np.random.default_rng(most)
+    parts = [memoryview(rng.bytes(size)) for size in rng.integers(0, 9, 700).tolist()]
+
+    class Short:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(os, name)
+
+        def writev(self, number: int, given: Any) -> int:
+            return os.write(number, b"".join(given)[:most])
+
+    monkeypatch.setattr(durable, "os", Short())
+    durable.write(tmp_path / "a", parts)
+    assert (tmp_path / "a").read_bytes() == b"".join(parts)
+    durable.write(tmp_path / "b", b"1234567")
+    assert (tmp_path / "b").read_bytes() == b"1234567"
+
+
 def test_f4_no_empty_lock_is_left_where_there_are_no_links_and_no_room(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It would name nobody, and every later run would wait for nobody."""
     (tmp_path / "claim").write_bytes(b"{}")
-    monkeypatch.setattr(durable, "os", failing := Failing(("write",), 1, errno.ENOSPC))
+    monkeypatch.setattr(durable, "os", failing := Failing(("writev",), 1, errno.ENOSPC))
     monkeypatch.setattr(failing, "link", none, raising=False)
     with pytest.raises(OSError, match="No space left on device"):
         durable.claim(tmp_path / "gate", tmp_path / "claim")
