@@ -16,6 +16,9 @@ import numpy as np
 HUGE = 2**21
 """Buffers of at least so many bytes ask for huge pages, where the system has them: fewer addresses to look up."""
 
+SPARE = 1 / 16
+"""What a buffer may be longer than asked for, to end with a huge page: Linux begins whole ones at the start of one."""
+
 
 class Slabs:
     """A pool of anonymous maps; page-aligned, which is more than JAX asks for.
@@ -40,7 +43,7 @@ class Slabs:
         except IndexError:
             for others in [held for of, held in list(self._free.items()) if of != size]:
                 others.clear()
-            slab = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+            slab = mmap.mmap(-1, _length(size), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
             if hasattr(mmap, "MADV_HUGEPAGE") and size >= HUGE:
                 with contextlib.suppress(OSError):  # a kernel without them
                     slab.madvise(mmap.MADV_HUGEPAGE)
@@ -48,3 +51,9 @@ class Slabs:
         owner = np.frombuffer(slab, np.uint8)
         weakref.finalize(owner, free.append, slab).atexit = False
         return owner[: size if shape and 0 not in shape else 0].view(dtype).reshape(shape)
+
+
+def _length(size: int) -> int:
+    """Of the map for a buffer of `size` bytes."""
+    whole = -(-size // HUGE) * HUGE
+    return whole if whole - size <= SPARE * size else size

@@ -105,6 +105,21 @@ def test_a_pool_keeps_no_more_than_it_says_and_nothing_beside_another_size() -> 
     assert _memory(other)() is not None
 
 
+@pytest.mark.parametrize("shape", [(2, 720, 1440), (128, 2, 7, 48, 48), (1,), (2**20,), (2**20 + 1,)])
+def test_a_buffer_has_the_size_that_was_asked_for(shape: tuple[int, ...]) -> None:
+    """Its map may be longer; all of it can be written, and it is taken again."""
+    slabs, dtype = Slabs(), np.dtype(np.int16)
+    first = slabs.take(shape, dtype)
+    assert (first.shape, first.dtype) == (shape, dtype)
+    first[...] = 5
+    place, held = first.ctypes.data, _memory(first)()
+    assert held is not None
+    assert first.nbytes <= len(held) <= max(first.nbytes * 17 / 16, 1)
+    del first, held
+    gc.collect()
+    assert slabs.take(shape, dtype).ctypes.data == place
+
+
 # Order
 
 
