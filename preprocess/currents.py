@@ -135,11 +135,11 @@ class Currents:
         over the seasons.
         """
         if "land" not in self._memo:
-            land = np.ones((self.lat.size, self.lon.size), bool)
+            seen = np.zeros((self.lat.size, self.lon.size), np.int16)
             for _, level in self.each(land_levels(self.time)):
-                for component in level.reshape(2, -1):
-                    dry = np.flatnonzero(land)
-                    land.reshape(-1)[dry] = (component[dry] == FILL) | (component[dry] == 0)
+                for component in level:
+                    np.bitwise_or(seen, component, out=seen)
+            land = (seen & ~np.int16(FILL)) == 0  # FILL is the sign's bit alone
             land.flags.writeable = False
             self._memo["land"] = land
         return self._memo["land"]

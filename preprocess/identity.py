@@ -83,17 +83,22 @@ def fingerprint(path: str, found: Sequence[Entry], where: str) -> dict[str, Any]
         for entry in found:
             digest.update(f"{entry.name}\0{entry.size}\0".encode())
             if total <= WHOLE:
-                digest.update(files.retried(lambda place=entry.place: _content(place)))
+                digest = files.retried(lambda place=entry.place, before=digest: _with_content(before, place))
     except files.UNREADABLE as error:
         raise DataError(f"{where} cannot be read ({files.brief(error)}). Check the path.") from error
     return {"path": path, "files": len(found), "bytes": total, "sha256": digest.hexdigest()}
 
 
-def _content(place: str) -> bytes:
+def _with_content(before: "hashlib._Hash", place: str) -> "hashlib._Hash":
+    """The digest `before`, which is left as it is, with what the file at `place` holds."""
+    digest = before.copy()
     if files.is_url(place) and place.endswith(files.STORE_DOCUMENTS):
         system, name = fsspec.core.url_to_fs(place)
-        return system.cat_file(name)
-    return files.local_file(place).read_bytes()
+        digest.update(system.cat_file(name))
+        return digest
+    with files.local_file(place).open("rb", buffering=0) as file:
+        hashlib.file_digest(file, lambda: digest)
+    return digest
 
 
 def state(found: Sequence[Entry]) -> dict[str, Any]:

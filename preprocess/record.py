@@ -139,9 +139,11 @@ def _without_repeat(currents: Currents, where: str) -> Currents:
     n = currents.time.size
     if n < 4:
         return currents
-    ends = currents.each(np.array([0, n - 3, n - 2, n - 1]))
-    first, before, previous, last = (level.astype(np.float32) for _, level in ends)
-    if not np.array_equal(first, last) or np.square(last - previous).sum() <= 9 * np.square(previous - before).sum():
+    first, before, previous, last = (level for _, level in currents.each(np.array([0, n - 3, n - 2, n - 1])))
+    if not np.array_equal(first, last):
+        return currents
+    before, previous, last = (level.astype(np.float32) for level in (before, previous, last))
+    if np.square(last - previous).sum() <= 9 * np.square(previous - before).sum():
         return currents
     name = Path(currents.paths[currents.file[-1]]).name
     note = (

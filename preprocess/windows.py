@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 
 from preprocess.currents import Currents
 from shared.schema import FILL, OVER, STATUS
@@ -255,10 +256,10 @@ def enters(closed: np.ndarray, lonlat: np.ndarray, currents: Currents) -> np.nda
 
 def masked_always(placement: Placement, shape: Shape, currents: Currents) -> np.ndarray:
     """The cells of every window that have no current in the whole record; bool `(n, lat, lon)`."""
-    columns = placement.column[:, None] + np.arange(shape.n_lon)
-    columns = columns % currents.lon.size if currents.periodic else columns
-    rows = placement.row[:, None] + np.arange(shape.n_lat)
-    return currents.land()[rows[:, :, None], columns[:, None, :]]
+    land, column, size = currents.land(), placement.column, currents.lon.size
+    if currents.periodic:
+        land, column = land[:, np.arange(size + shape.n_lon - 1) % size], column % size
+    return sliding_window_view(land, (shape.n_lat, shape.n_lon))[placement.row, column]
 
 
 def judge(windows: np.ndarray, land: np.ndarray) -> np.ndarray:

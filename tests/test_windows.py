@@ -271,3 +271,25 @@ def test_shape_covers_its_half_widths(tmp_path: Path, half: float, latitude: flo
     # the worst centre, between two nodes, still has both half-widths
     assert (shape.n_lon / 2 - 1) * step >= shape.half_lon - 1e-6
     assert (shape.n_lat / 2 - 1) * step >= half - 1e-6
+
+
+@pytest.mark.parametrize(("first", "size"), [(-180.0, 72), (2.5, 40)], ids=["global", "regional"])
+def test_the_land_of_a_window_is_that_of_its_cells(tmp_path: Path, first: float, size: int) -> None:
+    """Over the seam too, where columns are negative or run over the end."""
+    rng = np.random.default_rng(7)
+    lat, lon = -40 + 5.0 * np.arange(17), first + 5.0 * np.arange(size)
+    raw = fields.field(lon, lat, levels=9)
+    kind = rng.integers(0, 4, (lat.size, lon.size))
+    for name in ("ugos", "vgos"):
+        raw[name].values[:, kind == 0] = fields.FILLS["int32"]
+        raw[name].values[:, kind == 1] = 0
+        raw[name].values[2, kind == 2] = fields.FILLS["int32"]  # ice, or a failed download
+    currents = open_currents(CurrentSource(path=fields.save(raw, tmp_path / "currents.nc")))
+    assert currents.periodic == (size == 72)
+    column = np.arange(-9, 80) if currents.periodic else np.arange(size - 7)
+    placed = windows.Placement.empty(len(column))
+    placed.column[:], placed.row[:] = column, rng.integers(0, 14, len(column))
+    found = windows.masked_always(placed, windows.Shape(7, 4, 8, 5.0, 10.0), currents)
+    for k, (row, west) in enumerate(zip(placed.row.tolist(), column.tolist(), strict=True)):
+        for i, j in np.ndindex(4, 8):
+            assert found[k, i, j] == (kind[row + i, (west + j) % size] <= 1), (row, west, i, j)
