@@ -4,7 +4,7 @@ While the drifters are read nothing is held of a segment: its track, a kilobyte,
 For planning the labels are read back, 55 bytes a segment; what a shard needs is read when it is made.
 """
 
-import os
+import itertools
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -150,6 +150,7 @@ def read_records(scratch: Path, n_obs: int, index: np.ndarray) -> np.ndarray:
     """Segments of the survey, `(n,)` of `record`.
 
     They are read and not memory-mapped: the pages of a map would count as this process's memory, all of the record.
+    Neighbours, such as the segments of one drifter that follow each other, are read at once.
 
     Args:
         scratch: File of the survey.
@@ -159,15 +160,20 @@ def read_records(scratch: Path, n_obs: int, index: np.ndarray) -> np.ndarray:
     Raises:
         OSError: the file cannot be read, or ends too early.
     """
-    out = np.empty(len(index), record(n_obs))
-    room, size = out.view(np.uint8).data, out.itemsize
+    order = np.argsort(index, kind="stable")
+    ascending = index[order]
+    found = np.empty(len(index), record(n_obs))
+    room, size = found.view(np.uint8).data, found.itemsize
+    runs = np.flatnonzero(np.diff(ascending, prepend=-2, append=-2) != 1)
     with scratch.open("rb", buffering=0) as file:
-        for k, place in enumerate(index.tolist()):
-            part = os.pread(file.fileno(), size, place * size)
-            while len(part) < size:  # a network file system may give less than was asked for
-                more = os.pread(file.fileno(), size - len(part), place * size + len(part))
-                if not more:
-                    raise OSError(f"{scratch} ends before segment {place}")
-                part += more
-            room[k * size : (k + 1) * size] = part
+        for first, stop in itertools.pairwise(runs.tolist()):
+            left = room[first * size : stop * size]
+            file.seek(int(ascending[first]) * size)
+            while len(left):  # a network file system may give less than was asked for
+                got = file.readinto(left)
+                if not got:
+                    raise OSError(f"{scratch} ends before segment {ascending[stop - 1 - (len(left) - 1) // size]}")
+                left = left[got:]
+    out = np.empty_like(found)
+    out[order] = found
     return out
