@@ -10,7 +10,7 @@ from shared.manifest import FileEntry, Manifest
 from shared.schema import Compression, Layout
 
 SHAPE = {"n_obs": 121, "n_times": 7, "n_lat": 48, "n_lon": 48, "obs_step": 3600, "time_step": 86_400}
-N_SAMPLES = 4096
+N_SAMPLES = 16_384
 
 
 def made_ocean(random: np.random.Generator, times: int = 24, n: int = 512) -> np.ndarray:

@@ -12,7 +12,9 @@ threads hide nothing; only the last rows, of a cold page cache, are by the clock
 * floor: the same chunks, already in memory, through the bare decoder (lz4) or memcpy (none): no index, no checksum.
 * to device: the whole training batch, by `train.data.batches`, against zarr-python that reads the same two sharded
   arrays, converts the currents to float32 and gives both to `jnp.asarray`; it is spared the labels.
-* cold: passes over random samples after the page cache has dropped the shards, with prefetching and without.
+* cold: passes over random samples after the page cache has dropped the shards, with prefetching and without. A pass
+  takes one sample in sixteen: of more, as of a store that fits into memory, the kernel would find many among those that
+  it reads around every page fault, and would seem to prefetch them itself.
 """
 
 import argparse
@@ -47,7 +49,7 @@ from train.config import Reading  # noqa: E402
 from train.data import batches  # noqa: E402
 
 BATCH = 256
-COLD = 1024  # samples of a cold pass
+COLD = 1024  # samples of a cold pass, a sixteenth
 SLOW = 32  # samples that zarr-python reads a round
 ASKED = {
     "one array, zarr-python": {"lz4": 15.0, "none": 50.0},
@@ -206,7 +208,7 @@ def zarr_to_device(path: Path, random: np.random.Generator) -> Callable[[], obje
 
 
 def cold(path: Path, compression: Compression, rounds: int) -> list[dict[str, Any]]:
-    """Wall time of a pass over a quarter of the samples, at random, after the page cache has dropped the shards."""
+    """Wall time of a pass over some of the samples, at random, after the page cache has dropped the shards."""
     if not hasattr(os, "posix_fadvise"):
         print("no posix_fadvise on this system: the page cache cannot be dropped, no cold rows", file=sys.stderr)
         return []
