@@ -67,9 +67,9 @@ class Holder:
         """Whom the file at `path` names; None where it is gone, a holder nobody knows where it is damaged."""
         try:
             return cls._from_json(json.loads(path.read_text(encoding="utf-8")))
-        except FileNotFoundError:
-            return None
-        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+            if isinstance(error, FileNotFoundError) and not path.is_symlink():  # one that leads nowhere is there
+                return None
             return cls(path.name, "an unknown host", "", 0, "", "an unknown time", str(path), (1, 1), True)
 
     @classmethod

@@ -390,6 +390,19 @@ def test_f8_a_lock_that_is_damaged_or_foreign_names_nobody(tmp_path: Path, chang
         assert not file.exists()
 
 
+@pytest.mark.parametrize("name", ["gate", "lock-0123456789abcdef.json"])
+def test_f8_a_link_that_leads_nowhere_names_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """It is there, and it cannot be read: neither waited for without end nor taken for gone."""
+    (tmp_path / name).symlink_to(tmp_path / "nowhere")
+    monkeypatch.setattr(lock, "PATIENCE", 0.1)
+    monkeypatch.setattr(lock, "GRACE", 0.0)
+    refused = pytest.raises(StoreError, match=r"process 0 on an unknown host, .*with --take-over")
+    with refused, hold(tmp_path, (1, 2)):
+        pass
+    with hold(tmp_path, (1, 2), take_over=True):
+        assert not (tmp_path / name).is_symlink()
+
+
 @pytest.mark.parametrize("content", [b"", b"[]", b"5", b"null", b"\xff", b"[" * 100_000])
 def test_f8_a_lock_that_is_no_json_object_names_nobody(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "lock-x.json").write_bytes(content)
