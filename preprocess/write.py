@@ -14,7 +14,7 @@ from shared import building, command, durable, manifest, schema, store_files
 from shared.building import Begun, Mark
 from shared.errors import ConfigError, StoreError
 from shared.lock import Lock
-from shared.manifest import FileEntry, Manifest
+from shared.manifest import FileEntry
 
 
 @dataclass(frozen=True)
@@ -55,20 +55,20 @@ class Writing:
             ConfigError: the store was begun, or finished, from something else.
             DriftcalError: a shard cannot be made.
         """
-        if durable.there(self.store / manifest.NAME):
-            self._check_same()
-            command.say(f"{self.store} is finished already: nothing to do.")
-            with self.lock.gate():
-                self.lock.clean()
-            return True
         try:
+            with self.lock.gate():
+                if self._is_finished():
+                    command.say(f"{self.store} is finished already: nothing to do.")
+                    self.lock.clean()
+                    return True
+                self._open()
             self._write(share, scheduler, workers, progress)
         except StoreError:
-            if durable.there(self.store / manifest.NAME):
+            if self._is_finished():
                 return True  # another process finished it meanwhile, and took away what this one needed
             raise
         with self.lock.gate():
-            if durable.there(self.store / manifest.NAME):
+            if self._is_finished():
                 return True
             gathered = self._gather()
             if gathered is None and share[1] > 1:
@@ -84,8 +84,6 @@ class Writing:
 
     def _write(self, share: tuple[int, int], scheduler: str, workers: int | None, progress: bool) -> None:
         """Writes the shards of `write` that are not done."""
-        with self.lock.gate():
-            self._open()
         k, n = share
         mine = range(self.build.plan.layout.n_shards)[k - 1 :: n]
         pending = [shard for shard in mine if not self._done(shard)]
@@ -118,7 +116,17 @@ class Writing:
                 held.update(mark.drifters[name])
         return gathered
 
-    def _check_same(self) -> None:
+    def _is_finished(self) -> bool:
+        """Whether the store is whole.
+
+        At the gate before anything is begun or taken away, since another part may finish the store at any time.
+
+        Raises:
+            ConfigError: it was made from something else.
+            StoreError: it is damaged.
+        """
+        if not durable.there(self.store / manifest.NAME):
+            return False
         held = manifest.read(self.store)
         facts = self.build.facts
         if (held.recipe, held.sources) != (facts["recipe"], facts["sources"]):
@@ -126,9 +134,6 @@ class Writing:
                 f"{self.store} is a finished store made from another manifest or other sources. Choose another --out, "
                 f"or replace it with --overwrite."
             )
-        self._check_whole(held)
-
-    def _check_whole(self, held: Manifest) -> None:
         for name, entry in held.files.items():
             path = self.store / name
             if not path.is_file() or path.stat().st_size != entry.size:
@@ -136,6 +141,7 @@ class Writing:
                     f"{self.store} is a finished store and damaged: {name} is missing or has another size. Make it "
                     f"again with --overwrite."
                 )
+        return True
 
     def _open(self) -> None:
         """Starts or continues the store: what it was begun from must still be the same."""

@@ -528,3 +528,71 @@ def test_f8_parts_that_start_and_end_together(tmp_path: Path, made: tuple[str, d
     assert [process.exitcode for process in running] == [0] * 4
     assert fields.digests(out) == due
     assert killing.left(out) == []
+
+
+def late(others: list[list[str]]) -> None:
+    """Other parts run to their end while this one waits for the gate at which it begins to write."""
+    true_write, true_gate = write.Writing.write, lock.Lock.gate
+
+    def queue(writing: write.Writing, *arguments: Any) -> bool:
+        def gate(self: lock.Lock) -> Any:
+            lock.Lock.gate = true_gate
+            assert [subprocess.run([sys.executable, "-m", "preprocess", *each], check=False).returncode
+                    for each in others] == [0] * len(others)  # fmt: skip
+            return true_gate(self)
+
+        lock.Lock.gate = gate
+        return true_write(writing, *arguments)
+
+    write.Writing.write = queue
+
+
+@pytest.mark.parametrize(("done", "mine", "others"), [
+    (["1/2"], "1/2", ["2/2"]), ([], "4/4", ["1/4", "2/4", "3/4"]), ([], "1/1", ["1/1"]),
+], ids=["again", "empty", "whole"])  # fmt: skip
+def test_f8_a_part_that_comes_late_takes_nothing_away(
+    tmp_path: Path, made: tuple[str, dict[str, str]], done: list[str], mine: str, others: list[str]
+) -> None:
+    """The store is finished between its first look and its turn."""
+    manifest, due = made
+    out = tmp_path / "store"
+    parts = {part: [manifest, "--out", str(out), "--parts", part] for part in (*done, mine, *others)}
+    for part in done:
+        assert killing.run(parts[part], tmp_path / "first.txt").code == 0
+    if mine == others[0]:  # which the lock forbids, unless it was taken away
+        parts[mine] = [*parts[mine], "--scheduler", "synchronous"]
+        ended = killing.run(parts[mine], tmp_path / "said.txt", set_up=lost, how=[parts[part] for part in others])
+    else:
+        ended = killing.run(parts[mine], tmp_path / "said.txt", set_up=late, how=[parts[part] for part in others])
+    assert ended.code == 0, ended.said
+    assert fields.digests(out) == due
+    assert killing.left(out) == []
+
+
+def lost(others: list[list[str]]) -> None:
+    """The lock of this run is taken away, and other runs make the store, before it writes its first shard."""
+    true_write, true_run = write.Writing.write, write.run
+
+    def taken(writing: write.Writing, *arguments: Any) -> bool:
+        def run(*tasks: Any) -> None:
+            for path in (writing.lock.file, writing.lock.claimed):
+                path.unlink()
+            for each in others:
+                subprocess.run([sys.executable, "-m", "preprocess", *each], check=True)
+            true_run(*tasks)
+
+        write.run = run
+        return true_write(writing, *arguments)
+
+    write.Writing.write = taken
+
+
+def test_f8_a_store_that_another_recipe_has_replaced_is_not_ours(
+    tmp_path: Path, made: tuple[str, dict[str, str]]
+) -> None:
+    out = tmp_path / "store"
+    command = [made[0], "--out", str(out)]
+    other = [*command, "--overwrite", "--set", "split.seed=7"]
+    ended = killing.run(command, tmp_path / "said.txt", set_up=lost, how=[other])
+    assert ended.code == 2
+    assert "is a finished store made from another manifest" in ended.said
