@@ -20,7 +20,10 @@ PART = ".part"
 """Ending of the temporary names; they begin with a dot."""
 
 AT_ONCE = 256
-"""Parts of a file that are written in one call; systems take 1024 at most."""
+"""Parts of a file that are written in one call at most; systems take 1024."""
+
+BYTES_AT_ONCE = 64 * 2**20
+"""Bytes that are written in one call at most; systems take less than 2 GiB."""
 
 _REMEDY = {
     errno.ENOSPC: "Free some room or choose another --out",
@@ -87,10 +90,25 @@ class _Stream:
         self._number = number
 
     def __call__(self, *parts: bytes | memoryview) -> None:
-        for first in range(0, len(parts), AT_ONCE):
-            left = parts[first : first + AT_ONCE]
-            while (written := os.writev(self._number, left)) < sum(map(len, left)):
-                left = [memoryview(b"".join(left))[written:]]  # a signal came, or the disk is filling up
+        waiting, size = [], 0
+        for part in parts:
+            for first in range(0, len(part), BYTES_AT_ONCE):
+                piece = memoryview(part)[first : first + BYTES_AT_ONCE]
+                if len(waiting) == AT_ONCE or size + len(piece) > BYTES_AT_ONCE:
+                    self._write(waiting)
+                    waiting, size = [], 0
+                waiting.append(piece)
+                size += len(piece)
+        self._write(waiting)
+
+    def _write(self, pieces: list[memoryview]) -> None:
+        """Writes all `pieces`, which are taken from the list."""
+        while pieces:
+            written = os.writev(self._number, pieces)
+            while pieces and len(pieces[0]) <= written:
+                written -= len(pieces.pop(0))
+            if written:  # a signal came, or the disk is filling up
+                pieces[0] = pieces[0][written:]
 
     def sync(self) -> None:
         _flush(self._number)

@@ -228,23 +228,31 @@ def test_a_drive_is_told_to_empty_its_cache_where_fsync_does_not(
 
 
 @pytest.mark.parametrize("most", [1, 3, 1000, 10**6])
-def test_writes_that_are_cut_short_are_continued(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int) -> None:
+@pytest.mark.parametrize("at_once", [1, 7, 2000, 64 * 2**20])
+def test_writes_are_bounded_and_continued_where_they_are_cut_short(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int, at_once: int
+) -> None:
     """As by a signal: the call says how much it has taken."""
     rng = np.random.default_rng(most)
-    parts = [memoryview(rng.bytes(size)) for size in rng.integers(0, 9, 700).tolist()]
+    parts = [memoryview(rng.bytes(size)) for size in [*rng.integers(0, 9, 700).tolist(), 5000, 0]]
 
     class Short:
         def __getattr__(self, name: str) -> Any:
             return getattr(os, name)
 
         def writev(self, number: int, given: Any) -> int:
+            assert 0 < sum(map(len, given)) <= at_once
+            assert len(given) <= durable.AT_ONCE
             return os.write(number, b"".join(given)[:most])
 
     monkeypatch.setattr(durable, "os", Short())
+    monkeypatch.setattr(durable, "BYTES_AT_ONCE", at_once)
     durable.write(tmp_path / "a", parts)
     assert (tmp_path / "a").read_bytes() == b"".join(parts)
     durable.write(tmp_path / "b", b"1234567")
     assert (tmp_path / "b").read_bytes() == b"1234567"
+    durable.write(tmp_path / "c", b"")
+    assert (tmp_path / "c").read_bytes() == b""
 
 
 def test_f4_no_empty_lock_is_left_where_there_are_no_links_and_no_room(
