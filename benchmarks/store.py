@@ -121,7 +121,7 @@ def ours(store: ShardStore, random: np.random.Generator) -> Callable[[], object]
 
 
 def first_pass(path: Path, random: np.random.Generator) -> Callable[[], object]:
-    """The same of samples none of which has been read before: 16 calls, then the store is opened anew."""
+    """The same of samples none of which has been read before; after the last one the store is opened anew."""
 
     def untouched() -> Iterator[tuple[ShardStore, list[int]]]:
         while True:

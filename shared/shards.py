@@ -25,6 +25,9 @@ OnBadShard = Literal["fail", "skip"]
 READ_AHEAD = 128 * 2**10
 """Bytes that the kernel is asked for at once: its usual read-ahead, to which it cuts what is longer."""
 
+Asked = set[tuple[str, int, int]]
+"""Blocks of `READ_AHEAD` that the kernel was asked for in one pass over a store: array, shard and place there."""
+
 Damaged = Callable[[int, StoreError], None]
 """What is done about a sample that is damaged: called with its place among those asked for, and why."""
 
@@ -53,7 +56,6 @@ class ShardedArray:
         self._per_shard = held.layout.samples_per_shard
         self._decode = chunks.decoder(held.layout.compression)
         self._shards: dict[int, Shard] = {}
-        self._asked: set[int] = set()  # shards of which the kernel was asked for all
 
     def _shard(self, shard: int) -> Shard:
         layout = self._layout
@@ -98,29 +100,30 @@ class ShardedArray:
         self.read_into(np.asarray(samples).tolist(), rows_of(out))
         return out
 
-    def will_need(self, samples: Sequence[int] | np.ndarray) -> None:
+    def will_need(self, samples: Sequence[int] | np.ndarray, asked: Asked) -> None:
         """Asks the kernel to read the pages of `samples`, and does not wait for them; a no-op where it cannot.
 
-        Where a page holds several samples it is asked for the whole shard, once: all of it is read in the end, in far
-        fewer calls.
-        A damaged shard is left to whoever reads it.
+        Where a page holds several samples, all that the kernel would read around it is asked for, once in a pass: the
+        others will be needed soon. A damaged shard is left to whoever reads it.
         """
         if not hasattr(mmap, "MADV_WILLNEED"):
             return
         small = self.spec.sample_bytes < mmap.PAGESIZE
         for sample in np.asarray(samples).tolist():
             number, k = divmod(sample, self._per_shard)
-            if number in self._asked:
-                continue
             try:
                 shard = self._shards.get(number) or self._shard(number)
             except StoreError:
                 continue
-            if small:
-                self._asked.add(number)
-                _ask(shard.map, 0, len(shard.map))
-            else:
-                _ask(shard.map, shard.start[k], shard.stop[k])
+            start, stop = shard.start[k], shard.stop[k]
+            if not small:
+                _ask(shard.map, start, stop)
+                continue
+            for block in range(start // READ_AHEAD, (stop - 1) // READ_AHEAD + 1):
+                place = self.spec.name, number, block
+                if place not in asked:
+                    asked.add(place)
+                    _ask(shard.map, block * READ_AHEAD, min((block + 1) * READ_AHEAD, len(shard.map)))
 
 
 def _ask(data: mmap.mmap, start: int, stop: int) -> None:
@@ -217,10 +220,10 @@ class ShardStore:
                 rows[~readable] = 0
         return readable
 
-    def will_need(self, samples: np.ndarray) -> None:
-        """Asks the kernel to read `samples` ahead."""
-        self.currents.will_need(samples)
-        self.positions.will_need(samples)
+    def will_need(self, samples: np.ndarray, asked: Asked) -> None:
+        """Asks the kernel to read `samples` ahead; `asked`, empty at first, is the pass's own."""
+        self.currents.will_need(samples, asked)
+        self.positions.will_need(samples, asked)
 
     def _label(self, spec: ArraySpec) -> np.ndarray:
         out = np.zeros((self.layout.n_samples, *spec.inner_shape), spec.dtype)

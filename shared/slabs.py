@@ -23,8 +23,7 @@ SPARE = 1 / 16
 class Slabs:
     """A pool of anonymous maps; page-aligned, which is more than JAX asks for.
 
-    Free buffers of other sizes are given back before new memory is taken, so a pool never holds them beside what is in
-    use.
+    Free buffers of other sizes are given back before new memory is taken.
 
     Args:
         kept: Free buffers of one size that are kept; more are given back to the system.
@@ -50,7 +49,7 @@ class Slabs:
         # every view of an array rests on the array whose memory is not an array's own: on this one
         owner = np.frombuffer(slab, np.uint8)
         weakref.finalize(owner, free.append, slab).atexit = False
-        return owner[: size if shape and 0 not in shape else 0].view(dtype).reshape(shape)
+        return owner[: 0 if 0 in shape else size].view(dtype).reshape(shape)
 
 
 def _length(size: int) -> int:

@@ -19,7 +19,7 @@ from jaxtyping import Array, Float, Int, UInt32
 from shared.errors import StoreError
 from shared.geo import unwrap_longitude
 from shared.schema import Layout
-from shared.shards import ShardStore
+from shared.shards import Asked, ShardStore
 from shared.slabs import Slabs
 from train.config import Reading
 from train.crew import Crew, Stalled
@@ -162,6 +162,7 @@ def batches(
     """
     parts = [samples[k : k + size] for k in range(0, len(samples), size)]
     rows, place = (slice(0, size), jax.device_put) if devices is None else (devices.rows(size), devices.place)
+    asked: Asked = set()
     found = begun or not parts or not all(len(part[rows]) for part in parts)
 
     with Crew(reading.threads + 1, "driftcal-read") as crew:  # one sets the others to work
@@ -169,7 +170,7 @@ def batches(
         def read(k: int) -> dict[str, np.ndarray]:
             if reading.prefetch:
                 for part in parts[k + 1 : k + 2] if k else parts[:2]:
-                    store.will_need(part[rows])
+                    store.will_need(part[rows], asked)
             mine = parts[k][rows]
             loaded = load(store, mine if len(mine) else parts[k][:1], rows.stop - rows.start, dtype, crew)
             return loaded if len(mine) else loaded | {"weight": np.zeros_like(loaded["weight"])}
