@@ -103,7 +103,7 @@ class Build:
             of_source, source = np.flatnonzero(current == number), self.currents[number]
             dry = windows.masked_always(take(placement, of_source), plan.shape, source)
             land[of_source] = np.packbits(dry.reshape(len(of_source), -1), axis=1)
-            currents[number] = source.part(int(needed[0]), int(needed[-1]) + 1)
+            currents[number] = source.part(needed)
             level[of_source] -= needed[0]
         return ShardTask(
             store=self.store.absolute(),  # workers of a cluster may stand elsewhere

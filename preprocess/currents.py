@@ -89,6 +89,8 @@ class Currents:
     _memo: dict[str, np.ndarray] = field(default_factory=dict, repr=False)
     _levels: Levels | None = field(default=None, repr=False)
     """Keeps decoded levels that will be wanted again."""
+    _wanted: np.ndarray | None = field(default=None, repr=False)
+    """The levels that will be read where this is sent to, each once; None: all."""
 
     @property
     def level_bytes(self) -> int:
@@ -144,11 +146,13 @@ class Currents:
             self._memo["land"] = land
         return self._memo["land"]
 
-    def part(self, start: int, stop: int) -> "Currents":
-        """The levels [start, stop) as a record of their own, with only their files: little to send to a worker.
+    def part(self, wanted: np.ndarray) -> "Currents":
+        """From the first to the last of the levels `wanted`, with only their files: little to send to a worker.
 
-        What is known of the whole record (`land`, `fingerprint`, `state`, `notes`) is not known of its part.
+        Where it is sent to, `wanted` will be read once and no others. What is known of the whole record (`land`,
+        `fingerprint`, `state`, `notes`) is not known of its part.
         """
+        start, stop = int(wanted[0]), int(wanted[-1]) + 1
         used, file = np.unique(self.file[start:stop], return_inverse=True)
         return replace(
             self,
@@ -160,6 +164,7 @@ class Currents:
             file=file,
             level=self.level[start:stop],
             _memo={},
+            _wanted=wanted - start,
         )
 
     def __getstate__(self) -> dict[str, Any]:
@@ -167,10 +172,10 @@ class Currents:
         return {**self.__dict__, "_memo": {}, "_levels": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Where it arrives each level will be read once: those that a chunk holds beside what is asked for are kept."""
+        """Where it arrives, levels that a chunk holds beside what is asked for are kept, if they will be read too."""
         self.__dict__.update(state)
         levels = Levels()
-        levels.expect(self.keys(np.arange(self.time.size)))
+        levels.expect(self.keys(np.arange(self.time.size) if self._wanted is None else self._wanted))
         self.__dict__["_levels"] = levels
 
     def _take(self, wanted: list[int]) -> list[np.ndarray]:

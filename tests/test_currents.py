@@ -1,5 +1,7 @@
 """Every product of the same field must read the same, and every bad one must be refused by name."""
 
+import errno
+import hashlib
 import json
 import pickle
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +15,7 @@ import zarr.storage
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from preprocess import files
 from preprocess.axes import latitude, level_times, longitude
 from preprocess.currents import LAND_LEVELS, Currents, land_levels
 from preprocess.packing import Packing, pack_level
@@ -431,11 +434,25 @@ def test_a_part_is_small_and_reads_the_same(tmp_path):
         netcdf(tmp_path, dataset(truth(nt=9), "int32").isel(time=[day]), f"{day}.nc")
     currents = opened(str(tmp_path / "*.nc"))
     assert currents.land().any()
-    part = pickle.loads(pickle.dumps(currents.part(3, 7)))
+    part = pickle.loads(pickle.dumps(currents.part(np.arange(3, 7))))
     np.testing.assert_array_equal(everything(part), truth(nt=9)[3:7])
     assert len(part.paths) == 4
     assert pickle.loads(pickle.dumps(currents))._memo == {}
     assert currents.land() is currents.land()
+
+
+def test_a_part_keeps_the_levels_of_a_chunk_that_it_was_sent_for(tmp_path):
+    ds = dataset(truth(nt=20), "int32")
+    path = str(tmp_path / "c.zarr")
+    ds.to_zarr(path, zarr_format=2, consolidated=True, encoding={n: {"chunks": (10, NY, NX)} for n in ("ugos", "vgos")})
+    wanted = np.array([2, 3, 15])
+    part = pickle.loads(pickle.dumps(opened(path).part(wanted)))
+    found = []
+    for k, (_, level) in zip(wanted, part.each(wanted - 2), strict=True):
+        np.testing.assert_array_equal(level, truth(nt=20)[k])
+        found.append(part._levels.held_bytes)
+    assert found[-1] == 0
+    assert part._levels.decoded == 3
 
 
 def test_43_faster_than_int16_holds(tmp_path):
@@ -561,6 +578,24 @@ def test_fingerprint_tells_content_and_state_tells_copies(tmp_path):
         assert a.fingerprint["sha256"] != c.fingerprint["sha256"]
         assert a.state == opened(str(folders[0] / f"a.{kind}")).state
         assert a.state != b.state
+
+
+def test_a_fingerprint_whose_reading_fails_halfway_is_begun_again(tmp_path, monkeypatch):
+    path = netcdf(tmp_path, dataset(truth(), "int32"))
+    due, true, left = opened(path).fingerprint, hashlib.file_digest, [2]
+
+    def digest(file, name):
+        found = name()
+        if left[0]:
+            left[0] -= 1
+            found.update(file.read(1000))
+            raise OSError(errno.ESTALE, "Stale file handle")
+        return true(file, lambda: found)
+
+    monkeypatch.setattr(files, "PAUSES", (0.0, 0.0, 0.0))
+    monkeypatch.setattr(hashlib, "file_digest", digest)
+    assert opened(path).fingerprint == due
+    assert left == [0]
 
 
 def test_files_on_another_grid(tmp_path):
