@@ -102,7 +102,7 @@ def resolve(dataset: xr.Dataset, source: CurrentSource, path: str) -> tuple[Layo
                 f"{where}: {names[role]!r} has units {said!r}: a length, not a speed. Set currents.variables.{role} to "
                 "a current, or correct the attribute `units` in the file."
             )
-        factor = speed_factor(said)
+        factor = speed_factor(said, f"{where}: {names[role]!r}")
         if factor is None:
             notes.append(f"{names[role]} has {f'units {said!r}' if said else 'no units'}, taken as m/s")
         elif factor != 1.0:

@@ -5,6 +5,7 @@ current, `OVER` where a component exceeds `LIMIT`.
 """
 
 import functools
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from preprocess.decoding import fills, missing
+from preprocess.decoding import SECONDS, fills, missing
 from shared.errors import DataError
 from shared.schema import OVER, SCALE
 
@@ -25,22 +26,46 @@ UNMASKED = 100.0
 SLAB = 2**18
 """Cells packed at once: few enough that their temporaries stay in the cache."""
 
-_SPEEDS = {"m": 1.0, "meter": 1.0, "meters": 1.0, "metre": 1.0, "metres": 1.0, "cm": 0.01, "mm": 0.001}
-_PER_SECOND = ("/s", " s-1", " s^-1", " s**-1", ".s-1", "/sec", "/second", " second-1", " per second", "*s-1")
+_LENGTHS = {
+    **dict.fromkeys(("m", "meter", "meters", "metre", "metres"), 1.0),
+    **dict.fromkeys(("cm", "centimeter", "centimeters", "centimetre", "centimetres"), 0.01),
+    **dict.fromkeys(("mm", "millimeter", "millimeters", "millimetre", "millimetres"), 0.001),
+    **dict.fromkeys(("km", "kilometer", "kilometers", "kilometre", "kilometres"), 1000.0),
+}
+_TIMES = {name: length for name, length in SECONDS.items() if length >= 1 and name != "m"}
+_KNOTS = dict.fromkeys(("knot", "knots", "kt", "kts", "kn"), 1852 / 3600)
+_NONE = ("", "1", "-", "none", "unknown", "dimensionless", "unitless")
+
+_LENGTH, _TIME = ("|".join(sorted(names, key=len, reverse=True)) for names in (_LENGTHS, _TIMES))
+_SPEED = re.compile(
+    rf"(?P<length>{_LENGTH})(?: ?/ ?| per )(?P<time>{_TIME})"
+    rf"|(?P<factor>{_LENGTH})[ .*\u00b7]*(?P<inverse>{_TIME}) ?(?:\^|\*\*)? ?[({{]? ?-1[)}}]?"
+)
+"""`m/s`, `cm s-1`, `m.s^-1`, `meters per second` and their like."""
 
 
-def speed_factor(units: str | None) -> float | None:
-    """Factor to m/s of a speed's units, None where they are not given or not known."""
-    text = " ".join((units or "").lower().split())
-    for ending in _PER_SECOND:
-        if text.endswith(ending):
-            return _SPEEDS.get(text.removesuffix(ending).strip())
-    return None
+def speed_factor(units: str | None, where: str) -> float | None:
+    """Factor to m/s of a speed's units, None where they are not given.
+
+    Raises:
+        DataError: they are given, and are not those of a speed: to take the numbers for m/s would be a guess.
+    """
+    text = " ".join((units or "").lower().replace("\u2212", "-").replace("\u207b\u00b9", "-1").split())
+    if text in _NONE:
+        return None
+    if text in _KNOTS:
+        return _KNOTS[text]
+    if (found := _SPEED.fullmatch(text)) is None:
+        raise DataError(
+            f"{where} has units {units!r}, which are not known as those of a speed; expected m/s, cm s-1, km/h, knots "
+            "or the like. Correct the attribute `units` in the file."
+        )
+    return _LENGTHS[found["length"] or found["factor"]] / _TIMES[found["time"] or found["inverse"]]
 
 
 def is_length(units: str | None) -> bool:
     """Whether these are units of a length: of a sea level, say."""
-    return " ".join((units or "").lower().split()) in _SPEEDS
+    return " ".join((units or "").lower().split()) in _LENGTHS
 
 
 def check_dtype(variable: xr.Variable, where: str) -> None:
@@ -66,8 +91,8 @@ class Packing:
 
     @classmethod
     def of(cls, attributes: Mapping[str, Any], units: str | None, where: str) -> "Packing":
-        """The packing that a component's `attributes` declare; `units` that are not known count as m/s."""
-        factor = speed_factor(units) or 1.0
+        """The packing that a component's `attributes` declare; without `units` they are m/s."""
+        factor = speed_factor(units, where) or 1.0
         try:
             scale, offset = (float(np.ravel(attributes.get(name, default))[0])
                              for name, default in (("scale_factor", 1.0), ("add_offset", 0.0)))  # fmt: skip

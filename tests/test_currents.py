@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from preprocess import files
 from preprocess.axes import latitude, level_times, longitude
 from preprocess.currents import LAND_LEVELS, Currents, land_levels
-from preprocess.packing import Packing, pack_level
+from preprocess.packing import Packing, pack_level, speed_factor
 from preprocess.recipe import CurrentSource
 from preprocess.record import open_currents
 from shared.errors import DataError
@@ -278,12 +278,45 @@ def test_33_scale_applied_twice(tmp_path):
     refused(netcdf(tmp_path, dataset(truth()) * 1e-4), "applied twice")
 
 
-@pytest.mark.parametrize("attrs", [{}, {"units": "furlongs"}, {"units": "m/s"}])
+@pytest.mark.parametrize("attrs", [{}, {"units": "1"}, {"units": "m/s"}])
 def test_34_values_like_centimetres(tmp_path, attrs):
     ds = dataset(truth()) * 100
     for name in ("ugos", "vgos"):
         ds[name].attrs = attrs
     refused(netcdf(tmp_path, ds), "values like cm/s")
+
+
+@pytest.mark.parametrize(("units", "factor"), [
+    ("m/s", 1), ("m s-1", 1), ("m s**-1", 1), ("m.s-1", 1), ("m s^{-1}", 1), ("ms-1", 1), ("m s\u207b\u00b9", 1),
+    ("Meter/sec", 1), ("metres per second", 1), ("meter second-1", 1), ("cm/s", 0.01), ("cm s-1", 0.01),
+    ("centimeters/second", 0.01), ("mm s-1", 0.001), ("km/h", 1 / 3.6), ("km day-1", 1 / 86.4), ("m/day", 1 / 86_400),
+    ("km s-1", 1000), ("knots", 1852 / 3600), ("kt", 1852 / 3600), ("", None), ("1", None), (None, None),
+])  # fmt: skip
+def test_34_units_of_a_speed(units, factor):
+    assert speed_factor(units, "u") == (None if factor is None else pytest.approx(factor, rel=1e-12))
+
+
+@pytest.mark.parametrize(
+    "units", ["furlongs", "ft/s", "1e-2 m s-1", "m", "s", "m/s2", "m s-2", "m2 s-1", "ms", "m-1 s-1", "degrees", "psu"]
+)
+def test_34_units_that_are_none_of_a_speed_are_no_metres_a_second(tmp_path, units):
+    with pytest.raises(DataError, match=r"u has units .* not known as those of a speed; expected m/s"):
+        speed_factor(units, "u")
+    ds = dataset(truth(nt=4), "int32")
+    netcdf(tmp_path, ds.isel(time=slice(0, 2)), "0.nc")
+    other = ds.isel(time=slice(2, 4))
+    other["vgos"].attrs["units"] = units
+    netcdf(tmp_path, other, "1.nc")  # of the first file alone one would not see it
+    with pytest.raises(DataError, match=r"1\.nc: vgos has units .*"):
+        everything(opened(str(tmp_path / "*.nc")))
+
+
+def test_34_knots_are_converted(tmp_path):
+    ds = dataset(truth())
+    for name in ("ugos", "vgos"):
+        ds[name] = ds[name] * (3600 / 1852)
+        ds[name].attrs = {"units": "knots"}
+    np.testing.assert_array_equal(everything(opened(netcdf(tmp_path, ds))), truth())
 
 
 def test_34_unit_without_s_and_one_component_only(tmp_path):
