@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from shared import building, geo, manifest, schema
+from shared import building, durable, geo, manifest, schema
 from shared.errors import StoreError
 from shared.manifest import Stage
 from shared.schema import Layout
@@ -85,7 +85,7 @@ def facts(store: str | Path) -> Facts:
         StoreError: there is no store, or what it says about itself is damaged.
     """
     root = Path(store)
-    if not (root / manifest.NAME).exists() and building.plan_of(root).exists():
+    if not durable.there(root / manifest.NAME) and durable.there(building.plan_of(root)):
         return _half_built(root)
     opened = ShardStore(root)
     held = checked_words(opened.manifest)

@@ -117,10 +117,17 @@ def read(store: str | Path) -> Manifest:
     """
     root = Path(store)
     path = root / NAME
-    if not root.is_dir():
-        raise StoreError(f"{root}: no such store. Make one with `drift-preprocess MANIFEST --out {root}`.")
-    if not path.is_file():  # nor is a pipe waited for
-        if (root / STAGING).exists():
+    try:
+        if not root.is_dir():
+            what, remedy = ("no folder", "Name the folder of a store") if root.exists() else (
+                "no such store", f"Make one with `drift-preprocess MANIFEST --out {root}`"
+            )  # fmt: skip
+            raise StoreError(f"{root}: {what}. {remedy}.")
+        whole, begun = path.is_file(), (root / STAGING).exists()  # nor is a pipe waited for
+    except OSError as error:
+        raise StoreError(f"cannot look into {root}: {error.strerror}. Check your permissions there.") from error
+    if not whole:
+        if begun:
             raise StoreError(
                 f"{root}: unfinished (no manifest.json). Run the drift-preprocess command that makes it again: it "
                 f"continues."

@@ -460,6 +460,31 @@ def test_a_store_is_read_and_never_written(copy: Callable, capsys: pytest.Captur
             path.chmod(0o755)
 
 
+def test_a_store_that_may_not_be_looked_into_is_one_message(
+    copy: Callable, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root, true = copy("lz4").path, Path.stat
+
+    def stat(path: Path, **options: Any) -> os.stat_result:
+        if root in path.parents:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return true(path, **options)
+
+    monkeypatch.setattr(Path, "stat", stat)
+    with pytest.raises(StoreError, match=r"cannot look into .*: Permission denied\. Check your permissions there"):
+        ShardStore(root)
+    for verb in ("show", "verify"):
+        assert inspect([verb, str(root)]) == 1
+        said = capsys.readouterr()
+        assert "Permission denied" in said.out + said.err
+
+
+def test_a_file_is_no_store(tmp_path: Path) -> None:
+    (tmp_path / "drifters.nc").write_bytes(b"CDF")
+    with pytest.raises(StoreError, match=r"drifters\.nc: no folder\. Name the folder of a store"):
+        ShardStore(tmp_path / "drifters.nc")
+
+
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
 def test_a_pipe_in_a_store_is_refused_and_not_waited_for(copy: Callable) -> None:
     built = copy("lz4")

@@ -1,11 +1,15 @@
 """drift-train as a command: every mistake is one message with an exit code, and its output is what it promises."""
 
 import contextlib
+import errno
 import io
 import json
+import os
+import resource
 import shutil
 import struct
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +18,7 @@ from shared import schema
 from shared.shards import ShardStore
 from tests import fields, stores
 from train.__main__ import main
+from train.record import Record
 
 Capture = pytest.CaptureFixture[str]
 
@@ -237,11 +242,11 @@ def test_a_result_without_its_keys_is_refused(
 # Damaged stores
 
 
-def _damaged(small: Path, folder: Path) -> Path:
+def _damaged(small: Path, folder: Path, samples: tuple[int, ...] = (0, 3)) -> Path:
     """A copy whose samples 0, of the training split, and 3, of validation, are damaged."""
     path = shutil.copytree(small, folder / "damaged") / "currents/c/0/0/0/0/0"
     content = bytearray(path.read_bytes())
-    for sample in (0, 3):
+    for sample in samples:
         (offset,) = struct.unpack_from("<Q", content, len(content) - 4 - 16 * 4 + 16 * sample)
         content[offset + 100] ^= 4
     path.write_bytes(content)
@@ -261,11 +266,60 @@ def test_a_damaged_shard_ends_a_run(tmp_path: Path, small: Path, capsys: Capture
     assert usage.value.code == 2
 
 
+def test_a_calibration_whose_evaluation_meets_damage_is_kept(tmp_path: Path, small: Path, capsys: Capture) -> None:
+    store, out = _damaged(small, tmp_path, (3,)), tmp_path / "run"
+    command = ["run", str(store), "--out", str(out), *FAST]
+    message = refused(capsys, 1, *command)
+    assert f"currents of sample 3 (shard 0) of {store}: the data do not match their crc32c: damaged" in message
+    cs = json.loads((out / "result.json").read_text())["cs"]
+    assert f"The calibration itself is done and kept (C_s = {cs:.2g}"[:-2] in message
+    assert "--resume --on-bad-shard skip" in message
+    assert main([*command, "--resume", "--on-bad-shard", "skip"]) == 0
+    assert "1 sample(s) of damaged shards could not be read and were left out: 3." in capsys.readouterr().out
+    assert json.loads((out / "result.json").read_text())["cs"] == cs
+
+
+@pytest.mark.parametrize("sync", [False, True])
+def test_metrics_that_cannot_be_written_end_a_run_with_one_message(
+    tmp_path: Path, small: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch, sync: bool
+) -> None:
+    """As on a full disk; and what it has not taken is not tried again."""
+    command = ["run", str(small), "--out", str(tmp_path / "run"), *FAST]
+    with monkeypatch.context() as patched:
+        if sync:
+
+            def fsync(number: int) -> None:
+                metrics = tmp_path / "run/metrics.jsonl"
+                if metrics.exists() and os.path.samestat(os.fstat(number), metrics.stat()):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+            patched.setattr("train.record.os.fsync", fsync)
+            message = refused(capsys, 1, *command)
+        else:
+            before = resource.getrlimit(resource.RLIMIT_FSIZE)
+            true = Record._write
+
+            def limited(record: Record, line: dict[str, Any]) -> None:
+                resource.setrlimit(resource.RLIMIT_FSIZE, (50, before[1]))
+                try:
+                    true(record, line)
+                finally:
+                    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+            patched.setattr(Record, "_write", limited)
+            message = refused(capsys, 1, *command)
+    assert f"cannot write {tmp_path / 'run/metrics.jsonl'}: " in message
+    assert "run the same command again with --resume" in message
+    assert main([*command, "--resume"]) == 0
+
+
 def test_a_run_can_leave_out_what_is_damaged(tmp_path: Path, small: Path, capsys: Capture) -> None:
     store, out = _damaged(small, tmp_path), tmp_path / "run"
     assert main(["run", str(store), "--out", str(out), "--on-bad-shard", "skip", *FAST]) == 0
     warning = "1 sample(s) of damaged shards could not be read and were left out: 0. Run drift-inspect verify"
-    assert warning in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert warning in said
+    assert warning.replace(": 0.", ": 3.") in said
     assert warning in (out / "report.html").read_text()
     result = json.loads((out / "result.json").read_text())
     assert (result["unreadable_samples"], result["dropped_samples"]) == ([0], [])

@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from shared import command, settings
-from shared.errors import ConfigError
+from shared.errors import ConfigError, StoreError
 from shared.manifest import to_bytes, write_file
 from shared.shards import ShardStore
-from train import devices, evaluate, examine, examples, folder, groups, loop, report, verdict
+from train import devices, evaluate, examine, examples, folder, groups, loop, quantities, report, verdict
 from train.config import Training
 from train.cost import command as cost
 from train.devices import Devices
@@ -101,14 +101,21 @@ def _run(options: argparse.Namespace) -> int:
         devices.part()
         if not shared_by.first:
             return 0
-        result = examine.examine(store, training, result, out, progress)
-        if options.group_by:
-            groups.write(store, training, result["log_cs"], out, options.group_by, progress)
-        if store.manifest.splits.get("validation", {}).get("samples"):
-            _judge(out, store, "validation", progress)
-        else:
-            _judge(out, store, "train", progress, MOST_OF_TRAINING)
-        page = report.write(out, store)
+        try:
+            result = examine.examine(store, training, result, out, progress)
+            if options.group_by:
+                groups.write(store, training, result["log_cs"], out, options.group_by, progress)
+            if store.manifest.splits.get("validation", {}).get("samples"):
+                _judge(out, store, "validation", progress)
+            else:
+                _judge(out, store, "train", progress, MOST_OF_TRAINING)
+            page = report.write(out, store)
+        except StoreError as error:
+            raise StoreError(
+                f"{error} The calibration itself is done and kept ({quantities.found(result)}). For its evaluation and "
+                f"report run the same command again with --resume, once the store is whole, or with --resume "
+                f"--on-bad-shard skip, without the samples that are damaged."
+            ) from error
     if options.json:
         command.emit(result)
     else:

@@ -22,7 +22,7 @@ from awscrt import checksums
 from jaxtyping import Float
 from tqdm import tqdm
 
-from shared.errors import ConfigError, DataError
+from shared.errors import ConfigError, DataError, StoreError
 from shared.shards import ShardStore
 from train.board import Board
 from train.data import Batch
@@ -107,9 +107,10 @@ class Record:
             try:
                 if not self._writes:
                     self._path = Path(os.devnull)
-                    self._file = self._path.open("wb")
+                    self._file = self._path.open("wb", buffering=0)
                     return self
-                self._file = stack.enter_context(self._path.open("a+b"))
+                # unbuffered: what a full disk has not taken must not be tried again when the file is closed
+                self._file = stack.enter_context(self._path.open("a+b", buffering=0))
                 fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 self._file.truncate(self.counts.size)
             except BlockingIOError as error:
@@ -167,15 +168,27 @@ class Record:
 
     def sync(self) -> None:
         """Puts all lines so far on the disk: a checkpoint must not know of lines that a power cut takes away."""
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        try:
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            raise self._cannot_write(error) from error
 
     def _write(self, line: dict[str, Any]) -> None:
         content = (json.dumps(line) + "\n").encode()
-        self._file.write(content)
-        self._file.flush()
+        left = memoryview(content)
+        try:
+            while left:
+                left = left[self._file.write(left) :]
+        except OSError as error:
+            raise self._cannot_write(error) from error
         self.counts.size += len(content)
         self.counts.crc = checksums.crc32c(content, self.counts.crc)
+
+    def _cannot_write(self, error: OSError) -> StoreError:
+        return StoreError(
+            f"cannot write {self._path}: {error.strerror}. Free some room, and run the same command again with "
+            f"--resume: it goes on from the last checkpoint."
+        )
 
     def _time(self, samples: int) -> float:
         """Seconds since the batch before: waiting for data counts."""

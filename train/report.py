@@ -65,7 +65,9 @@ def summary(out: Path) -> str:
     lines = [f"{quantities.found(run.result)} in {run.result['formula']}{unit}"]
     lines += [f"{name}: {text}" for name, text in _facts(run)]
     lines += [f"{name}: {text}" for name, text in examined.facts(run)]
-    return "\n".join([*lines, *(f"WARNING: {warning}" for warning in warnings(run.result))])
+    judged = [text for text, holds in verdict.unreadable(run.evaluation or {}).items() if holds]
+    told = dict.fromkeys([*warnings(run.result), *judged])
+    return "\n".join([*lines, *(f"WARNING: {warning}" for warning in told)])
 
 
 def headline(out: Path) -> str:
