@@ -102,7 +102,7 @@ def plan(recipe: Recipe, found: Survey, scratch: Path, currents: list[Currents])
         compression=recipe.store.compression,
     )
     split = splits.of_drifters(recipe, found.drifters)[found.drifter[usable[chosen]]]
-    splits.check(recipe, split, found.drifter[usable[chosen]])
+    splits.check(recipe, split, found.drifter[usable[chosen]], explain(funnel))
     counts = {
         name: (int((split == k).sum()), len(np.unique(found.drifter[usable[chosen[split == k]]])))
         for k, name in enumerate(SPLITS)

@@ -24,13 +24,14 @@ def of_drifters(recipe: Recipe, drifters: list[str]) -> np.ndarray:
     return np.searchsorted(edges, uniform, side="right").astype(np.int8)
 
 
-def check(recipe: Recipe, split: np.ndarray, drifter: np.ndarray) -> None:
+def check(recipe: Recipe, split: np.ndarray, drifter: np.ndarray, before: str) -> None:
     """Refuses a split that was asked for and has no sample.
 
     Args:
         recipe: What was asked for.
         split: Of each sample, `(n,)`.
         drifter: Of each sample, `(n,)`.
+        before: What became of the others, for the message.
 
     Raises:
         ConfigError: there is one.
@@ -42,5 +43,6 @@ def check(recipe: Recipe, split: np.ndarray, drifter: np.ndarray) -> None:
         raise ConfigError(
             f"split {{{fractions}}} leaves {' and '.join(empty)} empty: the samples come from "
             f"{len(np.unique(drifter))} drifters. Give the whole to the others (such as --set split.train=1 "
-            f"--set split.validation=0 --set split.test=0), try another split.seed, or use more drifters."
+            f"--set split.validation=0 --set split.test=0), try another split.seed, or use more drifters. How they "
+            f"became so few: {before}"
         )

@@ -94,6 +94,7 @@ def test_53_an_empty_split_is_refused(tmp_path: Path, capsys: pytest.CaptureFixt
     path = files(tmp_path, [two_days(1)], split=split)
     message = refused(capsys, 2, path, "--out", str(tmp_path / "store"))
     assert "leaves validation and test empty: the samples come from 1 drifters" in message
+    assert "How they became so few: fixes: " in message
     assert not (tmp_path / "store").exists()
 
 
