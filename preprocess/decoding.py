@@ -127,7 +127,7 @@ def seconds(stored: np.ndarray, attributes: Mapping[str, Any], where: str) -> np
     if match is None or length is None:
         raise DataError(
             f"{where}: times have units {units!r}; expected such as 'seconds since 1970-01-01'. Correct the attribute "
-            "`units` in the file."
+            "`units` in the file; in a table without attributes write times as 2010-01-31T06:00:00Z."
         )
     zero = _epoch(match[2], str(attributes.get("calendar", "standard")).lower(), where)
     raw = unpacked(values, attributes)

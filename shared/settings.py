@@ -150,6 +150,8 @@ def _problem(model: type[Settings], entry: Any) -> str:
         return f"unknown key {key!r}" + (f" (did you mean {nearest!r}?)" if nearest else f"; known: {sorted(known)}")
     if entry["type"] == "missing":
         return f"key {key!r} is required"
+    if entry["type"] in ("model_type", "dict_type"):
+        return f"{key}: expected keys with values (such as {{key: value}}), found {reprlib.repr(entry['input'])}"
     message = entry["msg"].removeprefix("Value error, ")
     came = "" if isinstance(entry["input"], dict) else f", found {reprlib.repr(entry['input'])}"
     return f"{key}: {message[0].lower() + message[1:]}{came}"
