@@ -203,35 +203,36 @@ def read_index(shard: np.ndarray, n: int, samples_per_shard: int, where: str) ->
     return index.astype(np.int64)
 
 
-def decoder(compression: Compression) -> Callable[[np.ndarray, np.ndarray, int], None]:
+def decoder(compression: Compression) -> Callable[[memoryview, memoryview, int], None]:
     """What checks and decodes the chunks of a store: of the arguments chunk, out and checksum.
 
-    What is decoded goes into `out`, uint8 `(n,)` of its size; nothing is allocated from what a chunk claims, and `out`
-    is of no use after an error. It raises a StoreError where the chunk is damaged, or has another checksum; the caller
-    knows which one it is.
+    Both are bytes, as memoryviews: for the size of a sample those are much cheaper to make than arrays. What is decoded
+    goes into `out`, which is of its size; nothing is allocated from what a chunk claims, and `out` is of no use after
+    an error. It raises a StoreError where the chunk is damaged, or has another checksum; the caller knows which one it
+    is.
     """
     return {"lz4": _decompress, "none": _copy}[compression]
 
 
-def _copy(chunk: np.ndarray, out: np.ndarray, checksum: int) -> None:
+def _copy(chunk: memoryview, out: memoryview, checksum: int) -> None:
     if len(chunk) != len(out):
         raise StoreError(f"{len(chunk)} bytes, expected {len(out)}. {REMEDY}")
-    out[...] = chunk  # before the checksum: its reading is faster once the copy has fetched the chunk
+    out[:] = chunk  # before the checksum: its reading is faster once the copy has fetched the chunk
     if crc32c(chunk) != checksum:
         raise StoreError(f"the data do not match the store's checksum: damaged, or another's. {REMEDY}")
 
 
-def _decompress(chunk: np.ndarray, out: np.ndarray, checksum: int) -> None:
+def _decompress(chunk: memoryview, out: memoryview, checksum: int) -> None:
     size = len(chunk)
     if size < 20:
         raise StoreError(f"{size} bytes, too few for a chunk: damaged. {REMEDY}")
     payload = chunk[:-4]
     found = crc32c(payload)
-    if found != _CRC.unpack_from(chunk.data, size - 4)[0]:
+    if found != _CRC.unpack_from(chunk, size - 4)[0]:
         raise StoreError(f"the data do not match their crc32c: damaged. {REMEDY}")
     if found != checksum:
         raise StoreError(f"whole, but without the store's checksum: another shard's or store's. {REMEDY}")
-    _, _, flags, _, claimed, _, held = _HEADER.unpack_from(chunk.data)
+    _, _, flags, _, claimed, _, held = _HEADER.unpack_from(chunk)
     if flags >> 5 != _LZ4:
         raise StoreError(f"its codec is not lz4 (blosc flags {flags:#04x}): refused. {REMEDY}")
     if claimed != out.nbytes:

@@ -38,10 +38,10 @@ def refuse(_place: int, error: StoreError) -> None:
 
 
 class Shard(NamedTuple):
-    """One mapped file of samples: where each begins and stops in it [bytes], and its checksum."""
+    """One mapped file of samples, its bytes, where each begins and stops in it [bytes], and its checksum."""
 
     map: mmap.mmap
-    data: np.ndarray
+    data: memoryview
     start: list[int]
     stop: list[int]
     checksum: list[int]
@@ -65,7 +65,7 @@ class ShardedArray:
         held = layout.samples_of(shard)
         index = chunks.read_index(data, len(held), layout.samples_per_shard, where)
         sums = self._checksum[held.start : held.stop].tolist()
-        self._shards[shard] = opened = Shard(found, data, index[:, 0].tolist(), index.sum(axis=1).tolist(), sums)
+        self._shards[shard] = opened = Shard(found, data.data, index[:, 0].tolist(), index.sum(axis=1).tolist(), sums)
         return opened
 
     def read_into(self, samples: Sequence[int], out: np.ndarray, damaged: Damaged = refuse) -> None:
@@ -73,7 +73,7 @@ class ShardedArray:
 
         Args:
             samples: Their numbers; many in one call, since a raw sample is copied so fast that calls count.
-            out: `(n, bytes a sample)`.
+            out: `(n, bytes a sample)`, C-contiguous.
             damaged: What is done about one that is damaged, or not the sample that the store was made with: called with
                 its place in `samples`, and why. Its row is of no use.
 
@@ -81,7 +81,11 @@ class ShardedArray:
             StoreError: one is, and `damaged` raises it.
         """
         per_shard, shards, decode = self._per_shard, self._shards, self._decode
-        for place, (sample, row) in enumerate(zip(samples, out, strict=True)):
+        size = self.spec.sample_bytes
+        if out.nbytes != len(samples) * size:
+            raise ValueError(f"room of {out.nbytes} bytes for {len(samples)} samples of {size}")
+        room = out.data.cast("B") if out.nbytes else memoryview(b"")  # never of a copy: it must be contiguous
+        for place, sample in enumerate(samples):
             number, k = divmod(sample, per_shard)
             try:
                 _, data, start, stop, checksum = shards.get(number) or self._shard(number)
@@ -89,7 +93,7 @@ class ShardedArray:
                 damaged(place, error)
                 continue
             try:
-                decode(data[start[k] : stop[k]], row, checksum[k])
+                decode(data[start[k] : stop[k]], room[place * size : (place + 1) * size], checksum[k])
             except StoreError as error:
                 where = f"{self.spec.name} of sample {sample} (shard {number}) of {self._root}"
                 damaged(place, StoreError(f"{where}: {error}"))

@@ -479,6 +479,18 @@ def test_a_store_that_may_not_be_looked_into_is_one_message(
         assert "Permission denied" in said.out + said.err
 
 
+@COMPRESSIONS
+def test_samples_are_read_into_memory_that_is_theirs(pristine: dict[str, stores.Built], compression: str) -> None:
+    """Into what is not contiguous they would go by a copy, and be lost."""
+    array = ShardStore(pristine[compression].path).currents
+    room = np.empty((3, 2 * array.spec.sample_bytes), np.uint8)
+    with pytest.raises(TypeError, match="C-contiguous"):
+        array.read_into([1, 2, 3], room[:, ::2])
+    with pytest.raises(ValueError, match=r"room of .* bytes for 3 samples"):
+        array.read_into([1, 2, 3], room)
+    array.read_into([], room[:0])
+
+
 def test_a_file_is_no_store(tmp_path: Path) -> None:
     (tmp_path / "drifters.nc").write_bytes(b"CDF")
     with pytest.raises(StoreError, match=r"drifters\.nc: no folder\. Name the folder of a store"):
