@@ -12,13 +12,12 @@ from importlib.metadata import version
 from pathlib import Path
 
 from preprocess import estimate as estimating
-from preprocess import place, shard, survey, twin
+from preprocess import place, record, shard, survey, twin
 from preprocess import plan as planning
 from preprocess.build import Build
 from preprocess.drifters import open_drifters
 from preprocess.levels import Levels
 from preprocess.recipe import Recipe, Synthetic
-from preprocess.record import open_currents
 from preprocess.write import Writing
 from shared import command, durable, facts, manifest, settings, show
 from shared.errors import ConfigError, StoreError
@@ -137,7 +136,7 @@ def _share(text: str) -> tuple[int, int]:
 def _make_twin(spec: Synthetic, dry_run: bool, progress: bool) -> None:
     """Makes the twin's files, unless they are there: made again they would be other files to a store's manifest."""
     folder = Path(spec.folder)
-    given = open_currents(spec.currents).fingerprint if spec.currents is not None else None
+    given = record.open_currents(spec.currents).fingerprint if spec.currents is not None else None
     wanted = {"driftcal": version("driftcal"), "synthetic": spec.model_dump(mode="json"), "currents": given}
     mark, content = folder / MADE, manifest.to_bytes(wanted)
     try:
@@ -181,7 +180,7 @@ def _held(store: Path, share: tuple[int, int], options: argparse.Namespace) -> I
 def _plan(recipe: Recipe, store: Path, scratch: Path, progress: bool) -> Build:
     drifters = [open_drifters(source) for source in recipe.drifters]
     levels = Levels()
-    currents = [open_currents(source, levels, number) for number, source in enumerate(recipe.currents)]
+    currents = [record.open_currents(source, levels, number) for number, source in enumerate(recipe.currents)]
     try:
         found = survey.survey(recipe, drifters, scratch, progress)
         planned = planning.plan(recipe, found, scratch, currents)
@@ -204,7 +203,11 @@ def _plan(recipe: Recipe, store: Path, scratch: Path, progress: bool) -> Build:
             "currents": [source.state for source in currents],
         },
         # after the survey, which may have found something to repair
-        notes=(*(note for source in (*drifters, *currents) for note in source.notes), *survey.warnings(found)),
+        notes=(
+            *(note for source in (*drifters, *currents) for note in source.notes),
+            *record.warnings(recipe.currents, currents),
+            *survey.warnings(found),
+        ),
     )
 
 

@@ -3,6 +3,8 @@
 What cannot be a record of surface currents is refused here, before anything is cut from it.
 """
 
+import itertools
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -159,3 +161,16 @@ def _without_repeat(currents: Currents, where: str) -> Currents:
         file=currents.file[:-1],
         level=currents.level[:-1],
     )
+
+
+def warnings(sources: Sequence[CurrentSource], currents: Sequence[Currents]) -> list[str]:
+    """What leaves out samples without need and is no error: one record in several `sources`, cut in time."""
+    found = []
+    for (before, a), (after, b) in itertools.permutations(zip(sources, currents, strict=True), 2):
+        grids = [(c.lat.start, c.lat.size, c.lon.start, c.lon.size) for c in (a, b)]
+        if grids[0] == grids[1] and 0 < b.time[0] - a.time[-1] <= a.step:
+            found.append(
+                f"WARNING: currents {after.path} go on where {before.path} end, on the same grid. A window takes one "
+                f"source, so segments across both are left out. Give them as one source, by a glob"
+            )
+    return found

@@ -234,6 +234,22 @@ def test_two_sources_of_currents_serve_each_drifter_from_its_own(tmp_path: Path)
     assert fields.funnel(store)["inside the record"] == (2, {windows.OUTSIDE_DOMAIN: 1})
 
 
+def test_a_record_that_is_cut_in_time_into_sources_is_warned_of(tmp_path: Path) -> None:
+    lon, lat = 30 + 0.5 * np.arange(31), -40 + 0.5 * np.arange(21)
+    whole = fields.field(lon, lat, levels=20)
+    halves = [
+        fields.save(whole.isel(time=slice(*ends)), tmp_path / f"h{k}.nc") for k, ends in enumerate([(0, 9), (9, 20)])
+    ]
+    drifters = [fields.walk(k, 36.0, -35.0, start=START + k * DAY) for k in range(10)]
+    path = sources.save(sources.ragged(drifters), tmp_path / "drifters.nc")
+    glob = fields.make(fields.manifest(tmp_path, path, str(tmp_path / "h*.nc")), tmp_path / "glob")
+    assert not [note for note in glob.manifest.notes if "WARNING" in note]
+    cut = fields.make(fields.manifest(tmp_path, path, halves[::-1]), tmp_path / "cut")
+    assert len(cut) < len(glob)
+    (warning,) = [note for note in cut.manifest.notes if "WARNING" in note]
+    assert warning.startswith(f"WARNING: currents {halves[1]} go on where {halves[0]} end, on the same grid.")
+
+
 def test_windows_are_the_same_however_few_levels_are_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lon, lat = 30 + 0.5 * np.arange(31), -40 + 0.5 * np.arange(21)
     source = fields.save(fields.field(lon, lat, 40), tmp_path / "currents.nc")
