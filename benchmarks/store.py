@@ -13,8 +13,8 @@ threads hide nothing; only the last rows, of a cold page cache, are by the clock
 * to device: the whole training batch, by `train.data.batches`, against zarr-python that reads the same two sharded
   arrays, converts the currents to float32 and gives both to `jnp.asarray`; it is spared the labels.
 * cold: passes over random samples after the page cache has dropped the shards, with prefetching and without. A pass
-  takes one sample in sixteen: of more, as of a store that fits into memory, the kernel would find many among those that
-  it reads around every page fault, and would seem to prefetch them itself.
+  takes one sample in sixteen (`--cold-share`). Of more, as of a store that fits into memory, the kernel would find many
+  among those that it reads around every page fault, and would seem to prefetch them itself.
 """
 
 import argparse
@@ -49,7 +49,6 @@ from train.config import Reading  # noqa: E402
 from train.data import batches  # noqa: E402
 
 BATCH = 256
-COLD = 1024  # samples of a cold pass, a sixteenth
 SLOW = 32  # samples that zarr-python reads a round
 ASKED = {
     "one array, zarr-python": {"lz4": 15.0, "none": 50.0},
@@ -65,6 +64,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="new folder for the stores; on the disk to be measured")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all numbers there too")
     parser.add_argument("--rounds", type=int, default=15, help="of every interleaved comparison (default: %(default)s)")
+    parser.add_argument("--cold-share", type=int, default=16, metavar="N", help="a cold pass reads one sample in N")
     options = parser.parse_args()
     options.out.mkdir(parents=True)
     rows: list[dict[str, Any]] = []
@@ -73,7 +73,7 @@ def main() -> None:
         path = options.out / compression
         make(path, ocean, compression)
         rows += warm(path, compression, options.rounds)
-        rows += cold(path, compression, options.rounds)
+        rows += cold(path, compression, options.rounds, N_SAMPLES // options.cold_share)
     about = {"machine": machine(), "one_core": ONE_CORE, "rounds": options.rounds, "samples": N_SAMPLES}
     print(table(rows))
     print(f"{about['machine']}; {'one core' if ONE_CORE else 'all cores'}; medians of {options.rounds} rounds")
@@ -207,21 +207,21 @@ def zarr_to_device(path: Path, random: np.random.Generator) -> Callable[[], obje
 # Cold: nothing is
 
 
-def cold(path: Path, compression: Compression, rounds: int) -> list[dict[str, Any]]:
-    """Wall time of a pass over some of the samples, at random, after the page cache has dropped the shards."""
+def cold(path: Path, compression: Compression, rounds: int, n: int) -> list[dict[str, Any]]:
+    """Wall time of a pass over `n` of the samples, at random, after the page cache has dropped the shards."""
     if not hasattr(os, "posix_fadvise"):
         print("no posix_fadvise on this system: the page cache cannot be dropped, no cold rows", file=sys.stderr)
         return []
     random = np.random.default_rng(3)
     seconds: dict[bool, list[float]] = {True: [], False: []}
-    cold_pass(path, chosen(random, COLD), True)  # buffers of this size have been touched then
+    cold_pass(path, chosen(random, n), True)  # buffers of this size have been touched then
     for _ in range(rounds):
         for prefetch, taken in seconds.items():
             gc.collect()  # pages that are still mapped cannot be dropped
             drop(path)
-            taken.append(cold_pass(path, chosen(random, COLD), prefetch))
+            taken.append(cold_pass(path, chosen(random, n), prefetch))
     ratio = median(b / a for a, b in zip(seconds[True], seconds[False], strict=True))
-    unit = 1e3 / COLD
+    unit = 1e3 / n
     found = {"with prefetch": (seconds[True], 1.0), "without prefetch": (seconds[False], ratio)}
     return [
         {"compression": compression, "what": "cold", "reader": name, "wall_ms": median(took) * unit, "ratio": against}

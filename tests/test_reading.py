@@ -406,7 +406,8 @@ def test_every_pass_asks_for_what_it_will_read(
 @pytest.mark.parametrize(("start", "stop"), [(0, 1), (4095, 4097), (5000, 700_000), (10 * 4096, 42 * 4096)])
 def test_pages_are_asked_for_in_pieces_that_the_kernel_takes(start: int, stop: int) -> None:
     class Map:
-        asked: list[tuple[int, int]] = []
+        def __init__(self) -> None:
+            self.asked: list[tuple[int, int]] = []
 
         def madvise(self, advice: int, first: int, size: int) -> None:
             assert advice == mmap.MADV_WILLNEED
@@ -420,7 +421,6 @@ def test_pages_are_asked_for_in_pieces_that_the_kernel_takes(start: int, stop: i
     assert edges[0] <= start < edges[0] + mmap.PAGESIZE
     assert edges[-1] == stop
     assert edges[1:-1:2] == edges[2::2]
-    held.asked.clear()
 
 
 def test_a_process_asks_for_the_pages_of_its_own_samples(

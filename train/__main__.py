@@ -113,8 +113,8 @@ def _run(options: argparse.Namespace) -> int:
         except StoreError as error:
             raise StoreError(
                 f"{error} The calibration itself is done and kept ({quantities.found(result)}). For its evaluation and "
-                f"report run the same command again with --resume, once the store is whole, or with --resume "
-                f"--on-bad-shard skip, without the samples that are damaged."
+                f"report run the same command again with --resume; with --on-bad-shard skip too, damaged samples are "
+                f"left out."
             ) from error
     if options.json:
         command.emit(result)
