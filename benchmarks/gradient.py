@@ -33,7 +33,7 @@ import jax.numpy as jnp  # noqa: E402
 import numpy as np  # noqa: E402
 
 from benchmarks.windows import eddying  # noqa: E402
-from shared import settings  # noqa: E402
+from shared import compiler, settings  # noqa: E402
 from shared.errors import ConfigError  # noqa: E402
 from shared.schema import FILL  # noqa: E402
 from train import dynamics, fusion  # noqa: E402
@@ -103,7 +103,7 @@ def through_pastax(
 def through_native(batch: Batch, double: Batch) -> dict[str, tuple[Run, int]]:
     """The same job by `engine=native`, where there is a compiler."""
     try:
-        library.compiler()
+        compiler.compiler(library.KERNEL)
     except ConfigError:
         return {}
 

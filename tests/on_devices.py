@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from shared import compiler
 from shared.errors import ConfigError, Interrupted
 from shared.shards import ShardStore
 from tests import runs
@@ -68,7 +69,7 @@ def main(store: Path, folder: Path, epochs: int, precision: str) -> dict[str, An
 def native() -> bool:
     """Whether the C++ engine can be had here."""
     try:
-        library.compiler()
+        compiler.compiler(library.KERNEL)
     except ConfigError:
         return False
     return True

@@ -1,4 +1,4 @@
-"""The C++ engine against the scan in JAX, the float64 oracle and finite differences; what its results rest on."""
+"""The C++ engine against the scan in JAX, the float64 oracle and finite differences."""
 
 import json
 import os
@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from shared import compiler
 from shared.errors import ConfigError
 from tests import flows, oracle, stores
 from tests.test_simulate import metres_apart, windows_of
@@ -26,7 +27,7 @@ from train.simulate import Plan
 from train.step import make_step
 
 try:
-    library.compiler()
+    compiler.compiler(library.KERNEL)
 except ConfigError as absent:
     pytest.skip(f"the C++ engine cannot be had here: {absent}", allow_module_level=True)
 
@@ -239,72 +240,6 @@ def test_other_devices_are_refused(monkeypatch):
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     with pytest.raises(ConfigError, match=r"engine=native computes on the CPU, and JAX uses gpu here"):
         library.register.__wrapped__()
-
-
-# Compiling
-
-
-FAKE = """#!/bin/sh
-case "$*" in
-  *-dM*) echo "#define $PROCESSOR 1"; exit 0;;
-esac
-echo compiled >> "$LOG"
-while [ "$1" != -o ]; do shift; done
-echo library > "$2"
-"""
-
-
-@pytest.fixture
-def fake(tmp_path, monkeypatch):
-    """A compiler that notes when it compiles; an empty cache."""
-    script = tmp_path / "a compiler"
-    script.write_text(FAKE)
-    script.chmod(0o755)
-    for name, value in {"CXX": f"'{script}'", "LOG": tmp_path / "log", "PROCESSOR": "old"}.items():
-        monkeypatch.setenv(name, str(value))
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    return tmp_path
-
-
-def compiled(folder):
-    log = folder / "log"
-    return len(log.read_text().splitlines()) if log.exists() else 0
-
-
-def test_one_library_a_processor_is_compiled_once(fake, monkeypatch):
-    first = library.library()
-    assert first == library.library()
-    assert compiled(fake) == 1
-    assert first.parent == fake / "cache" / "driftcal"
-    monkeypatch.setenv("PROCESSOR", "new")
-    assert library.library() != first
-    assert compiled(fake) == 2
-    assert len(list(first.parent.iterdir())) == 2  # nothing half made
-
-
-def test_a_changed_source_or_constant_is_compiled_again(fake, monkeypatch):
-    first = library.library()
-    monkeypatch.setitem(library.CONSTANTS, "COAST", 2e-7)
-    assert library.library() != first
-    assert compiled(fake) == 2
-
-
-def test_without_a_folder_to_write_to_every_process_compiles(fake, monkeypatch):
-    (fake / "file").write_text("")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(fake / "file"))
-    library._own_folder.cache_clear()
-    monkeypatch.setenv("TMPDIR", str(fake))
-    monkeypatch.setattr("tempfile.tempdir", None)
-    found = library.library()
-    assert found.parent.name.startswith("driftcal-")
-    assert found.parent.stat().st_mode & 0o077 == 0  # nobody else puts code there
-    library._own_folder.cache_clear()
-
-
-def test_a_library_that_cannot_be_loaded(fake):
-    with pytest.raises(ConfigError, match=r"the compiled kernel .*native-.*\.so cannot be loaded .* Delete it"):
-        library.register.__wrapped__()
-    assert fake
 
 
 @pytest.mark.parametrize(
