@@ -46,7 +46,7 @@ from shared.schema import Compression  # noqa: E402
 from shared.shards import ShardStore  # noqa: E402
 from shared.slabs import Slabs  # noqa: E402
 from train.config import Reading  # noqa: E402
-from train.data import batches  # noqa: E402
+from train.data import DEFAULT, batches, copier_for  # noqa: E402
 
 BATCH = 256
 SLOW = 32  # samples that zarr-python reads a round
@@ -88,17 +88,17 @@ def warm(path: Path, compression: Compression, rounds: int) -> list[dict[str, An
     """All comparisons of CPU time."""
     store = ShardStore(path)
     random = np.random.default_rng(2)
-    store.currents.read(range(N_SAMPLES))  # as in every epoch but the first, which touches the map's pages first
-    one = interleave(
-        {
-            "driftcal": (ours(store, random), BATCH),
-            "driftcal, first pass": (first_pass(path, random), BATCH),
-            "zarr-python": (zarr_samples(path, random), SLOW),
-            "tensorstore": (tensorstore_batch(path, random), BATCH),
-            "floor": (floor(store, random), BATCH),
-        },
-        rounds,
-    )
+    store.currents.read(np.arange(N_SAMPLES))  # as in every epoch but the first, which touches the map's pages first
+    readers = {
+        "driftcal": (ours(store, random), BATCH),
+        "driftcal, first pass": (first_pass(path, random), BATCH),
+        "zarr-python": (zarr_samples(path, random), SLOW),
+        "tensorstore": (tensorstore_batch(path, random), BATCH),
+        "floor": (floor(store, random), BATCH),
+    }
+    if compression == "none":
+        readers["driftcal, data.copying=plain"] = (ours(store, random, Reading(copying="plain")), BATCH)
+    one = interleave(readers, rounds)
     device = interleave(
         {"driftcal": (to_device(store, random), 4 * BATCH), "zarr-python": (zarr_to_device(path, random), SLOW)}, rounds
     )
@@ -114,26 +114,27 @@ def chosen(random: np.random.Generator, n: int) -> np.ndarray:
     return random.choice(N_SAMPLES, n, replace=False)
 
 
-def ours(store: ShardStore, random: np.random.Generator) -> Callable[[], object]:
+def ours(store: ShardStore, random: np.random.Generator, reading: Reading = DEFAULT) -> Callable[[], object]:
     """Random samples of currents into a batch that is there already, as training has it."""
-    rows = aligned_rows(store)
-    return lambda: store.currents.read_into(chosen(random, BATCH).tolist(), rows)
+    rows, copier = aligned_rows(store), copier_for(store, reading)
+    return lambda: store.currents.read_into(chosen(random, BATCH), rows, copier=copier)
 
 
 def first_pass(path: Path, random: np.random.Generator) -> Callable[[], object]:
     """The same of samples none of which has been read before; after the last one the store is opened anew."""
 
-    def untouched() -> Iterator[tuple[ShardStore, list[int]]]:
+    def untouched() -> Iterator[tuple[ShardStore, np.ndarray]]:
         while True:
             store = ShardStore(path)
             for samples in random.permutation(N_SAMPLES).reshape(-1, BATCH):
-                yield store, samples.tolist()
+                yield store, samples
 
     rows, coming = aligned_rows(ShardStore(path)), untouched()
+    copier = copier_for(ShardStore(path), DEFAULT)
 
     def run() -> None:
         store, samples = next(coming)
-        store.currents.read_into(samples, rows)
+        store.currents.read_into(samples, rows, copier=copier)
 
     return run
 

@@ -7,6 +7,7 @@ chunk that is whole but another's is told from the right one. Files are mapped r
 file system works, and pages are shared between processes.
 """
 
+import contextlib
 import mmap
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from shared import chunks, manifest, schema, store_files
+from shared.copying import Copier
 from shared.errors import StoreError
 from shared.schema import ArraySpec, Layout
 
@@ -56,6 +58,7 @@ class ShardedArray:
         self._per_shard = held.layout.samples_per_shard
         self._decode = chunks.decoder(held.layout.compression)
         self._shards: dict[int, Shard] = {}
+        self._address = np.zeros(held.layout.n_samples, np.uintp)  # of raw samples in maps; 0: not known, or damaged
 
     def _shard(self, shard: int) -> Shard:
         layout = self._layout
@@ -65,10 +68,21 @@ class ShardedArray:
         held = layout.samples_of(shard)
         index = chunks.read_index(data, len(held), layout.samples_per_shard, where)
         sums = self._checksum[held.start : held.stop].tolist()
-        self._shards[shard] = opened = Shard(found, data.data, index[:, 0].tolist(), index.sum(axis=1).tolist(), sums)
+        found = Shard(found, data.data, index[:, 0].tolist(), index.sum(axis=1).tolist(), sums)
+        opened = self._shards.setdefault(shard, found)  # of the maps of two threads one lives on, and has the addresses
+        if layout.compression == "none":
+            whole = index[:, 1] == self.spec.sample_bytes
+            begin = store_files.array_of(opened.map).ctypes.data + index[:, 0]
+            self._address[held.start : held.stop] = np.where(whole, begin, 0)
         return opened
 
-    def read_into(self, samples: Sequence[int], out: np.ndarray, damaged: Damaged = refuse) -> None:
+    def read_into(
+        self,
+        samples: Sequence[int] | np.ndarray,
+        out: np.ndarray,
+        damaged: Damaged = refuse,
+        copier: Copier | None = None,
+    ) -> None:
         """Decodes `samples` into the rows of `out`, their bytes (see `rows_of`), and checks them.
 
         Args:
@@ -76,6 +90,7 @@ class ShardedArray:
             out: `(n, bytes a sample)`, C-contiguous.
             damaged: What is done about one that is damaged, or not the sample that the store was made with: called with
                 its place in `samples`, and why. Its row is of no use.
+            copier: Copies and checks samples of an uncompressed store, faster.
 
         Raises:
             StoreError: one is, and `damaged` raises it.
@@ -85,7 +100,11 @@ class ShardedArray:
         if out.nbytes != len(samples) * size:
             raise ValueError(f"room of {out.nbytes} bytes for {len(samples)} samples of {size}")
         room = out.data.cast("B") if out.nbytes else memoryview(b"")  # never of a copy: it must be contiguous
-        for place, sample in enumerate(samples):
+        numbers = np.asarray(samples, np.int64)
+        if len(numbers) and not 0 <= numbers.min() <= numbers.max() < self._layout.n_samples:
+            raise IndexError(f"samples {numbers.min()} to {numbers.max()} of {self._layout.n_samples}")
+        left = np.arange(len(numbers)) if copier is None else self._not_copied(numbers, out, copier)
+        for place, sample in zip(left.tolist(), numbers[left].tolist(), strict=True):
             number, k = divmod(sample, per_shard)
             try:
                 _, data, start, stop, checksum = shards.get(number) or self._shard(number)
@@ -98,10 +117,20 @@ class ShardedArray:
                 where = f"{self.spec.name} of sample {sample} (shard {number}) of {self._root}"
                 damaged(place, StoreError(f"{where}: {error}"))
 
+    def _not_copied(self, samples: np.ndarray, out: np.ndarray, copier: Copier) -> np.ndarray:
+        """Has the raw ones of `samples` copied into `out`; the places of the rest, to be read or refused one by one."""
+        address = self._address[samples]
+        if not address.all():
+            for shard in set((samples[address == 0] // self._per_shard).tolist()) - self._shards.keys():
+                with contextlib.suppress(StoreError):  # told when its samples are read one by one
+                    self._shard(shard)
+            address = self._address[samples]
+        return np.flatnonzero(~copier(address, self._checksum[samples], out))
+
     def read(self, samples: Sequence[int] | np.ndarray) -> np.ndarray:
         """Decoded `samples`, `(n, *inner_shape)`."""
         out = np.empty((len(samples), *self.spec.inner_shape), self.spec.dtype)
-        self.read_into(np.asarray(samples).tolist(), rows_of(out))
+        self.read_into(samples, rows_of(out))
         return out
 
     def will_need(self, samples: Sequence[int] | np.ndarray, asked: Asked) -> None:
@@ -201,8 +230,12 @@ class ShardStore:
         whose = (-1, schema.SPLITS.index(split))
         return sorted(sample for sample in self.unreadable if self.labels["split"][sample] in whose)
 
-    def read_batch(self, samples: np.ndarray, currents: np.ndarray, positions: np.ndarray) -> np.ndarray:
+    def read_batch(
+        self, samples: np.ndarray, currents: np.ndarray, positions: np.ndarray, copier: Copier | None = None
+    ) -> np.ndarray:
         """Decodes `samples` into `currents` and `positions`, `(n, *inner_shape)`; safe in several threads.
+
+        With `copier` those of an uncompressed store are read faster.
 
         Returns:
             Whether each could be read, `(n,)`; one that could not is zero in both. False with `on_bad_shard` skip only.
@@ -211,14 +244,14 @@ class ShardStore:
             StoreError: one cannot be read, and `on_bad_shard` is fail.
         """
         readable = np.ones(len(samples), bool)
-        numbers, each = samples.tolist(), ((self.currents, rows_of(currents)), (self.positions, rows_of(positions)))
+        each = ((self.currents, rows_of(currents)), (self.positions, rows_of(positions)))
 
         def leave_out(place: int, error: StoreError) -> None:
-            self.unreadable.setdefault(numbers[place], str(error))
+            self.unreadable.setdefault(int(samples[place]), str(error))
             readable[place] = False
 
         for array, rows in each:
-            array.read_into(numbers, rows, leave_out if self.on_bad_shard == "skip" else refuse)
+            array.read_into(samples, rows, leave_out if self.on_bad_shard == "skip" else refuse, copier)
         if not readable.all():
             for _, rows in each:
                 rows[~readable] = 0

@@ -6,6 +6,7 @@ some noise. Every size is another number (7 levels of 12 x 16 cells, 41 fixes), 
 
 import builtins
 import errno
+import functools
 import hashlib
 import io
 import json
@@ -20,6 +21,8 @@ from unittest import mock
 import numpy as np
 
 from shared import building, chunks, geo, manifest, schema, store_files
+from shared.copying import Copier
+from shared.errors import ConfigError, StoreError
 from shared.manifest import FileEntry, Manifest, Stage
 from shared.schema import Layout
 from shared.shards import ShardStore
@@ -265,12 +268,31 @@ def funnel(values: dict[str, np.ndarray]) -> tuple[Stage, ...]:
     )
 
 
+@functools.cache
+def copiers() -> list[Copier | None]:
+    """The ways in which raw samples are read: in two passes, and where there is a compiler in one."""
+    try:
+        return [None, Copier()]
+    except ConfigError:
+        return [None]
+
+
 def read_all(path: Path) -> None:
-    """Reads everything that a store holds, as training does."""
-    store = ShardStore(path)
-    every = np.arange(len(store))
-    store.currents.read(every)
-    store.positions.read(every)
+    """Reads all that a store holds, as training does, in every way: they differ neither in data nor in errors."""
+    contents, errors = [], []
+    for copier in copiers():
+        try:
+            store = ShardStore(path)
+            specs = store.currents.spec, store.positions.spec
+            currents, positions = (np.empty((len(store), *spec.inner_shape), spec.dtype) for spec in specs)
+            store.read_batch(np.arange(len(store)), currents, positions, copier)
+            contents.append(currents.tobytes() + positions.tobytes())
+        except StoreError as error:
+            errors.append(error)
+    assert not (contents and errors)
+    assert len(set(contents) | {str(error) for error in errors}) == 1
+    if errors:
+        raise errors[0]
 
 
 def rewrite(path: Path, change: Callable[[dict[str, Any]], Any], seal: bool = True) -> None:

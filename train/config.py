@@ -77,6 +77,9 @@ class Reading(Settings):
     """Neighbours in the store that stay together when an epoch is shuffled, for disks that are slow to seek."""
     threads: int = Field(default=2, ge=1, le=64)
     """Threads that decode."""
+    copying: Literal["auto", "plain"] = "auto"
+    """How samples of an uncompressed store are copied and checked: `plain`, in two passes; `auto`, in one by C++ where
+    there is a compiler (see `shared.copying`)."""
     prefetch: bool = True
     """Ask the kernel for the pages of a batch while the one before it is decoded."""
     stall_timeout: Duration = Field(default=60, ge=1)

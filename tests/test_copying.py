@@ -1,0 +1,155 @@
+"""Copying raw samples in one pass: what is copied, what is refused, and who may do without."""
+
+import google_crc32c
+import jax
+import numpy as np
+import pytest
+
+from shared.copying import Copier
+from shared.errors import ConfigError
+from shared.shards import ShardStore
+from tests import stores
+from train import data
+from train.config import Reading
+from train.data import batches
+
+PLAIN = Reading(copying="plain")
+
+
+@pytest.fixture(scope="module")
+def copier() -> Copier:
+    try:
+        return Copier()
+    except ConfigError as absent:
+        pytest.skip(f"needs a C++ compiler: {absent}")
+
+
+def copied(copier: Copier, samples: list[bytes], sums: list[int], shift: int = 0) -> tuple[list[bytes], list[bool]]:
+    """What comes of samples of one size that lie `shift` bytes past a multiple of 64, and which are called whole."""
+    size = len(samples[0])
+    stride = -(-(size + shift) // 64) * 64 + 64
+    memory = np.zeros(stride * len(samples) + 64, np.uint8)
+    first = -memory.ctypes.data % 64 + shift
+    starts = first + stride * np.arange(len(samples))
+    for start, sample in zip(starts, samples, strict=True):
+        memory[start : start + size] = np.frombuffer(sample, np.uint8)
+    room = np.full((len(samples) + 2, size), 99, np.uint8)  # a row before and behind, which nobody may touch
+    whole = copier((memory.ctypes.data + starts).astype(np.uintp), np.array(sums, np.uint32), room[1:-1])
+    assert (room[[0, -1]] == 99).all()
+    return [row.tobytes() for row in room[1:-1]], whole.tolist()
+
+
+# RFC 3720, B.4, and the check value of the catalogues of checksums
+KNOWN = {
+    bytes(32): 0x8A9136AA,
+    b"\xff" * 32: 0x62A8AB43,
+    bytes(range(32)): 0x46DD794E,
+    bytes(range(31, -1, -1)): 0x113FDB5C,
+    b"123456789": 0xE3069283,
+}
+
+
+@pytest.mark.parametrize("sample", KNOWN)
+def test_known_sums(copier: Copier, sample: bytes) -> None:
+    assert copied(copier, [sample], [KNOWN[sample]]) == ([sample], [True])
+    assert copied(copier, [sample], [KNOWN[sample] ^ 1 << 31])[1] == [False]
+
+
+@pytest.mark.parametrize("size", [0, 1, 7, 8, 191, 192, 193, 383, 384, 385, 968, 4099, 64_512, 2**20 + 5])
+@pytest.mark.parametrize("shift", [0, 1, 12])
+def test_samples_of_any_size_anywhere_have_the_sum_of_another_library(copier: Copier, size: int, shift: int) -> None:
+    random = np.random.default_rng([size, shift])
+    samples = [random.bytes(size) for _ in range(3)]
+    sums = [google_crc32c.value(sample) for sample in samples]
+    assert copied(copier, samples, sums, shift) == (samples, [True] * 3)
+
+
+def test_every_flipped_bit_is_found(copier: Copier) -> None:
+    """Of three strips of a line and eleven bytes, of each byte's eight."""
+    sample = np.random.default_rng(3).bytes(3 * 64 + 11)
+    due = google_crc32c.value(sample)
+    flipped = [bytearray(sample) for _ in range(8 * len(sample) + 1)]
+    for bit, one in enumerate(flipped[:-1]):
+        one[bit // 8] ^= 1 << bit % 8
+    whole = copied(copier, [bytes(one) for one in flipped], [due] * len(flipped))[1]
+    assert whole == [False] * (len(flipped) - 1) + [True]
+
+
+def test_a_sample_that_cannot_be_had_is_left_out(copier: Copier) -> None:
+    sample = np.arange(300, dtype=np.uint8)
+    rows = np.full((2, 300), 7, np.uint8)
+    due = google_crc32c.value(sample.tobytes())
+    whole = copier(np.array([0, sample.ctypes.data], np.uintp), np.array([due, due], np.uint32), rows)
+    assert whole.tolist() == [False, True]
+    assert (rows[0] == 7).all()
+    assert (rows[1] == sample).all()
+
+
+def test_memory_that_is_not_what_it_says_is_refused(copier: Copier) -> None:
+    addresses, sums, rows = np.zeros(4, np.uintp), np.zeros(4, np.uint32), np.zeros((4, 64), np.uint8)
+    for wrong in (
+        (addresses.astype(np.int32), sums, rows),
+        (addresses[:3], sums, rows),
+        (addresses, sums[::2], rows),
+        (addresses, sums.astype(np.int64), rows),
+        (addresses[::2], sums[:2], rows[:2]),
+        (addresses, sums, rows.T.reshape(4, 64, order="F")[:, ::-1]),
+        (addresses, sums, rows.view(np.int8)),
+    ):
+        with pytest.raises(TypeError, match=r"expected .*, C-contiguous"):
+            copier(*wrong)
+    read_only = rows.copy()
+    read_only.flags.writeable = False
+    with pytest.raises(TypeError, match="writable"):
+        copier(addresses, sums, read_only)
+
+
+def test_batches_are_the_same_in_one_pass_and_in_two(pristine: dict[str, stores.Built]) -> None:
+    numbers = np.array([10, 3, 9, 0, 4, 1, 7, 7])
+    for kind in ("lz4", "none"):
+        store = ShardStore(pristine[kind].path)
+        ours, plain = (list(batches(store, numbers, 3, np.dtype("f4"), reading)) for reading in (Reading(), PLAIN))
+        for (_, mine), (_, other) in zip(ours, plain, strict=True):
+            for a, b in zip(jax.tree.leaves(mine), jax.tree.leaves(other), strict=True):
+                np.testing.assert_array_equal(a, b)
+
+
+def test_of_two_maps_of_a_shard_the_one_that_lives_is_read(copier: Copier, pristine: dict[str, stores.Built]) -> None:
+    """Two threads may come to a shard at once; the second one's map is gone after it."""
+    array = ShardStore(pristine["none"].path).currents
+    first = array._shard(1)
+    assert array._shard(1) is first
+    begin = np.frombuffer(first.map, np.uint8).ctypes.data
+    assert array._address[4:8].tolist() == [begin + start for start in first.start]
+    assert (array._address[[0, 1, 2, 3, 8, 9, 10]] == 0).all()
+
+
+@pytest.mark.parametrize("way", range(2))
+@pytest.mark.parametrize("number", [-1, 11])
+def test_numbers_of_no_sample_are_refused(pristine: dict[str, stores.Built], way: int, number: int) -> None:
+    if way >= len(stores.copiers()):
+        pytest.skip("needs a C++ compiler")
+    array = ShardStore(pristine["none"].path).currents
+    room = np.empty((2, array.spec.sample_bytes), np.uint8)
+    with pytest.raises(IndexError, match=r"samples .* of 11"):
+        array.read_into([3, number], room, copier=stores.copiers()[way])
+
+
+def test_without_a_compiler_it_is_said_once_and_samples_are_read(
+    pristine: dict[str, stores.Built], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    data._copier.cache_clear()
+    try:
+        for kind, said in (("lz4", 0), ("none", 1), ("none", 0)):
+            store = ShardStore(pristine[kind].path)
+            assert sum(len(part) for part, _ in batches(store, np.arange(11), 4, np.dtype("f4"))) == 11
+            lines = capsys.readouterr().err.splitlines()
+            assert len(lines) == said
+            assert not lines or "none was found (CXX=no-such-compiler)" in lines[0]
+            assert not lines or lines[0].endswith("or set data.copying to plain.")
+        data._copier.cache_clear()
+        list(batches(ShardStore(pristine["none"].path), np.arange(11), 4, np.dtype("f4"), PLAIN))
+        assert not capsys.readouterr().err
+    finally:
+        data._copier.cache_clear()
