@@ -73,7 +73,8 @@ def find(path: str, where: str) -> list[str]:
             # Path.glob would match hidden files too, such as the `._name.nc` that some systems leave beside files.
             found = [local] if Path(local).exists() else sorted(glob.glob(local, recursive=True))  # noqa: PTH207
     except UNREADABLE as error:
-        raise DataError(f"{where} cannot be reached ({brief(error)}). Check the address, and access to it.") from error
+        remedy = _remedy(error, "Check the address, and access to it.")
+        raise DataError(f"{where} cannot be reached ({brief(error)}). {remedy}") from error
     if not found:
         section = where.partition(" ")[0]
         raise DataError(
@@ -161,8 +162,8 @@ def reading(path: str, where: str, what: str) -> Iterator[None]:
             yield
     except UNREADABLE as error:
         raise DataError(
-            f"{where}: {what} cannot be read ({brief(error)}). The file is damaged or has changed: check it, or fetch "
-            "it again."
+            f"{where}: {what} cannot be read ({brief(error)}). "
+            f"{_remedy(error, 'The file is damaged or has changed: check it, or fetch it again.')}"
         ) from error
 
 
@@ -178,13 +179,18 @@ def opened(path: str, where: str, without: Sequence[str] = ()) -> Iterator[xr.Da
     except UNREADABLE as error:
         raise DataError(
             f"{where}: expected a NetCDF file or a zarr store, but it does not open as one ({brief(error)}). "
-            "Check the file, or fetch it again."
+            f"{_remedy(error, 'Check the file, or fetch it again.')}"
         ) from error
     try:
         yield dataset
     finally:
         with _guard(path):
             dataset.close()
+
+
+def _remedy(error: BaseException, otherwise: str) -> str:
+    """What to do about a file that cannot be read."""
+    return "Check your permissions there." if isinstance(error, PermissionError) else otherwise
 
 
 def _open(path: str, without: list[str]) -> xr.Dataset:

@@ -53,8 +53,7 @@ def opened(root: Path, name: str, held: Manifest) -> Iterator[BufferedReader]:
         if not stat.S_ISREG(found.st_mode):
             raise StoreError(f"{path}: not a plain file. {REMEDY}")
         if found.st_size != entry.size:
-            what = "truncated" if found.st_size < entry.size else "extended or replaced"
-            raise StoreError(f"{path}: {found.st_size} bytes, expected {entry.size}: {what}. {REMEDY}")
+            raise wrong_size(path, found.st_size, entry.size)
         if entry.size == 0:
             raise StoreError(f"{path}: empty. {REMEDY}")
         with path.open("rb") as file:
@@ -70,6 +69,12 @@ def opened(root: Path, name: str, held: Manifest) -> Iterator[BufferedReader]:
             ) from error
         reason = getattr(error, "strerror", None) or error
         raise StoreError(f"cannot read {path}: {reason}. {REMEDY}") from error
+
+
+def wrong_size(path: Path, found: int, due: int) -> StoreError:
+    """The error of a file of `found` bytes that has `due` in the manifest."""
+    what = "truncated" if found < due else "extended"
+    return StoreError(f"{path}: {found} bytes, expected {due}: {what} or replaced. {REMEDY}")
 
 
 def mapped(root: Path, name: str, held: Manifest) -> mmap.mmap:

@@ -152,10 +152,9 @@ def _check_listing(root: Path, held: Manifest) -> tuple[str, ...]:
             raise StoreError(f"{path}: a link, which may lead out of the store. Put the file itself there.")
         elif name in held.files:
             found.add(name)
-            size = path.stat().st_size
-            if size != held.files[name].size:
-                what = "truncated" if size < held.files[name].size else "extended or replaced"
-                raise StoreError(f"{path}: {size} bytes, expected {held.files[name].size}: {what}. {REMEDY}")
+            size, due = path.stat().st_size, held.files[name].size
+            if size != due:
+                raise store_files.wrong_size(path, size, due)
         elif name != manifest.NAME:
             raise StoreError(f"{path}: a file that the manifest does not list. Delete it, if you know what it is.")
     for name in held.files:
