@@ -230,6 +230,7 @@ def test_15_no_good_checkpoint_is_refused(half: Path, store: Path) -> None:
     [
         ({"seed": 1}, "seed was 0, now 1"),
         ({"ensemble": {"members": 4}}, "ensemble.members was 3, now 4"),
+        ({"data": {"run_length": 2}}, "data.run_length was 1, now 2"),
         ({"batch_size": 5, "initial_cs": 0.2}, "batch_size was 3, now 5; initial_cs was 0.1, now 0.2"),
     ],
 )
@@ -254,8 +255,15 @@ def test_15_another_store_is_refused(half: Path, tmp_path: Path) -> None:
         runs.train(other, half, runs.settings(), resume=True)
 
 
-def test_15_how_often_to_save_may_change(half: Path, whole: Path, store: Path) -> None:
-    runs.train(store, half, runs.settings(checkpoint={"every": "1h", "keep": 1}), resume=True)
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"checkpoint": {"every": "1h", "keep": 1}},
+        {"data": {"threads": 1, "copying": "plain", "prefetch": False, "stall_timeout": "1h"}},
+    ],
+)
+def test_15_how_often_to_save_and_how_to_read_may_change(half: Path, whole: Path, store: Path, more: dict) -> None:
+    runs.train(store, half, runs.settings(**more), resume=True)
     ours, theirs = runs.contents(half), runs.contents(whole)
     assert ours.pop("config.json") != theirs.pop("config.json")
     assert ours == theirs

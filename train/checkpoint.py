@@ -22,7 +22,7 @@ from shared.crashpoints import reached
 from shared.errors import ConfigError, StoreError
 from shared.manifest import write_file
 from shared.shards import ShardStore
-from train.config import Checkpointing, Training
+from train.config import Checkpointing, Reading, Training
 
 FOLDER = "checkpoints"
 FORMAT = "driftcal checkpoint 1"
@@ -88,7 +88,7 @@ def decode(path: Path) -> Saved:
         raise Damaged(f"it is no checkpoint ({error})") from error
 
 
-FREE: Any = {"checkpoint": True, "tracking": True, "data": {"threads", "prefetch", "stall_timeout"}}
+FREE: Any = {"checkpoint": True, "tracking": True, "data": Reading.model_fields.keys() - {"run_length"}}
 """Settings that change nothing of what a run finds: they may be others when it is resumed."""
 
 
