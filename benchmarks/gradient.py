@@ -103,7 +103,7 @@ def through_pastax(
 def through_native(batch: Batch, double: Batch) -> dict[str, tuple[Run, int]]:
     """The same job by `engine=native`, where there is a compiler."""
     try:
-        compiler.compiler(library.KERNEL)
+        compiler.command(library.KERNEL)
     except ConfigError:
         return {}
 

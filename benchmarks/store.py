@@ -74,9 +74,12 @@ def main() -> None:
         make(path, ocean, compression)
         rows += warm(path, compression, options.rounds)
         rows += cold(path, compression, options.rounds, N_SAMPLES // options.cold_share)
+    passes = "one pass" if copier_for(ShardStore(options.out / "none"), DEFAULT) else "two passes: no C++ compiler"
     about = {"machine": machine(), "one_core": ONE_CORE, "rounds": options.rounds, "samples": N_SAMPLES}
+    about["uncompressed"] = f"copied and checked in {passes}"
     print(table(rows))
     print(f"{about['machine']}; {'one core' if ONE_CORE else 'all cores'}; medians of {options.rounds} rounds")
+    print(f"uncompressed samples {about['uncompressed']}")
     if options.json:
         options.json.write_text(json.dumps({**about, "rows": rows}, indent=1) + "\n")
 

@@ -6,6 +6,7 @@ machines of a cluster that share a home each find their own. A library appears u
 whole; processes that compile it at the same time do no harm.
 """
 
+import atexit
 import ctypes
 import functools
 import hashlib
@@ -18,6 +19,7 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from shared.errors import ConfigError
 
@@ -28,12 +30,17 @@ COMPILERS = "c++", "g++", "clang++"
 OPTIONS = ("-std=c++17", "-O3", "-fno-math-errno", "-fno-trapping-math", "-fPIC", "-shared", "-pthread", "-Wno-psabi")
 
 
+PATIENCE = 120
+"""Seconds that a compiler may take: the kernel takes ten, and a compiler that hangs is not waited for."""
+
+
 @dataclass(frozen=True)
 class Library:
     """What is compiled, and how it is told of.
 
     Attributes:
         source: The file that is compiled; the others in its folder it may include.
+        entry: Its function.
         wanted: What it is needed for, as messages begin with it.
         instead: What can be done without it, as messages end with it.
         constants: Defined for it as macros.
@@ -42,6 +49,7 @@ class Library:
     """
 
     source: Path
+    entry: str
     wanted: str
     instead: str
     constants: Mapping[str, float] = field(default_factory=dict)
@@ -49,16 +57,16 @@ class Library:
     versions: tuple[str, ...] = ()
 
 
-def load(library: Library) -> ctypes.CDLL:
-    """The library for this processor in this process, compiled if need be.
+def load(library: Library) -> Any:
+    """The library's function for this processor, compiled if need be, as ctypes has it.
 
     Raises:
-        ConfigError: there is no C++ compiler, it failed, or what it made cannot be loaded.
+        ConfigError: there is no C++ compiler, it failed, or what it made cannot be kept or loaded.
     """
     path = compiled(library)
     try:
-        return ctypes.CDLL(str(path))
-    except OSError as error:
+        return getattr(ctypes.CDLL(str(path)), library.entry)
+    except (OSError, AttributeError) as error:
         raise ConfigError(
             f"{library.wanted} needs {path}, which cannot be loaded ({error}). Delete it and try again, or "
             f"{library.instead}."
@@ -68,22 +76,34 @@ def load(library: Library) -> ctypes.CDLL:
 def compiled(library: Library) -> Path:
     """The library's file for this processor, compiled if it is not in the cache; raises as `load`."""
     native = "-march=native" if platform.machine().lower() in ("x86_64", "amd64") else "-mcpu=native"
-    command = [*compiler(library), *OPTIONS, native]
-    name = f"{library.source.stem}-{_digest(library, command)}.so"
-    folder = _cache()
-    if not (folder / name).exists():
-        _compile(library, command, folder / name)
-    return folder / name
+    line = [*command(library), *OPTIONS, native]
+    name = f"{library.source.stem}-{_digest(library, line)}.so"
+    try:
+        path = _cache() / name
+        if not path.exists():
+            _compile(library, line, path)
+    except OSError as error:
+        raise ConfigError(
+            f"{library.wanted} needs a place where what is compiled can be kept, and it cannot be written there "
+            f"({error}). Make room, name a folder in XDG_CACHE_HOME, or {library.instead}."
+        ) from error
+    return path
 
 
-def compiler(library: Library) -> list[str]:
+def command(library: Library) -> list[str]:
     """The C++ compiler's command: $CXX, or what is found on the path.
 
     Raises:
         ConfigError: there is none.
     """
-    asked = shlex.split(os.environ.get("CXX", ""))
-    found = [command for command in ([asked] if asked else [[name] for name in COMPILERS]) if shutil.which(command[0])]
+    try:
+        asked = shlex.split(os.environ.get("CXX", ""))
+    except ValueError as error:
+        raise ConfigError(
+            f"{library.wanted} needs a C++17 compiler, and CXX={os.environ['CXX']} is no command ({error}). Correct "
+            f"it, or {library.instead}."
+        ) from error
+    found = [words for words in ([asked] if asked else [[name] for name in COMPILERS]) if shutil.which(words[0])]
     if not found:
         looked = f"CXX={os.environ['CXX']}" if asked else ", ".join(COMPILERS)
         raise ConfigError(
@@ -93,21 +113,25 @@ def compiler(library: Library) -> list[str]:
     return found[0]
 
 
-def _digest(library: Library, command: list[str]) -> str:
+def _digest(library: Library, line: list[str]) -> str:
     """Of all that the library depends on."""
-    predefined = _run(library, [*command, "-x", "c++", "-dM", "-E", os.devnull])  # features of the processor, version
-    parts = [" ".join(command), predefined, *library.versions, repr(sorted(library.constants.items()))]
+    predefined = _run(library, [*line, "-x", "c++", "-dM", "-E", os.devnull])  # features of the processor, version
+    parts = [" ".join(line), predefined, *library.versions, repr(sorted(library.constants.items()))]
     parts += [path.read_text() for path in sorted(library.source.parent.glob("*.[ch]pp"))]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:20]
 
 
 def _cache() -> Path:
-    """Where libraries are kept: a folder of the user's, or where that cannot be written a new one for this process."""
+    """Where libraries are kept: a folder of the user's alone, or where there is none a new one for this process.
+
+    Never one that others can write to: what lies there is loaded as code.
+    """
     try:
         root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
         folder = Path(root) / "driftcal"
-        folder.mkdir(parents=True, exist_ok=True)
-        if os.access(folder, os.W_OK):
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        found = folder.stat()
+        if found.st_uid == os.geteuid() and not found.st_mode & 0o022 and os.access(folder, os.W_OK):
             return folder
     except (OSError, RuntimeError):  # read-only; no home
         pass
@@ -116,17 +140,18 @@ def _cache() -> Path:
 
 @functools.cache
 def _own_folder() -> Path:
-    # never a predictable name in a folder that others can write to: what lies there is loaded as code
-    return Path(tempfile.mkdtemp(prefix="driftcal-"))
+    folder = Path(tempfile.mkdtemp(prefix="driftcal-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
 
 
-def _compile(library: Library, command: list[str], path: Path) -> None:
+def _compile(library: Library, line: list[str], path: Path) -> None:
     handle, made = tempfile.mkstemp(dir=path.parent, suffix=".so.tmp")
     os.close(handle)
     try:
         defined = [f"-D{name}={value!r}" for name, value in library.constants.items()]
         included = [f"-I{folder}" for folder in library.include]
-        _run(library, [*command, *included, *defined, str(library.source), "-o", made])
+        _run(library, [*line, *included, *defined, str(library.source), "-o", made])
         with Path(made).open("rb") as file:
             os.fsync(file.fileno())
         Path(made).replace(path)
@@ -134,18 +159,18 @@ def _compile(library: Library, command: list[str], path: Path) -> None:
         Path(made).unlink(missing_ok=True)
 
 
-def _run(library: Library, command: list[str]) -> str:
+def _run(library: Library, line: list[str]) -> str:
     """What a compiler's command prints."""
     try:
-        ran = subprocess.run(command, capture_output=True, text=True, check=False)
+        ran = subprocess.run(line, capture_output=True, text=True, check=False, timeout=PATIENCE)
         status, said = ran.returncode, ran.stderr
-    except OSError as error:
+    except (OSError, subprocess.TimeoutExpired) as error:
         ran, status, said = None, -1, str(error)
     if ran is None or status:
         lines = [line.strip() for line in said.splitlines() if line.strip()]
         first = next((line for line in lines if "error" in line), lines[-1] if lines else "it said nothing")
         raise ConfigError(
             f"{library.wanted} could not be compiled, exit status {status}: {first}. The command was "
-            f"{shlex.join(command)}. GCC 12 does; name another compiler in CXX, or {library.instead}."
+            f"{shlex.join(line)}. GCC 12 does; name another compiler in CXX, or {library.instead}."
         )
     return ran.stdout

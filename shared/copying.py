@@ -10,10 +10,13 @@ from pathlib import Path
 import numpy as np
 
 from shared import compiler
+from shared.chunks import crc32c
 from shared.compiler import Library
+from shared.errors import ConfigError
 
 LIBRARY = Library(
     source=Path(__file__).with_name("copying.cpp"),
+    entry="driftcal_copy",
     wanted="copying samples in one pass",
     instead="set data.copying to plain",
 )
@@ -23,14 +26,15 @@ class Copier:
     """Copies many samples at once, and lets other threads of Python run meanwhile.
 
     Raises:
-        ConfigError: there is no C++ compiler, or it failed, as it does for a processor without an instruction for
-            crc32c.
+        ConfigError: there is no C++ compiler, it failed, as it does for a processor without an instruction for crc32c,
+            or what it made gives other checksums than awscrt.
     """
 
     def __init__(self) -> None:
-        self._entry = compiler.load(LIBRARY).driftcal_copy
+        self._entry = compiler.load(LIBRARY)
         self._entry.argtypes = [ctypes.c_size_t, ctypes.c_size_t, *[ctypes.c_void_p] * 4]
         self._entry.restype = None
+        self._try()
 
     def __call__(self, addresses: np.ndarray, checksums: np.ndarray, rows: np.ndarray) -> np.ndarray:
         """Copies the samples at `addresses` into `rows`.
@@ -43,14 +47,37 @@ class Copier:
 
         Returns:
             Which of them are there and have their checksum, bool `(n,)`; the rows of others are of no use.
+
+        Raises:
+            TypeError: an array is not what it should be; nothing has been copied.
         """
         n, size = rows.shape
-        due = ((addresses, np.uintp, (n,)), (checksums, np.uint32, (n,)), (rows, np.uint8, (n, size)))
-        for array, dtype, shape in due:
+        due = {
+            "addresses": (addresses, np.uintp, (n,)),
+            "checksums": (checksums, np.uint32, (n,)),
+            "rows": (rows, np.uint8, (n, size)),
+        }
+        for name, (array, dtype, shape) in due.items():
             if array.dtype != dtype or array.shape != shape or not array.flags.c_contiguous:
-                raise TypeError(f"{array.dtype} {array.shape}, expected {np.dtype(dtype)} {shape}, C-contiguous")
+                expected = f"{np.dtype(dtype)} {shape}, C-contiguous"
+                raise TypeError(f"{name}: {array.dtype} {array.shape}, strides {array.strides}; expected {expected}")
         if not rows.flags.writeable:
-            raise TypeError("rows that cannot be written to, expected writable ones")
+            raise TypeError("rows: read-only, expected writable")
         whole = np.empty(n, bool)
         self._entry(n, size, addresses.ctypes.data, checksums.ctypes.data, rows.ctypes.data, whole.ctypes.data)
         return whole
+
+    def _try(self) -> None:
+        """Refuses a library that does not do what it should: all that is read rests on it."""
+        samples = np.arange(2 * 1003, dtype=np.uint16).view(np.uint8).reshape(4, 1003)
+        sums = np.array([crc32c(sample) for sample in samples], np.uint32)
+        damaged = samples.copy()
+        damaged[1, 700] ^= 16
+        rows = np.zeros_like(samples)
+        addresses = damaged.ctypes.data + 1003 * np.arange(4, dtype=np.uintp)
+        addresses[2] = 0
+        if self(addresses, sums, rows).tolist() != [True, False, False, True] or (rows != samples)[[0, 3]].any():
+            raise ConfigError(
+                f"{LIBRARY.wanted} needs {compiler.compiled(LIBRARY)}, which copies or sums wrongly. Delete it and try "
+                f"again, name another compiler in CXX, or {LIBRARY.instead}."
+            )

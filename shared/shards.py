@@ -9,6 +9,7 @@ file system works, and pages are shared between processes.
 
 import contextlib
 import mmap
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -59,6 +60,7 @@ class ShardedArray:
         self._decode = chunks.decoder(held.layout.compression)
         self._shards: dict[int, Shard] = {}
         self._address = np.zeros(held.layout.n_samples, np.uintp)  # of raw samples in maps; 0: not known, or damaged
+        self._addressing = threading.Lock()  # no thread may see half of one
 
     def _shard(self, shard: int) -> Shard:
         layout = self._layout
@@ -73,7 +75,8 @@ class ShardedArray:
         if layout.compression == "none":
             whole = index[:, 1] == self.spec.sample_bytes
             begin = store_files.array_of(opened.map).ctypes.data + index[:, 0]
-            self._address[held.start : held.stop] = np.where(whole, begin, 0)
+            with self._addressing:
+                self._address[held.start : held.stop] = np.where(whole, begin, 0)
         return opened
 
     def read_into(
@@ -102,8 +105,9 @@ class ShardedArray:
         room = out.data.cast("B") if out.nbytes else memoryview(b"")  # never of a copy: it must be contiguous
         numbers = np.asarray(samples, np.int64)
         if len(numbers) and not 0 <= numbers.min() <= numbers.max() < self._layout.n_samples:
-            raise IndexError(f"samples {numbers.min()} to {numbers.max()} of {self._layout.n_samples}")
-        left = np.arange(len(numbers)) if copier is None else self._not_copied(numbers, out, copier)
+            last = self._layout.n_samples - 1
+            raise IndexError(f"samples {numbers.min()} to {numbers.max()}, expected numbers from 0 to {last}")
+        left = np.arange(len(numbers)) if copier is None else self._copy_raw(numbers, out, copier)
         for place, sample in zip(left.tolist(), numbers[left].tolist(), strict=True):
             number, k = divmod(sample, per_shard)
             try:
@@ -117,15 +121,19 @@ class ShardedArray:
                 where = f"{self.spec.name} of sample {sample} (shard {number}) of {self._root}"
                 damaged(place, StoreError(f"{where}: {error}"))
 
-    def _not_copied(self, samples: np.ndarray, out: np.ndarray, copier: Copier) -> np.ndarray:
-        """Has the raw ones of `samples` copied into `out`; the places of the rest, to be read or refused one by one."""
-        address = self._address[samples]
+    def _copy_raw(self, samples: np.ndarray, out: np.ndarray, copier: Copier) -> np.ndarray:
+        """Copies the raw ones of `samples` into `out`; the places of the rest, to be read or refused one by one."""
+        address = self._addresses(samples)
         if not address.all():
             for shard in set((samples[address == 0] // self._per_shard).tolist()) - self._shards.keys():
                 with contextlib.suppress(StoreError):  # told when its samples are read one by one
                     self._shard(shard)
-            address = self._address[samples]
+            address = self._addresses(samples)
         return np.flatnonzero(~copier(address, self._checksum[samples], out))
+
+    def _addresses(self, samples: np.ndarray) -> np.ndarray:
+        with self._addressing:
+            return self._address[samples]
 
     def read(self, samples: Sequence[int] | np.ndarray) -> np.ndarray:
         """Decoded `samples`, `(n, *inner_shape)`."""

@@ -69,7 +69,7 @@ def main(store: Path, folder: Path, epochs: int, precision: str) -> dict[str, An
 def native() -> bool:
     """Whether the C++ engine can be had here."""
     try:
-        compiler.compiler(library.KERNEL)
+        compiler.command(library.KERNEL)
     except ConfigError:
         return False
     return True

@@ -1,7 +1,14 @@
-"""C++ libraries are compiled once for a kind of processor, and what is wrong with a compiler is told."""
+"""C++ libraries are compiled once for a kind of processor, and whatever goes wrong with that is one message."""
 
+import errno
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -9,81 +16,128 @@ from shared import compiler
 from shared.compiler import Library
 from shared.errors import ConfigError
 
-MADE = Library(source=Path(), wanted="the trial", instead="do without it", constants={"COAST": 1e-7})
-
+# As the true ones: what it predefines goes to stdout, what it compiles into the file after -o. It notes its arguments.
 FAKE = """#!/bin/sh
 case "$*" in
   *-dM*) echo "#define $PROCESSOR 1"; exit 0;;
 esac
-echo compiled >> "$LOG"
+echo "$@" >> "$LOG"
 while [ "$1" != -o ]; do shift; done
 echo library > "$2"
+eval "$THEN"
 """
 
 
 @pytest.fixture
-def fake(tmp_path, monkeypatch):
-    """A compiler that notes when it compiles; an empty cache."""
+def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a compiler in it, and an empty cache."""
     script = tmp_path / "a compiler"
     script.write_text(FAKE)
     script.chmod(0o755)
-    for name, value in {"CXX": f"'{script}'", "LOG": tmp_path / "log", "PROCESSOR": "old"}.items():
+    for name, value in {"CXX": f"'{script}'", "LOG": tmp_path / "log", "PROCESSOR": "old", "THEN": ""}.items():
         monkeypatch.setenv(name, str(value))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    compiler._own_folder.cache_clear()
     return tmp_path
 
 
 @pytest.fixture
-def made(tmp_path):
+def made(tmp_path: Path) -> Library:
     """A source that includes another."""
     (tmp_path / "sources").mkdir()
     for name in ("main.cpp", "part.hpp"):
         (tmp_path / "sources" / name).write_text("")
-    return replace(MADE, source=tmp_path / "sources" / "main.cpp")
+    source = tmp_path / "sources" / "main.cpp"
+    return Library(source, "entry", "the trial", "do without it", constants={"COAST": 1e-7}, include=("/headers",))
 
 
-def compiled(folder):
+def compiled(folder: Path) -> list[str]:
     log = folder / "log"
-    return len(log.read_text().splitlines()) if log.exists() else 0
+    return log.read_text().splitlines() if log.exists() else []
 
 
-def test_one_library_a_processor_is_compiled_once(fake, made, monkeypatch):
+def test_one_library_a_processor_is_compiled_once(fake: Path, made: Library, monkeypatch: pytest.MonkeyPatch) -> None:
     first = compiler.compiled(made)
     assert first == compiler.compiled(made)
-    assert compiled(fake) == 1
+    (line,) = compiled(fake)
+    assert f" -I/headers -DCOAST=1e-07 {made.source} -o " in line
+    assert str(first) not in line  # it has its name when it is whole
+    assert first.read_text() == "library\n"
     assert first.parent == fake / "cache" / "driftcal"
     monkeypatch.setenv("PROCESSOR", "new")
     assert compiler.compiled(made) != first
-    assert compiled(fake) == 2
+    assert len(compiled(fake)) == 2
     assert len(list(first.parent.iterdir())) == 2  # nothing half made
 
 
-def test_what_a_library_depends_on_has_it_compiled_again(fake, made):
+def test_what_a_library_depends_on_has_it_compiled_again(
+    fake: Path, made: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
     found = {compiler.compiled(made)}
     found.add(compiler.compiled(replace(made, constants={"COAST": 2e-7})))
     found.add(compiler.compiled(replace(made, versions=("jax 1",))))
     made.source.with_name("part.hpp").write_text("// changed")
     found.add(compiler.compiled(made))
-    assert len(found) == compiled(fake) == 4
+    monkeypatch.setenv("CXX", os.environ["CXX"] + " -fsanitize=address")
+    found.add(compiler.compiled(made))
+    assert len(found) == len(compiled(fake)) == 5
 
 
-def test_without_a_folder_to_write_to_every_process_compiles(fake, made, monkeypatch):
-    (fake / "file").write_text("")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(fake / "file"))
-    compiler._own_folder.cache_clear()
-    monkeypatch.setenv("TMPDIR", str(fake))
-    monkeypatch.setattr("tempfile.tempdir", None)
+@pytest.mark.parametrize("why", ["a file", "others may write", "no home"])
+def test_without_a_folder_of_its_own_every_process_compiles(
+    fake: Path, made: Library, monkeypatch: pytest.MonkeyPatch, why: str
+) -> None:
+    if why == "a file":
+        (fake / "cache").write_text("")
+    elif why == "others may write":
+        (fake / "cache" / "driftcal").mkdir(parents=True)
+        (fake / "cache" / "driftcal").chmod(0o777)
+    else:
+        monkeypatch.delenv("XDG_CACHE_HOME")
+        monkeypatch.setattr(Path, "home", _no_home)
     found = compiler.compiled(made)
     assert found.parent.name.startswith("driftcal-")
     assert found.parent.stat().st_mode & 0o077 == 0  # nobody else puts code there
     compiler._own_folder.cache_clear()
+    assert compiler.compiled(made).parent != found.parent
+
+
+def _no_home() -> Path:
+    raise RuntimeError("Could not determine home directory.")
 
 
 @pytest.mark.usefixtures("fake")
-def test_a_library_that_cannot_be_loaded(made):
+def test_a_folder_of_its_own_goes_with_the_process(tmp_path: Path, made: Library) -> None:
+    (tmp_path / "cache").write_text("")
+    code = (
+        "from pathlib import Path; from shared import compiler;"
+        f"made = compiler.compiled(compiler.Library(Path({str(made.source)!r}), 'entry', 'it', 'do without'));"
+        "assert made.exists(); print(made.parent)"
+    )
+    folder = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
+    assert Path(folder).parent == tmp_path
+    assert not Path(folder).exists()
+
+
+# What goes wrong
+
+
+@pytest.mark.usefixtures("fake")
+def test_a_library_that_cannot_be_loaded(made: Library) -> None:
     said = r"the trial needs .*main-.*\.so, which cannot be loaded .* Delete it and try again, or do without it\."
     with pytest.raises(ConfigError, match=said):
         compiler.load(made)
+
+
+def test_a_library_without_its_function(made: Library) -> None:
+    try:
+        compiler.command(made)
+    except ConfigError as absent:
+        pytest.skip(f"needs a C++ compiler: {absent}")
+    with pytest.raises(ConfigError, match=r"which cannot be loaded \(.*entry.*\)\. Delete it"):
+        compiler.load(replace(made, include=()))
 
 
 @pytest.mark.parametrize(
@@ -93,12 +147,55 @@ def test_a_library_that_cannot_be_loaded(made):
             "no-such-compiler",
             "the trial needs a C++17 compiler, and none was found (CXX=no-such-compiler). Install one",
         ),
+        ("g++ 'x", "the trial needs a C++17 compiler, and CXX=g++ 'x is no command (No closing quotation)."),
         ("false", "the trial could not be compiled, exit status 1: it said nothing. The command was false "),
+        ("{here}/not-a-program", "the trial could not be compiled, exit status -1: [Errno 8] Exec format error"),
     ],
 )
-def test_a_missing_or_failing_compiler(cxx, said, made, monkeypatch):
-    monkeypatch.setenv("CXX", cxx)
+def test_a_missing_or_failing_compiler(
+    cxx: str, said: str, made: Library, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "not-a-program").write_bytes(b"\0\1")
+    (tmp_path / "not-a-program").chmod(0o755)
+    monkeypatch.setenv("CXX", cxx.format(here=tmp_path))
     with pytest.raises(ConfigError) as caught:
         compiler.load(made)
     assert said in str(caught.value)
     assert str(caught.value).endswith("or do without it.")
+
+
+@pytest.mark.parametrize(
+    ("then", "said"),
+    [
+        ("echo main.cpp:1: error: nonsense >&2; exit 1", "exit status 1: main.cpp:1: error: nonsense. The command"),
+        ("kill -9 $$", "exit status -9: it said nothing"),
+        ("exec sleep 60", "timed out after 0.5 seconds"),
+    ],
+)
+def test_a_compiler_that_fails_midway_leaves_nothing(
+    fake: Path, made: Library, monkeypatch: pytest.MonkeyPatch, then: str, said: str
+) -> None:
+    monkeypatch.setenv("THEN", then)
+    monkeypatch.setattr(compiler, "PATIENCE", 0.5)
+    with pytest.raises(ConfigError) as caught:
+        compiler.compiled(made)
+    assert said in str(caught.value)
+    assert list((fake / "cache" / "driftcal").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("module", "name"), [(tempfile, "mkstemp"), (os, "fsync"), (Path, "replace"), (tempfile, "mkdtemp")]
+)
+def test_a_disk_that_is_full_is_one_message(
+    fake: Path, made: Library, monkeypatch: pytest.MonkeyPatch, module: Any, name: str
+) -> None:
+    def full(*_: Any, **__: Any) -> Callable:
+        raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
+
+    if name == "mkdtemp":
+        (fake / "cache").write_text("")
+    monkeypatch.setattr(module, name, full)
+    said = r"the trial needs a place .* cannot be written there \(.*quota exceeded\)\. Make room, .* or do without it\."
+    with pytest.raises(ConfigError, match=said):
+        compiler.compiled(made)
+    assert name == "mkdtemp" or list((fake / "cache" / "driftcal").iterdir()) == []

@@ -1,12 +1,17 @@
 """Copying raw samples in one pass: what is copied, what is refused, and who may do without."""
 
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
 import google_crc32c
 import jax
 import numpy as np
 import pytest
 
+from shared import chunks, copying
 from shared.copying import Copier
-from shared.errors import ConfigError
+from shared.errors import ConfigError, StoreError
 from shared.shards import ShardStore
 from tests import stores
 from train import data
@@ -96,12 +101,95 @@ def test_memory_that_is_not_what_it_says_is_refused(copier: Copier) -> None:
         (addresses, sums, rows.T.reshape(4, 64, order="F")[:, ::-1]),
         (addresses, sums, rows.view(np.int8)),
     ):
-        with pytest.raises(TypeError, match=r"expected .*, C-contiguous"):
+        with pytest.raises(TypeError, match=r"^(addresses|checksums|rows): .*; expected .*, C-contiguous"):
             copier(*wrong)
     read_only = rows.copy()
     read_only.flags.writeable = False
-    with pytest.raises(TypeError, match="writable"):
+    with pytest.raises(TypeError, match="rows: read-only, expected writable"):
         copier(addresses, sums, read_only)
+
+
+@pytest.mark.usefixtures("copier")
+@pytest.mark.parametrize(
+    ("right", "wrong"), [("0x82F63B78u", "0x82F63B79u"), ("== expected[k]", ">= 0"), ("to[at] =", "")]
+)
+def test_a_library_that_copies_or_sums_wrongly_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, right: str, wrong: str
+) -> None:
+    source = copying.LIBRARY.source.read_text()
+    assert right in source
+    (tmp_path / "copying.cpp").write_text(source.replace(right, wrong))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(copying, "LIBRARY", replace(copying.LIBRARY, source=tmp_path / "copying.cpp"))
+    with pytest.raises(ConfigError, match=r"copying-.*\.so, which copies or sums wrongly\. Delete it"):
+        Copier()
+
+
+# Stores
+
+
+@pytest.mark.usefixtures("copier")
+@pytest.mark.parametrize("prefetch", [True, False])  # which opens shards before they are read
+def test_what_is_whole_is_read_in_one_pass_alone(
+    copy: Callable, monkeypatch: pytest.MonkeyPatch, prefetch: bool
+) -> None:
+    """By the loader; and of a damaged shard the damaged sample alone is read again."""
+    built, decoded, reading = copy("none"), [], Reading(prefetch=prefetch)
+    true = chunks.decoder("none")
+
+    def decode(*arguments: object) -> None:
+        decoded.append(arguments)
+        true(*arguments)
+
+    monkeypatch.setattr(chunks, "decoder", lambda _: decode)
+    for _, batch in batches(ShardStore(built.path), np.arange(11), 11, np.dtype("f4"), reading):
+        np.testing.assert_array_equal(batch.currents, built.values["currents"])
+    assert not decoded
+    shard = built.path / "positions/c/1/0/0"
+    content = bytearray(shard.read_bytes())
+    content[5] ^= 1  # of sample 4
+    shard.write_bytes(content)
+    store = ShardStore(built.path, "skip")
+    for _, batch in batches(store, np.arange(11), 11, np.dtype("f4"), reading):
+        np.testing.assert_array_equal(batch.weight, np.arange(11) != 4)
+    assert len(decoded) == 1
+    assert list(store.unreadable) == [4]
+
+
+@pytest.mark.usefixtures("copier")
+def test_a_forged_size_is_no_address(copy: Callable) -> None:
+    """The index, with its checksum, gives the last sample the last eight bytes before it: the rest lies outside."""
+    built = copy("none")
+    path = built.path / "currents/c/2/0/0/0/0"
+    content = path.read_bytes()
+    per_shard = built.layout.samples_per_shard
+    body = len(content) - 16 * per_shard - 4
+    index = np.frombuffer(content[body:-4], "<u8").reshape(per_shard, 2).copy()
+    index[2] = body - 8, 8
+    path.write_bytes(content[:body] + chunks.sealed(index.tobytes()))
+    with pytest.raises(StoreError, match=r"currents of sample 10 .*: 8 bytes, expected"):
+        stores.read_all(built.path)
+    array = ShardStore(built.path).currents
+    array._shard(2)
+    assert (array._address[8:] == 0).tolist() == [False, False, True]
+
+
+def test_what_is_left_out_is_zero_and_no_nan(copy: Callable) -> None:
+    """Weight 0 times NaN were NaN."""
+    built = copy("none")
+    path = built.path / "positions/c/1/0/0"
+    content = bytearray(path.read_bytes())
+    content[:4] = np.float32(np.nan).tobytes()
+    path.write_bytes(content)
+    for copier in stores.copiers():
+        store = ShardStore(built.path, "skip")
+        arrays = [
+            np.ones((3, *array.spec.inner_shape), array.spec.dtype) for array in (store.currents, store.positions)
+        ]
+        assert store.read_batch(np.array([3, 4, 5]), arrays[0], arrays[1], copier).tolist() == [True, False, True]
+        for array, name in zip(arrays, ("currents", "positions"), strict=True):
+            np.testing.assert_array_equal(array[[0, 2]], built.values[name][[3, 5]])
+            assert (array[1] == 0).all()
 
 
 def test_batches_are_the_same_in_one_pass_and_in_two(pristine: dict[str, stores.Built]) -> None:
@@ -131,7 +219,7 @@ def test_numbers_of_no_sample_are_refused(pristine: dict[str, stores.Built], way
         pytest.skip("needs a C++ compiler")
     array = ShardStore(pristine["none"].path).currents
     room = np.empty((2, array.spec.sample_bytes), np.uint8)
-    with pytest.raises(IndexError, match=r"samples .* of 11"):
+    with pytest.raises(IndexError, match=r"samples .* expected numbers from 0 to 10"):
         array.read_into([3, number], room, copier=stores.copiers()[way])
 
 

@@ -27,7 +27,7 @@ from train.simulate import Plan
 from train.step import make_step
 
 try:
-    compiler.compiler(library.KERNEL)
+    compiler.command(library.KERNEL)
 except ConfigError as absent:
     pytest.skip(f"the C++ engine cannot be had here: {absent}", allow_module_level=True)
 

@@ -11,11 +11,9 @@ from shared.compiler import Library
 from shared.errors import ConfigError
 from train import dynamics, sphere
 
-TARGET = "driftcal_simulate"
-"""Name of the kernel's entry, in the library and in XLA."""
-
 KERNEL = Library(
     source=Path(__file__).with_name("kernel.cpp"),
+    entry="driftcal_simulate",
     wanted="engine=native",
     instead="set engine to driftcal",
     # what the kernel shares with the Python around it, defined there once
@@ -35,7 +33,7 @@ KERNEL = Library(
 
 @functools.cache
 def register() -> str:
-    """Makes the kernel known to XLA, compiling it if need be; the target's name.
+    """Makes the kernel known to XLA, compiling it if need be; its name there is that of its function.
 
     Raises:
         ConfigError: JAX computes on something else than a CPU, there is no C++ compiler, or it failed.
@@ -45,6 +43,6 @@ def register() -> str:
             f"engine=native computes on the CPU, and JAX uses {jax.default_backend()} here. Set engine to driftcal, "
             f"which is made for that device, or the environment variable JAX_PLATFORMS to cpu."
         )
-    entry = getattr(compiler.load(KERNEL), TARGET)
-    jax.ffi.register_ffi_target(TARGET, jax.ffi.pycapsule(entry), platform="cpu")
-    return TARGET
+    entry = jax.ffi.pycapsule(compiler.load(KERNEL))
+    jax.ffi.register_ffi_target(KERNEL.entry, entry, platform="cpu")
+    return KERNEL.entry
