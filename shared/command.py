@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import io
 import json
 import os
 import signal
@@ -11,7 +12,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
-from shared.errors import DriftcalError, Interrupted
+from shared.errors import ConfigError, DriftcalError, Interrupted
 
 
 def parser(name: str, description: str, example: str) -> argparse.ArgumentParser:
@@ -43,11 +44,21 @@ def run(work: Callable[[argparse.Namespace], int], options: argparse.Namespace, 
         options: Its options; `debug` shows the traceback of an error.
         interrupted: The message on Ctrl-C and on SIGTERM, unless the work listens to signals itself.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # what the terminal's encoding lacks ends no command
+    error: DriftcalError
     try:
         with _terminable():
             return work(options)
+    except UnicodeEncodeError as caught:
+        error = ConfigError(
+            f"{caught.object!r} cannot be written in {caught.encoding}, this locale's encoding of paths. Set "
+            f"PYTHONUTF8=1, or LC_ALL to a locale with UTF-8."
+        )
+        error.__cause__ = caught
     except KeyboardInterrupt:
-        error: DriftcalError = Interrupted(interrupted)
+        error = Interrupted(interrupted)
     except DriftcalError as caught:
         error = caught
     except BrokenPipeError:

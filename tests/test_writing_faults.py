@@ -5,6 +5,7 @@ import errno
 import json
 import os
 import re
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -329,35 +330,89 @@ def test_f5_a_read_that_fails_is_tried_three_times_more(tmp_path: Path, remote: 
 # F10, F11, F21
 
 
-def test_f10_f11_f21_neither_place_nor_clock_nor_scheduler_matters(
-    tmp_path: Path, made: tuple[str, dict[str, str]], monkeypatch: pytest.MonkeyPatch
+# A process in which the clock leaps at every look, and which is where and what it is told to be.
+ELSEWHERE = """
+import os, sys, time
+from importlib import import_module
+
+zone, encoding, leap, module, *arguments = sys.argv[1:]
+assert time.timezone == int(zone), time.timezone
+assert sys.getfilesystemencoding() == encoding, sys.getfilesystemencoding()
+assert "HOME" not in os.environ
+true, looks = time.time, [0]
+
+def leaping():
+    looks[0] += 1
+    return true() + float(leap) * (looks[0] % 3)
+
+time.time = leaping
+sys.exit(import_module(module).main(arguments))
+"""
+ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+
+
+def elsewhere(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """A command 14 hours east of Greenwich, in a locale without any but ASCII letters, and without a home."""
+    environment = {"PATH": os.environ["PATH"], "TZ": "EAST-14", **ASCII}
+    command = [sys.executable, "-c", ELSEWHERE, "-50400", "ascii", "1e9", *arguments]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+
+LINUX = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the encoding of paths is UTF-8 in any locale")
+
+
+@LINUX
+def test_f10_f11_f21_neither_place_nor_clock_nor_locale_matters(
+    tmp_path: Path, made: tuple[str, dict[str, str]]
 ) -> None:
     place = tmp_path / "a b" / "größe Ω"
     place.mkdir(parents=True)
     (tmp_path / "link").symlink_to(place, target_is_directory=True)
-    monkeypatch.delenv("HOME", raising=False)
-    for k, (zone, locale) in enumerate((("Pacific/Kiritimati", "C"), ("America/St_Johns", "tr_TR.UTF-8"))):
-        monkeypatch.setenv("TZ", zone)
-        monkeypatch.setenv("LC_ALL", locale)
-        out = tmp_path / "link" / f"store {k}"
-        command = [made[0], "--out", str(out), "--workers", "2", "--scheduler", "threads"]
-        ended = killing.run(command, tmp_path / "said.txt", set_up=jump, how=-86_400.0 if k else 1e9)
-        assert ended.code == 0, ended.said
-        assert fields.digests(out) == made[1]
+    out = tmp_path / "link" / "the store"
+    ended = elsewhere("preprocess.__main__", made[0], "--out", str(out), "--workers", "2", "--scheduler", "threads")
+    assert ended.returncode == 0, ended.stderr
+    assert fields.digests(out) == made[1]
+    assert "0.25\\xb0" in ended.stdout  # the degree sign
+    ended = elsewhere("shared.__main__", "verify", str(out))
+    assert ended.returncode == 0, ended.stderr
 
 
-def jump(by: float) -> None:
-    """A clock that leaps at every look."""
-    import time  # noqa: PLC0415 - in the other process
+@LINUX
+@pytest.mark.faults
+def test_f11_f21_a_store_is_looked_at_and_trained_on_anywhere(tmp_path: Path, made: tuple[str, dict[str, str]]) -> None:
+    place = tmp_path / "größe Ω"
+    place.mkdir()
+    out = str(fields.make(made[0], place / "store").root)
+    few = ("ensemble.members=3", "optimizer.final_passes=1", "score.reference_members=2")
+    options = [word for setting in few for word in ("--set", setting)]
+    for module, *command in (
+        ("shared.__main__", "show", out),
+        ("shared.__main__", "sample", out, "3"),
+        ("shared.__main__", "plot", out, "--out", str(place / "figures")),
+        ("train.__main__", "run", out, "--out", str(place / "run"), *options),
+        ("train.__main__", "evaluate", str(place / "run"), out, "--split", "train"),
+    ):
+        ended = elsewhere(module, *command)
+        assert ended.returncode == 0, ended.stderr
+        assert "Traceback" not in ended.stderr
+    assert fields.digests(Path(out)) == made[1]
 
-    true, looks = time.time, [0]
 
-    def leaping() -> float:
-        looks[0] += 1
-        return true() + by * (looks[0] % 3)
+@LINUX
+def test_f21_a_path_that_the_locale_cannot_write_is_one_message(tmp_path: Path) -> None:
+    manifest = fields.small(tmp_path / "größe Ω")
+    ended = elsewhere("preprocess.__main__", manifest, "--out", str(tmp_path / "store"))
+    assert ended.returncode == 2
+    said = r"^error: '.*cannot be written in ascii, this locale's encoding of paths\. Set PYTHONUTF8=1, or LC_ALL .*\n$"
+    assert re.search(said, ended.stderr), ended.stderr
 
-    time.time = leaping
-    time.tzset()
+
+def test_f21_time_zone_and_clock_of_the_other_hemisphere(tmp_path: Path, made: tuple[str, dict[str, str]]) -> None:
+    command = [sys.executable, "-c", ELSEWHERE, "12600", "utf-8", "-86400", "preprocess.__main__", made[0]]
+    environment = {"PATH": os.environ["PATH"], "TZ": "WEST+3:30SUMMER", "LC_ALL": "C.UTF-8"}
+    out = tmp_path / "store"
+    subprocess.run([*command, "--out", str(out)], env=environment, capture_output=True, check=True)
+    assert fields.digests(out) == made[1]
 
 
 def test_f10_a_cluster_makes_the_same_bytes(tmp_path: Path, made: tuple[str, dict[str, str]]) -> None:
