@@ -1,9 +1,9 @@
 """C++ compiled where it runs: a library is found in the user's cache, or made there on first use.
 
-`-march=native` is right only on the kind of processor that it was compiled for. So the name of a library is a digest of
-its sources, the command, what else it depends on and everything that the compiler predefines for this processor:
-machines of a cluster that share a home each find their own. A library appears under its name by a rename, when it is
-whole; processes that compile it at the same time do no harm.
+`-march=native` is right only on the kind of processor that it was compiled for. So the name of a library's folder is a
+digest of its sources, the command, what else it depends on and everything that the compiler predefines for this
+processor: machines of a cluster that share a home each find their own. A library and its digest appear under that name
+by a rename of their folder, when they are whole; processes that compile it at the same time do no harm.
 """
 
 import atexit
@@ -22,6 +22,9 @@ from pathlib import Path
 from typing import Any
 
 from shared.errors import ConfigError
+
+FILE, DIGEST = "library.so", "sha256"
+"""Of a library in its folder."""
 
 COMPILERS = "c++", "g++", "clang++"
 """Looked for in this order where $CXX names none."""
@@ -77,17 +80,17 @@ def compiled(library: Library) -> Path:
     """The library's file for this processor, compiled if it is not in the cache; raises as `load`."""
     native = "-march=native" if platform.machine().lower() in ("x86_64", "amd64") else "-mcpu=native"
     line = [*command(library), *OPTIONS, native]
-    name = f"{library.source.stem}-{_digest(library, line)}.so"
+    name = f"{library.source.stem}-{_digest(library, line)}"
     try:
         path = _cache() / name
-        if not path.exists():
-            _compile(library, line, path)
+        if not _is_whole(path):
+            path = _compile(library, line, path)
     except OSError as error:
         raise ConfigError(
             f"{library.wanted} needs a place where what is compiled can be kept, and it cannot be written there "
             f"({error}). Make room, name a folder in XDG_CACHE_HOME, or {library.instead}."
         ) from error
-    return path
+    return path / FILE
 
 
 def command(library: Library) -> list[str]:
@@ -145,18 +148,44 @@ def _own_folder() -> Path:
     return folder
 
 
-def _compile(library: Library, line: list[str], path: Path) -> None:
-    handle, made = tempfile.mkstemp(dir=path.parent, suffix=".so.tmp")
-    os.close(handle)
+def _is_whole(folder: Path) -> bool:
+    """Whether `folder` holds a library as it was made: to load one that is cut short would end the process."""
     try:
+        return hashlib.sha256((folder / FILE).read_bytes()).hexdigest() == (folder / DIGEST).read_text()
+    except OSError:
+        return False
+
+
+def _compile(library: Library, line: list[str], path: Path) -> Path:
+    """Makes the folder `path`, or where there is no room one of that name for this process alone; which it was."""
+    with tempfile.TemporaryDirectory(prefix="driftcal-") as folder:
+        made = Path(folder) / FILE
         defined = [f"-D{name}={value!r}" for name, value in library.constants.items()]
         included = [f"-I{folder}" for folder in library.include]
-        _run(library, [*line, *included, *defined, str(library.source), "-o", made])
-        with Path(made).open("rb") as file:
-            os.fsync(file.fileno())
-        Path(made).replace(path)
+        _run(library, [*line, *included, *defined, str(library.source), "-o", str(made)])
+        try:
+            _publish(made, path)
+        except OSError:  # a cache that is full is no reason to do without what has been made
+            path = _own_folder() / path.name
+            _publish(made, path)
+    return path
+
+
+def _publish(made: Path, folder: Path) -> None:
+    """Copies the library `made` into `folder`, which appears whole."""
+    aside = Path(tempfile.mkdtemp(dir=folder.parent, prefix="."))
+    try:
+        content = made.read_bytes()
+        (aside / FILE).write_bytes(content)
+        (aside / DIGEST).write_text(hashlib.sha256(content).hexdigest())
+        shutil.rmtree(folder, ignore_errors=True)  # damaged
+        try:
+            aside.replace(folder)
+        except OSError:
+            if not _is_whole(folder):  # else another process has been faster
+                raise
     finally:
-        Path(made).unlink(missing_ok=True)
+        shutil.rmtree(aside, ignore_errors=True)
 
 
 def _run(library: Library, line: list[str]) -> str:
@@ -168,7 +197,8 @@ def _run(library: Library, line: list[str]) -> str:
         ran, status, said = None, -1, str(error)
     if ran is None or status:
         lines = [line.strip() for line in said.splitlines() if line.strip()]
-        first = next((line for line in lines if "error" in line), lines[-1] if lines else "it said nothing")
+        telling = (line for line in lines if "error" in line or "failed" in line)
+        first = next(telling, lines[-1] if lines else "it said nothing")
         raise ConfigError(
             f"{library.wanted} could not be compiled, exit status {status}: {first}. The command was "
             f"{shlex.join(line)}. GCC 12 does; name another compiler in CXX, or {library.instead}."

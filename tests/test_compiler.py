@@ -63,13 +63,35 @@ def test_one_library_a_processor_is_compiled_once(fake: Path, made: Library, mon
     assert first == compiler.compiled(made)
     (line,) = compiled(fake)
     assert f" -I/headers -DCOAST=1e-07 {made.source} -o " in line
-    assert str(first) not in line  # it has its name when it is whole
+    assert str(first.parent) not in line  # it has its name when it is whole
     assert first.read_text() == "library\n"
-    assert first.parent == fake / "cache" / "driftcal"
+    assert first.parents[1] == fake / "cache" / "driftcal"
     monkeypatch.setenv("PROCESSOR", "new")
     assert compiler.compiled(made) != first
     assert len(compiled(fake)) == 2
-    assert len(list(first.parent.iterdir())) == 2  # nothing half made
+    assert len(list(first.parents[1].iterdir())) == 2  # nothing half made
+
+
+@pytest.mark.parametrize("damage", ["library.so", "sha256"])
+def test_a_damaged_library_is_made_again(fake: Path, made: Library, damage: str) -> None:
+    """Loaded, one that is cut short ends the process."""
+    first = compiler.compiled(made)
+    first.with_name(damage).write_bytes(first.with_name(damage).read_bytes()[:3])
+    assert compiler.compiled(made) == first
+    assert first.read_text() == "library\n"
+    assert len(compiled(fake)) == 2
+    assert len(list(first.parents[1].iterdir())) == 1
+
+
+def test_of_two_that_compile_at_once_each_has_a_library(
+    fake: Path, made: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, true = compiler.compiled(made), compiler._is_whole
+    seen = iter([False])  # it was not there yet when this process looked
+    monkeypatch.setattr(compiler, "_is_whole", lambda folder: next(seen, None) is None and true(folder))
+    monkeypatch.setattr("shutil.rmtree", lambda *_, **__: None)
+    assert compiler.compiled(made) == first
+    assert len(compiled(fake)) == 2
 
 
 def test_what_a_library_depends_on_has_it_compiled_again(
@@ -97,11 +119,11 @@ def test_without_a_folder_of_its_own_every_process_compiles(
     else:
         monkeypatch.delenv("XDG_CACHE_HOME")
         monkeypatch.setattr(Path, "home", _no_home)
-    found = compiler.compiled(made)
-    assert found.parent.name.startswith("driftcal-")
-    assert found.parent.stat().st_mode & 0o077 == 0  # nobody else puts code there
+    own = compiler.compiled(made).parents[1]
+    assert own.name.startswith("driftcal-")
+    assert own.stat().st_mode & 0o077 == 0  # nobody else puts code there
     compiler._own_folder.cache_clear()
-    assert compiler.compiled(made).parent != found.parent
+    assert compiler.compiled(made).parents[1] != own
 
 
 def _no_home() -> Path:
@@ -114,7 +136,7 @@ def test_a_folder_of_its_own_goes_with_the_process(tmp_path: Path, made: Library
     code = (
         "from pathlib import Path; from shared import compiler;"
         f"made = compiler.compiled(compiler.Library(Path({str(made.source)!r}), 'entry', 'it', 'do without'));"
-        "assert made.exists(); print(made.parent)"
+        "assert made.exists(); print(made.parents[1])"
     )
     folder = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
     assert Path(folder).parent == tmp_path
@@ -126,7 +148,9 @@ def test_a_folder_of_its_own_goes_with_the_process(tmp_path: Path, made: Library
 
 @pytest.mark.usefixtures("fake")
 def test_a_library_that_cannot_be_loaded(made: Library) -> None:
-    said = r"the trial needs .*main-.*\.so, which cannot be loaded .* Delete it and try again, or do without it\."
+    said = (
+        r"the trial needs .*main-.*library\.so, which cannot be loaded .* Delete it and try again, or do without it\."
+    )
     with pytest.raises(ConfigError, match=said):
         compiler.load(made)
 
@@ -168,6 +192,7 @@ def test_a_missing_or_failing_compiler(
     ("then", "said"),
     [
         ("echo main.cpp:1: error: nonsense >&2; exit 1", "exit status 1: main.cpp:1: error: nonsense. The command"),
+        ("echo ld: final link failed: No space left >&2; echo collect2: error: 1 >&2; exit 1", ": No space left. The"),
         ("kill -9 $$", "exit status -9: it said nothing"),
         ("exec sleep 60", "timed out after 0.5 seconds"),
     ],
@@ -183,19 +208,29 @@ def test_a_compiler_that_fails_midway_leaves_nothing(
     assert list((fake / "cache" / "driftcal").iterdir()) == []
 
 
-@pytest.mark.parametrize(
-    ("module", "name"), [(tempfile, "mkstemp"), (os, "fsync"), (Path, "replace"), (tempfile, "mkdtemp")]
-)
-def test_a_disk_that_is_full_is_one_message(
-    fake: Path, made: Library, monkeypatch: pytest.MonkeyPatch, module: Any, name: str
-) -> None:
+def test_a_cache_that_is_full_is_done_without(fake: Path, made: Library, monkeypatch: pytest.MonkeyPatch) -> None:
+    true = Path.write_bytes
+
+    def full(path: Path, content: bytes) -> int:
+        if fake / "cache" in path.parents:
+            true(path, content[:3])
+            raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
+        return true(path, content)
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    found = compiler.compiled(made)
+    assert found.read_text() == "library\n"
+    assert found.parents[1].name.startswith("driftcal-")
+    assert list((fake / "cache" / "driftcal").iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["mkdtemp", "TemporaryDirectory"])
+def test_no_place_at_all_is_one_message(fake: Path, made: Library, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     def full(*_: Any, **__: Any) -> Callable:
         raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
 
-    if name == "mkdtemp":
-        (fake / "cache").write_text("")
-    monkeypatch.setattr(module, name, full)
+    monkeypatch.setattr(tempfile, name, full)
     said = r"the trial needs a place .* cannot be written there \(.*quota exceeded\)\. Make room, .* or do without it\."
     with pytest.raises(ConfigError, match=said):
         compiler.compiled(made)
-    assert name == "mkdtemp" or list((fake / "cache" / "driftcal").iterdir()) == []
+    assert list((fake / "cache" / "driftcal").iterdir()) == []

@@ -121,7 +121,7 @@ def test_a_library_that_copies_or_sums_wrongly_is_refused(
     (tmp_path / "copying.cpp").write_text(source.replace(right, wrong))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(copying, "LIBRARY", replace(copying.LIBRARY, source=tmp_path / "copying.cpp"))
-    with pytest.raises(ConfigError, match=r"copying-.*\.so, which copies or sums wrongly\. Delete it"):
+    with pytest.raises(ConfigError, match=r"copying-.*library\.so, which copies or sums wrongly\. Delete it"):
         Copier()
 
 
