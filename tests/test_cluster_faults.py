@@ -14,7 +14,7 @@ import pytest
 from shared import crashpoints
 from tests import fields, killing
 
-pytestmark = pytest.mark.faults
+distributed = pytest.importorskip("distributed")
 
 
 @pytest.fixture
@@ -49,22 +49,24 @@ def test_f2_worker_scheduler_and_client(tmp_path: Path, start: Callable[..., sub
     # of two workers one dies, and nobody need do anything
     dying = start(*worker, crash="mark: begins")
     start(*worker)
+    with distributed.Client(where, timeout=60) as looking:
+        looking.wait_for_workers(2, timeout=60)  # both are given shards then
     out = tmp_path / "store"
     command = [manifest, "--out", str(out), "--scheduler", where]
     ended = killing.run(command, tmp_path / "said")
     assert ended.code == 0, ended.said
     assert fields.digests(out) == due
-    # whether it was given a shard or not is up to dask
-    print(f"worker killed: {dying.poll() == killing.KILLED}")
+    assert dying.wait(60) == killing.KILLED
 
     # the client dies in the middle, once a shard is done; the cluster goes on, and so does the next client
     other = tmp_path / "client"
     command = [manifest, "--out", str(other), "--scheduler", where]
-    client = killing.start(command, tmp_path / "said")
+    client = killing.start(command, tmp_path / "said", crash="metadata: begins")  # at the latest
     while client.is_alive() and not list(other.glob(".building/done-*")):
         time.sleep(0.01)
     client.kill()
     client.join()
+    assert client.exitcode == killing.KILLED
     ended = killing.run(command, tmp_path / "said")
     assert ended.code == 0, ended.said
     time.sleep(2)  # what the first client's tasks may still write
