@@ -32,7 +32,6 @@ COMPILERS = "c++", "g++", "clang++"
 # Nothing of -ffast-math that takes NaNs for impossible: one must poison its sample.
 OPTIONS = ("-std=c++17", "-O3", "-fno-math-errno", "-fno-trapping-math", "-fPIC", "-shared", "-pthread", "-Wno-psabi")
 
-
 PATIENCE = 120
 """Seconds that a compiler may take: the kernel takes ten, and a compiler that hangs is not waited for."""
 
@@ -119,9 +118,10 @@ def command(library: Library) -> list[str]:
 def _digest(library: Library, line: list[str]) -> str:
     """Of all that the library depends on."""
     predefined = _run(library, [*line, "-x", "c++", "-dM", "-E", os.devnull])  # features of the processor, version
-    parts = [" ".join(line), predefined, *library.versions, repr(sorted(library.constants.items()))]
-    parts += [path.read_text() for path in sorted(library.source.parent.glob("*.[ch]pp"))]
-    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:20]
+    said = [" ".join(line), predefined, *library.versions, repr(sorted(library.constants.items()))]
+    parts = [text.encode(errors="surrogateescape") for text in said]
+    parts += [path.read_bytes() for path in sorted(library.source.parent.glob("*.[ch]pp"))]
+    return hashlib.sha256(b"\0".join(parts)).hexdigest()[:20]
 
 
 def _cache() -> Path:
@@ -151,15 +151,15 @@ def _own_folder() -> Path:
 def _is_whole(folder: Path) -> bool:
     """Whether `folder` holds a library as it was made: to load one that is cut short would end the process."""
     try:
-        return hashlib.sha256((folder / FILE).read_bytes()).hexdigest() == (folder / DIGEST).read_text()
+        return hashlib.sha256((folder / FILE).read_bytes()).hexdigest().encode() == (folder / DIGEST).read_bytes()
     except OSError:
         return False
 
 
 def _compile(library: Library, line: list[str], path: Path) -> Path:
     """Makes the folder `path`, or where there is no room one of that name for this process alone; which it was."""
-    with tempfile.TemporaryDirectory(prefix="driftcal-") as folder:
-        made = Path(folder) / FILE
+    with tempfile.TemporaryDirectory(prefix="driftcal-") as aside:
+        made = Path(aside) / FILE
         defined = [f"-D{name}={value!r}" for name, value in library.constants.items()]
         included = [f"-I{folder}" for folder in library.include]
         _run(library, [*line, *included, *defined, str(library.source), "-o", str(made)])
@@ -191,7 +191,7 @@ def _publish(made: Path, folder: Path) -> None:
 def _run(library: Library, line: list[str]) -> str:
     """What a compiler's command prints."""
     try:
-        ran = subprocess.run(line, capture_output=True, text=True, check=False, timeout=PATIENCE)
+        ran = subprocess.run(line, capture_output=True, text=True, errors="replace", timeout=PATIENCE, check=False)
         status, said = ran.returncode, ran.stderr
     except (OSError, subprocess.TimeoutExpired) as error:
         ran, status, said = None, -1, str(error)

@@ -97,6 +97,7 @@ class ShardedArray:
 
         Raises:
             StoreError: one is, and `damaged` raises it.
+            IndexError: the store has no such sample.
         """
         per_shard, shards, decode = self._per_shard, self._shards, self._decode
         size = self.spec.sample_bytes

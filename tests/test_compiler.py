@@ -76,7 +76,7 @@ def test_one_library_a_processor_is_compiled_once(fake: Path, made: Library, mon
 def test_a_damaged_library_is_made_again(fake: Path, made: Library, damage: str) -> None:
     """Loaded, one that is cut short ends the process."""
     first = compiler.compiled(made)
-    first.with_name(damage).write_bytes(first.with_name(damage).read_bytes()[:3])
+    first.with_name(damage).write_bytes(first.with_name(damage).read_bytes()[:3] + b"\xff")
     assert compiler.compiled(made) == first
     assert first.read_text() == "library\n"
     assert len(compiled(fake)) == 2

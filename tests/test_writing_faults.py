@@ -383,6 +383,7 @@ def test_f11_f21_a_store_is_looked_at_and_trained_on_anywhere(tmp_path: Path, ma
     place = tmp_path / "größe Ω"
     place.mkdir()
     out = str(fields.make(made[0], place / "store").root)
+    raw = str(fields.make(made[0], place / "raw", "--set", "store.compression=none").root)
     few = ("ensemble.members=3", "optimizer.final_passes=1", "score.reference_members=2")
     options = [word for setting in few for word in ("--set", setting)]
     for module, *command in (
@@ -390,6 +391,7 @@ def test_f11_f21_a_store_is_looked_at_and_trained_on_anywhere(tmp_path: Path, ma
         ("shared.__main__", "sample", out, "3"),
         ("shared.__main__", "plot", out, "--out", str(place / "figures")),
         ("train.__main__", "run", out, "--out", str(place / "run"), *options),
+        ("train.__main__", "run", raw, "--out", str(place / "raw run"), *options),
         ("train.__main__", "evaluate", str(place / "run"), out, "--split", "train"),
     ):
         ended = elsewhere(module, *command)
