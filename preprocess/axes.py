@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from preprocess.decoding import NO_TIME, seconds
+from preprocess.times import NO_TIME, seconds
 from shared.errors import DataError
 
 Order = slice | np.ndarray

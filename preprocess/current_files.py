@@ -12,11 +12,11 @@ import numpy as np
 import xarray as xr
 
 from preprocess.axes import level_times, stamp
-from preprocess.decoding import units_of
 from preprocess.files import reading, retried
-from preprocess.packing import Packing, check_dtype, is_length, speed_factor
+from preprocess.packing import Packing, check_dtype
 from preprocess.recipe import CurrentSource
 from preprocess.roles import check_components, listing, require_current
+from preprocess.units import is_length, speed_factor, units_of
 from shared.errors import DataError
 
 _OTHER = {"u": "v", "v": "u"}
@@ -42,10 +42,11 @@ class Layout:
 
     def packing(self, dataset: xr.Dataset, role: str, where: str) -> Packing:
         """How component `role` is packed in one file; where it has no units they are the other component's."""
-        attributes = {r: dataset.variables[self.names[r]].attrs for r in ("u", "v")}
+        variables = {r: dataset.variables[self.names[r]] for r in ("u", "v")}
         other = _OTHER[role]
-        units = units_of(attributes[role]) or units_of(attributes[other]) or self.units[role] or self.units[other]
-        return Packing.of(attributes[role], units, f"{where}: {self.names[role]}")
+        stated = [*(units_of(variables[r].attrs) for r in (role, other)), self.units[role], self.units[other]]
+        units = next((units for units in stated if units), None)
+        return Packing.of(variables[role], units, f"{where}: {self.names[role]}")
 
     def stored(self, dataset: xr.Dataset, role: str, start: int, stop: int, path: str) -> np.ndarray:
         """Levels [start, stop) of component `role` as stored, `(stop - start, rows, columns)`."""

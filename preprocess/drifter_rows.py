@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from preprocess.decoding import texts, unpacked
+from preprocess.encoding import decode, texts
 from preprocess.roles import listing
 from shared.errors import DataError
 
@@ -197,7 +197,7 @@ def _filled_rows(sizes: np.ndarray, where: str, notes: list[str]) -> np.ndarray:
 
 def _row_sizes(rowsize: xr.DataArray, where: str) -> np.ndarray:
     """Checked row sizes, int64 `[rows]`."""
-    sizes = unpacked(rowsize.values, rowsize.attrs)
+    sizes = decode(rowsize.values, rowsize.attrs, f"{where}: {rowsize.name!r}")
     found = f"{sizes.dtype} values"
     if sizes.dtype.kind in "iuf":
         bad = np.flatnonzero(~((sizes >= 0) & (sizes < 2.0**62) & (sizes == np.rint(sizes))))
@@ -225,7 +225,7 @@ def _identifiers(values: np.ndarray, attrs: Mapping[str, Any], where: str, posit
 
     `positions` `[n]` are the rows that an error names.
     """
-    names = texts(unpacked(values, attrs))
+    names = texts(decode(values, attrs, f"{where}: the drifter ids"))
     missing = [position for position, name in zip(positions, names, strict=True) if not name]
     if missing:
         raise DataError(

@@ -12,10 +12,12 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from preprocess.decoding import NO_TIME, SECONDS, seconds, units_of, unpacked
 from preprocess.drifter_files import opened
 from preprocess.drifter_rows import Rows
+from preprocess.encoding import decode
 from preprocess.files import reading, retried
+from preprocess.times import NO_TIME, seconds
+from preprocess.units import SECONDS, units_of
 from shared.errors import DataError
 from shared.geo import wrap_longitude
 
@@ -81,7 +83,7 @@ class DrifterFile:
         return stored
 
     def _numbers(self, role: str, stored: Mapping[str, np.ndarray]) -> np.ndarray:
-        values = unpacked(stored[role], self.attributes[role])
+        values = decode(stored[role], self.attributes[role], f"{self.where}: {self.names[role]!r}")
         if values.dtype.kind not in "iufb":
             raise DataError(f"{self.where}: {self.names[role]!r} holds {values.dtype}, expected numbers for {role!r}.")
         return values.astype(np.float64)
@@ -155,7 +157,7 @@ class DrifterFile:
             return np.full(len(time), -1, np.int8)
         values, attributes = stored["drogue"], self.attributes["drogue"]
         if values.dtype.kind in "iufb" and " since " not in (units_of(attributes) or ""):
-            status = unpacked(values, attributes)
+            status = decode(values, attributes, f"{self.where}: {self.names['drogue']!r}")
             return np.select([status == 1, status == 0], [1, 0], -1).astype(np.int8)
         lost = seconds(values, attributes, self.where)
         # In GDP files no date means never lost, and 1970-01-01 unknown from the start.

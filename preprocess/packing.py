@@ -5,15 +5,14 @@ current, `OVER` where a component exceeds `LIMIT`.
 """
 
 import functools
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import xarray as xr
 
-from preprocess.decoding import SECONDS, fills, missing
+from preprocess.encoding import Encoding
+from preprocess.units import speed_factor
 from shared.errors import DataError
 from shared.schema import OVER, SCALE
 
@@ -25,47 +24,6 @@ UNMASKED = 100.0
 
 SLAB = 2**18
 """Cells packed at once: few enough that their temporaries stay in the cache."""
-
-_LENGTHS = {
-    **dict.fromkeys(("m", "meter", "meters", "metre", "metres"), 1.0),
-    **dict.fromkeys(("cm", "centimeter", "centimeters", "centimetre", "centimetres"), 0.01),
-    **dict.fromkeys(("mm", "millimeter", "millimeters", "millimetre", "millimetres"), 0.001),
-    **dict.fromkeys(("km", "kilometer", "kilometers", "kilometre", "kilometres"), 1000.0),
-}
-_TIMES = {name: length for name, length in SECONDS.items() if length >= 1 and name != "m"}
-_KNOTS = dict.fromkeys(("knot", "knots", "kt", "kts", "kn"), 1852 / 3600)
-_NONE = ("", "1", "-", "none", "unknown", "dimensionless", "unitless")
-
-_LENGTH, _TIME = ("|".join(sorted(names, key=len, reverse=True)) for names in (_LENGTHS, _TIMES))
-_SPEED = re.compile(
-    rf"(?P<length>{_LENGTH})(?: ?/ ?| per )(?P<time>{_TIME})"
-    rf"|(?P<factor>{_LENGTH})[ .*\u00b7]*(?P<inverse>{_TIME}) ?(?:\^|\*\*)? ?[({{]? ?-1[)}}]?"
-)
-"""`m/s`, `cm s-1`, `m.s^-1`, `meters per second` and their like."""
-
-
-def speed_factor(units: str | None, where: str) -> float | None:
-    """Factor to m/s of a speed's units, None where they are not given.
-
-    Raises:
-        DataError: they are given, and are not those of a speed: to take the numbers for m/s would be a guess.
-    """
-    text = " ".join((units or "").lower().replace("\u2212", "-").replace("\u207b\u00b9", "-1").split())
-    if text in _NONE:
-        return None
-    if text in _KNOTS:
-        return _KNOTS[text]
-    if (found := _SPEED.fullmatch(text)) is None:
-        raise DataError(
-            f"{where} has units {units!r}, which are not known as those of a speed; expected m/s, cm s-1, km/h, knots "
-            "or the like. Correct the attribute `units` in the file."
-        )
-    return _LENGTHS[found["length"] or found["factor"]] / _TIMES[found["time"] or found["inverse"]]
-
-
-def is_length(units: str | None) -> bool:
-    """Whether these are units of a length: of a sea level, say."""
-    return " ".join((units or "").lower().split()) in _LENGTHS
 
 
 def check_dtype(variable: xr.Variable, where: str) -> None:
@@ -83,39 +41,45 @@ def check_dtype(variable: xr.Variable, where: str) -> None:
 
 @dataclass(frozen=True)
 class Packing:
-    """How stored numbers become speeds [m/s]: stored * scale + offset, and which stored numbers mean no data."""
+    """How stored numbers become speeds [m/s]: decoded, then times `factor`."""
 
-    scale: float
-    offset: float
-    fills: tuple[int | float, ...]
+    encoding: Encoding
+    factor: float = 1.0
 
     @classmethod
-    def of(cls, attributes: Mapping[str, Any], units: str | None, where: str) -> "Packing":
-        """The packing that a component's `attributes` declare; without `units` they are m/s."""
-        factor = speed_factor(units, where) or 1.0
-        try:
-            scale, offset = (float(np.ravel(attributes.get(name, default))[0])
-                             for name, default in (("scale_factor", 1.0), ("add_offset", 0.0)))  # fmt: skip
-        except (TypeError, ValueError) as error:
-            raise DataError(f"{where}: packing attributes are no numbers ({error}). Correct the file.") from error
-        if not np.isfinite([scale, offset]).all() or scale == 0:
-            raise DataError(f"{where}: scale_factor {scale}, add_offset {offset} cannot be used. Correct the file.")
-        return cls(scale * factor, offset * factor, fills(attributes))
+    def of(cls, variable: xr.Variable, units: str | None, where: str) -> "Packing":
+        """The packing that a component's attributes declare; without `units` decoded numbers are m/s."""
+        return cls(Encoding.of(variable.dtype, variable.attrs, where), speed_factor(units, where) or 1.0)
+
+    @property
+    def scale(self) -> float:
+        """One stored unit [m/s]."""
+        return self.encoding.scale * self.factor
+
+    @property
+    def offset(self) -> float:
+        """Speed that is stored as 0 [m/s]."""
+        return self.encoding.offset * self.factor
+
+    @property
+    def fills(self) -> tuple[int | float, ...]:
+        """Stored numbers that mean no data."""
+        return self.encoding.fills
 
     def speeds(self, stored: np.ndarray) -> np.ndarray:
         """Absolute values [m/s] of stored numbers, float64."""
-        return np.abs(stored.astype(np.float64) * self.scale + self.offset)
+        return np.abs(self.encoding.read(stored).astype(np.float64) * self.scale + self.offset)
 
     def missing(self, stored: np.ndarray) -> np.ndarray:
         """Where stored numbers mean no data, bool."""
-        return missing(stored, self.fills)
+        return self.encoding.missing(stored)
 
     def check(self, wrong: np.ndarray, where: str) -> None:
         """Refuses stored numbers that `pack_slab` found `wrong`, if any."""
         if found := wrong.tolist():
             raise DataError(
                 f"{where}: {found[0] * self.scale + self.offset:.10g} m/s in {len(found)} cells: an unmasked fill "
-                f"value, or not a current (raw {found[0]:.10g}, declared fills "
+                f"value, or not a current (raw {found[0]:.10g}; missing are "
                 f"{', '.join(f'{fill:.10g}' for fill in self.fills) or 'none'}). Declare it as _FillValue in the file."
             )
 
@@ -125,6 +89,7 @@ class Packing:
         Returns:
             Where it is, bool of that shape, and what is neither a current nor declared as a fill, `(n,)`.
         """
+        stored = self.encoding.read(stored)
         lost = self.missing(stored)
         if stored.dtype.kind == "i" and self._plain and _only_lost_beyond(stored, lost):
             np.copyto(out, stored, casting="unsafe")

@@ -18,9 +18,11 @@ from hypothesis import strategies as st
 from preprocess import files
 from preprocess.axes import latitude, level_times, longitude
 from preprocess.currents import LAND_LEVELS, Currents, land_levels
-from preprocess.packing import Packing, pack_level, speed_factor
+from preprocess.encoding import Encoding
+from preprocess.packing import Packing, pack_level
 from preprocess.recipe import CurrentSource
 from preprocess.record import open_currents
+from preprocess.units import speed_factor
 from shared.errors import DataError
 from shared.schema import FILL, OVER
 
@@ -329,7 +331,7 @@ def test_35_unmasked_fill(tmp_path):
     ds = dataset(truth())
     ds["ugos"] = ds["ugos"].fillna(-214748.3647)
     path = netcdf(tmp_path, ds, encoding={"ugos": {"_FillValue": None}})
-    refused(path, "unmasked fill value", "-214748.3647", "ugos", "in 2 cells", "declared fills none")
+    refused(path, "unmasked fill value", "-214748.3647", "ugos", "in 2 cells", "missing are 9.969209968e+36")
     currents_path = netcdf(tmp_path, ds, "declared.nc", encoding={"ugos": {"_FillValue": -2147483647.0}})
     np.testing.assert_array_equal(everything(opened(currents_path)), truth())
 
@@ -527,7 +529,7 @@ def test_43_integers_and_floats_are_packed_as_one_by_one(name: str, kind: str) -
     places = rng.permutation(flat.size)
     for k, value in enumerate([*fitting * 3, *fills * 3 * len(fitting)]):
         flat[places[k]] = value
-    packing = Packing(scale, offset, fills)
+    packing = Packing(Encoding(scale=scale, offset=offset, fills=fills, packed=True))
 
     def one(value: float) -> int:
         if any(np.asarray(value, dtype) == np.asarray(fill, dtype) for fill in fills):

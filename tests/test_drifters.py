@@ -14,10 +14,10 @@ import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from preprocess.decoding import NO_TIME, seconds
 from preprocess.drifters import Drifters, Fixes, open_drifters
 from preprocess.recipe import DrifterSource
 from preprocess.roles import CURRENT_TIERS, resolve
+from preprocess.times import NO_TIME, seconds
 from shared.errors import DataError
 from tests.sources import START, Track, erddap, per_fix, ragged, save, table, track, tracks
 
