@@ -13,7 +13,7 @@ import pandas as pd
 import xarray as xr
 import zarr
 
-from preprocess import files
+from preprocess import files, formats
 from preprocess.recipe import DrifterSource
 from preprocess.roles import DRIFTER_TIERS, listing, require, resolve
 from shared.errors import DataError
@@ -45,11 +45,14 @@ def read_csv(path: str, where: str, source: DrifterSource) -> xr.Dataset | None:
         if start.startswith((b"CDF", b"\x89HDF")):
             return None
         packed = start.startswith(b"\x1f\x8b")
-        if packed or (b"," in start.partition(b"\n")[0] and b"\0" not in start):
+        text = formats.of(start) is None and b"," in start.partition(b"\n")[0] and b"\0" not in start
+        if packed or text:
             return _columns(local, packed, where, source)
     except files.UNREADABLE as error:
         raise DataError(f"{where} cannot be read ({files.brief(error)}). Check it, or fetch it again.") from error
-    raise DataError(f"{where} is neither NetCDF, zarr nor csv (it starts with {start[:8]!r}); give one of these.")
+    known = files.content(path)
+    said = formats.advice(known, path) if known is not None and known.remedy else "Give one of these."
+    raise DataError(f"{where} is neither NetCDF, zarr nor csv (it starts with {start[:8]!r}): {said}")
 
 
 def resolve_names(dataset: xr.Dataset, source: DrifterSource, where: str) -> dict[str, str]:

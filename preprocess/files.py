@@ -22,6 +22,8 @@ from typing import Any, TypeVar
 import fsspec
 import xarray as xr
 
+from preprocess import formats
+from preprocess.formats import Format
 from shared.errors import DataError
 
 try:
@@ -48,6 +50,10 @@ _PASSING = {errno.EIO, errno.EAGAIN, errno.EBUSY, errno.ESTALE, errno.ETIMEDOUT,
 _PASSING_STATUS = {408, 429, 500, 502, 503, 504}
 """The same of web servers: they are slow, busy, or restarted."""
 
+_CACHES = ("simplecache::", "filecache::", "blockcache::")
+_WEB_SCHEMES = ("http://", "https://")
+_FILE_ENDINGS = (".nc", ".nc3", ".nc4", ".cdf", ".h5", ".csv", ".gz", ".parquet", ".zip", ".json")
+
 Result = TypeVar("Result")
 
 # netCDF-C is not thread-safe, and xarray guards its reads but not the opening and closing of files.
@@ -55,8 +61,24 @@ _NETCDF_LOCK = threading.RLock()
 
 
 def is_url(path: str) -> bool:
-    """Whether `path` is reached through fsspec; `file://` is as good as a local path."""
+    """Tells whether `path` is reached through fsspec; `file://` is as good as a local path."""
     return "::" in path or ("://" in path and not path.startswith("file://"))
+
+
+def bare(url: str) -> str:
+    """What a URL names first, without the query or fragment of a web address and without what it is chained to."""
+    first = url.partition("::")[2] if url.startswith(_CACHES) else url
+    first = first.partition("::")[0]
+    return first.partition("?")[0].partition("#")[0] if first.startswith(_WEB_SCHEMES) else first
+
+
+def child(url: str, name: str) -> str:
+    """URL of the file `name` in the folder behind `url`, which may be chained to others."""
+    before, chain, after = url.partition("::")
+    if url.startswith(_CACHES):
+        return f"{before}::{child(after, name)}"
+    folder = before if before.endswith("://") else f"{before.rstrip('/')}/"
+    return f"{folder}{name}{chain}{after}"
 
 
 def find(path: str, where: str) -> list[str]:
@@ -73,7 +95,11 @@ def find(path: str, where: str) -> list[str]:
             # Path.glob would match hidden files too, such as the `._name.nc` that some systems leave beside files.
             found = [local] if Path(local).exists() else sorted(glob.glob(local, recursive=True))  # noqa: PTH207
     except UNREADABLE as error:
-        remedy = _remedy(error, "Check the address, and access to it.")
+        otherwise = "Check the address, and access to it."
+        if is_web(path) and "range requests" in str(error):
+            archive = path.rpartition("::")[2]
+            otherwise = f"Let the archive be fetched whole: {path.replace(archive, f'simplecache::{archive}')}."
+        remedy = _remedy(error, otherwise)
         raise DataError(f"{where} cannot be reached ({brief(error)}). {remedy}") from error
     if not found:
         section = where.partition(" ")[0]
@@ -85,15 +111,37 @@ def find(path: str, where: str) -> list[str]:
 
 
 def _find_url(url: str) -> list[str]:
+    _check_address(url)
     system, root = fsspec.core.url_to_fs(url)
     if system.exists(root) or (is_web(url) and documents(url)):  # many web servers know files only, no folders
         return [url]
-    if "::" in url or not glob.has_magic(root):
+    name, chain, rest = url.partition("::")
+    if not glob.has_magic(bare(url)) or url.startswith(_CACHES) or (chain and is_web(name)):
         if is_web(url):  # fsspec says of a server that does not answer, too, that nothing exists there
             with contextlib.suppress(FileNotFoundError):
                 system.cat_file(root, 0, 1)
         return []
-    return sorted(system.unstrip_protocol(name) for name in system.glob(root))
+    if not chain:
+        return sorted(system.unstrip_protocol(member) for member in system.glob(root))
+    scheme = name.partition("://")[0]
+    return sorted(f"{scheme}://{member}::{rest}" for member in system.glob(root))
+
+
+def _check_address(url: str) -> None:
+    """Refuses addresses that no file can be read from."""
+    last = url.rpartition("::")[2]
+    if last.startswith(_WEB_SCHEMES) and "/dodsC/" in last:
+        raise DataError(
+            f"{url} is an address of OPeNDAP, from which no file can be fetched. Give the file itself: on a THREDDS "
+            f"server {last.replace('/dodsC/', '/fileServer/')}."
+        )
+    if url.startswith("reference://"):
+        raise DataError(f"{url}: {formats.advice(formats.REFERENCES, last)}")
+    if last.startswith(_WEB_SCHEMES) and bare(url) != last and bare(url).rstrip("/").endswith(".zarr"):
+        raise DataError(
+            f"{url}: a zarr store cannot be read behind an address with a query, as each of its files needs an address "
+            "of its own. Download the store, or give it by the service's own scheme (s3://, abfs://, gs://)."
+        )
 
 
 def is_web(path: str) -> bool:
@@ -102,23 +150,32 @@ def is_web(path: str) -> bool:
 
 
 def is_zarr(path: str) -> bool:
-    """Whether `path` is to be read as a zarr store: a local folder, or a URL that names one."""
-    return _is_remote_zarr(path) if is_url(path) else Path(path).is_dir() or path.endswith(".zarr")
+    """Tells whether `path` is to be read as a zarr store: a local folder, or a URL that names one."""
+    if is_url(path):
+        return _is_remote_zarr(path)
+    return Path(path).is_dir() or (path.endswith(".zarr") and not Path(path).is_file())
 
 
 @functools.cache
 def _is_remote_zarr(url: str) -> bool:
-    if url.rstrip("/").endswith(".zarr"):
+    name = bare(url).rstrip("/")
+    if name.endswith(".zarr"):
         return True
-    if url.endswith((".nc", ".nc3", ".nc4", ".cdf", ".h5", ".csv", ".gz")):
+    if name.endswith(_FILE_ENDINGS):
         return False
     return bool(documents(url))
 
 
 def documents(url: str) -> list[str]:
     """The metadata files of a store behind `url`."""
-    system, root = fsspec.core.url_to_fs(url)
-    return [name for name in STORE_DOCUMENTS if system.exists(f"{root.rstrip('/')}/{name}")]
+    if is_web(url) and bare(url) != url.rpartition("::")[2]:
+        return []  # a server may answer with the file itself, whatever is written after a query
+    found = []
+    for name in STORE_DOCUMENTS:
+        system, root = fsspec.core.url_to_fs(child(url, name))
+        if system.exists(root):
+            found.append(name)
+    return found
 
 
 def local_file(path: str) -> Path:
@@ -129,8 +186,15 @@ def local_file(path: str) -> Path:
 @functools.cache
 def _download(url: str) -> Path:
     # fsspec's own memory of its copies is one per thread: each would download the file again.
-    cached = url.startswith(("simplecache::", "filecache::"))
-    return Path(str(retried(lambda: fsspec.open_local(url if cached else f"simplecache::{url}"))))
+    cached = url.startswith(_CACHES[:2])
+
+    def copy() -> Path:
+        # not fsspec.open_local, which takes the `?` of a query for a pattern
+        system, root = fsspec.core.url_to_fs(url if cached else f"simplecache::{url}")
+        with system.open(root) as file:
+            return Path(file.name)
+
+    return retried(copy)
 
 
 def retried(read: Callable[[], Result]) -> Result:
@@ -177,6 +241,10 @@ def opened(path: str, where: str, without: Sequence[str] = ()) -> Iterator[xr.Da
         with _guard(path):
             dataset = retried(lambda: _open(path, list(without)))
     except UNREADABLE as error:
+        if (known := content(path)) is not None and known.remedy:
+            raise DataError(
+                f"{where}: expected a NetCDF file or a zarr store, but {formats.advice(known, path)}"
+            ) from error
         raise DataError(
             f"{where}: expected a NetCDF file or a zarr store, but it does not open as one ({brief(error)}). "
             f"{_remedy(error, 'Check the file, or fetch it again.')}"
@@ -186,6 +254,16 @@ def opened(path: str, where: str, without: Sequence[str] = ()) -> Iterator[xr.Da
     finally:
         with _guard(path):
             dataset.close()
+
+
+def content(path: str) -> Format | None:
+    """Format of the file at `path` by its first bytes; None where it is a store, cannot be read, or is not known."""
+    if is_zarr(path):
+        return None
+    try:
+        return formats.tell(local_file(path))
+    except UNREADABLE:  # its caller says why it cannot be read
+        return None
 
 
 def _remedy(error: BaseException, otherwise: str) -> str:
@@ -198,7 +276,11 @@ def _open(path: str, without: list[str]) -> xr.Dataset:
     if not is_zarr(path):
         return xr.open_dataset(local_file(path), engine="netcdf4", **raw)
     if not is_url(path) and not any((Path(path) / name).exists() for name in STORE_DOCUMENTS):
+        if (Path(path) / "snapshots").is_dir() and (Path(path) / "manifests").is_dir():
+            raise FileNotFoundError("an Icechunk repository; write a snapshot of it as zarr, and give that")
         raise FileNotFoundError(f"a folder without zarr metadata; for files in it give {path}/*.nc")
+    if not is_url(path) and next(Path(path).glob("*/refs.*.parq*"), None) is not None:
+        raise FileNotFoundError(formats.advice(formats.REFERENCES, path))
     try:
         return xr.open_dataset(path, engine="zarr", chunks=None, consolidated=True, **raw)
     except (ValueError, KeyError):

@@ -49,15 +49,16 @@ def entries(paths: Sequence[str], where: str) -> tuple[Entry, ...]:
 
 
 def _entries(path: str) -> Iterator[Entry]:
-    base = path.rstrip("/").rpartition("/")[2]
+    base = (files.bare(path) if files.is_url(path) else path).rstrip("/").rpartition("/")[2]
     if files.is_url(path):
-        system, root = fsspec.core.url_to_fs(path)
-        inside = [f"/{name}" for name in files.documents(path)] if files.is_zarr(path) else [""]
+        inside = files.documents(path) if files.is_zarr(path) else [""]
         for name in inside:
-            info = system.info(root.rstrip("/") + name)
+            place = files.child(path, name) if name else path
+            system, root = fsspec.core.url_to_fs(place)
+            info = system.info(root)
             changed = next((str(info[key]) for key in _CHANGES if info.get(key)), "")
             size = int(info.get("size") or 0) if name else files.local_file(path).stat().st_size
-            yield Entry(base + name, size, changed, path.rstrip("/") + name)
+            yield Entry(f"{base}/{name}" if name else base, size, changed, place)
         return
     local = Path(path)
     for file in (f for f in local.rglob("*") if f.is_file()) if local.is_dir() else [local]:
