@@ -45,8 +45,9 @@ _SPEED = re.compile(
 """`m/s`, `cm s-1`, `m.s^-1`, `meters per second` and their like."""
 
 _ANGLE = re.compile(
-    r"(?P<unit>deg|degs|degree|degrees|arc_degree|arc_degrees|angular_degree|angular_degrees|\u00b0|radian|radians|rad)"
-    r"(?P<decimal>[ _]decimal)?(?:[ _]?\(?(?:(?:true|positive)[ _]?)?(?P<way>north|south|east|west|n|s|e|w)\)?)?"
+    r"(?:decimal[ _])?(?:arc_|angular_)?(?P<unit>deg|degree|radian|rad|\u00b0)s?(?:[ _]decimal)?"
+    # a bare s is the plural's, not the south's
+    r"(?:[ _]?\(?(?:(?:true|positive)[ _])?(?P<way>north|south|east|west|n|e|w|(?<=[ _(])s)\)?)?"
 )
 """`degrees_north`, `degreeE`, `degrees west`, `radians` and their like."""
 
