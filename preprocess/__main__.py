@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 
+from preprocess import agreement, encounters, place, record, shard, survey, twin
 from preprocess import estimate as estimating
-from preprocess import place, record, shard, survey, twin
 from preprocess import plan as planning
 from preprocess.build import Build
 from preprocess.drifters import open_drifters
@@ -87,7 +87,7 @@ def _run(options: argparse.Namespace) -> int:
         _make_twin(recipe.synthetic, options.dry_run, progress)
     if options.dry_run:
         with tempfile.TemporaryDirectory(prefix="driftcal-") as folder:
-            build = _plan(recipe, store, Path(folder) / "tracks.bin", progress)
+            build = planned(recipe, store, Path(folder) / "tracks.bin", progress)
             _told(build, share, options)
             return 0
     finished = _make(recipe, store, share, options, progress)
@@ -103,7 +103,7 @@ def _run(options: argparse.Namespace) -> int:
 def _make(recipe: Recipe, store: Path, share: tuple[int, int], options: argparse.Namespace, progress: bool) -> bool:
     """Plans and writes the store, or the part of it; whether it is finished."""
     with _held(store, share, options) as lock:
-        build = _plan(recipe, store, lock.scratch, progress)
+        build = planned(recipe, store, lock.scratch, progress)
         _return_memory()
         _told(build, share, options)
         writing = Writing(build, lock)
@@ -117,8 +117,15 @@ def _told(build: Build, share: tuple[int, int], options: argparse.Namespace) -> 
     workers = options.workers or (1 if options.scheduler == "synchronous" else (os.cpu_count() or 1))
     wanted = estimating.estimate(build, share, workers, options.scheduler == "processes")
     if options.json and options.dry_run:
-        funnel = [manifest.stage_as_json(stage) for stage in build.plan.funnel]
-        command.emit({"estimate": wanted.as_json(), "funnel": funnel, "notes": build.notes, **build.facts})
+        command.emit(
+            {
+                "estimate": wanted.as_json(),
+                "funnel": [manifest.stage_as_json(stage) for stage in build.plan.funnel],
+                "agreement": build.agreement.as_json(),
+                "notes": build.notes,
+                **build.facts,
+            }
+        )
     elif not options.json:
         _report(build, wanted)
     if options.memory_limit is not None:
@@ -177,19 +184,25 @@ def _held(store: Path, share: tuple[int, int], options: argparse.Namespace) -> I
                 new.rmdir()
 
 
-def _plan(recipe: Recipe, store: Path, scratch: Path, progress: bool) -> Build:
+def planned(recipe: Recipe, store: Path, scratch: Path, progress: bool) -> Build:
+    """What making `store` would write, nothing of it written but tracks, to the file `scratch`.
+
+    Raises:
+        DriftcalError: the sources cannot be used, or nothing of them is left.
+    """
     drifters = [open_drifters(source) for source in recipe.drifters]
     levels = Levels()
     currents = [record.open_currents(source, levels, number) for number, source in enumerate(recipe.currents)]
     try:
         found = survey.survey(recipe, drifters, scratch, progress)
-        planned = planning.plan(recipe, found, scratch, currents)
+        plan = planning.plan(recipe, found, scratch, currents)
+        compared = agreement.compare(encounters.meet(plan, found, scratch, currents))
     except OSError as error:
         raise shard.tracks_gone(scratch, error) from error
     return Build(
         store=store,
         recipe=recipe,
-        plan=planned,
+        plan=plan,
         drifters=found.drifters,
         currents=currents,
         levels=levels,
@@ -202,11 +215,13 @@ def _plan(recipe: Recipe, store: Path, scratch: Path, progress: bool) -> Build:
             "drifters": [source.state for source in drifters],
             "currents": [source.state for source in currents],
         },
+        agreement=compared.figures,
         # after the survey, which may have found something to repair
         notes=(
             *(note for source in (*drifters, *currents) for note in source.notes),
             *record.warnings(recipe.currents, currents),
             *survey.warnings(found),
+            *compared.warnings,
         ),
     )
 
@@ -227,6 +242,7 @@ def _report(build: Build, wanted: estimating.Estimate) -> None:
     for note in build.notes:
         command.say(f"note: {note}")
     command.say(show.render_funnel(build.plan.funnel))
+    command.say(show.render_agreement(build.agreement))
     command.say(
         f"window: {layout.n_times} levels of {layout.n_lat} x {layout.n_lon} cells; "
         f"{show.counted(layout.n_samples, 'sample')} in {show.counted(layout.n_shards, 'shard')}; "

@@ -14,6 +14,7 @@ from preprocess.levels import Levels
 from preprocess.plan import Plan, take
 from preprocess.recipe import DAY, Recipe
 from preprocess.shard import Pending, ShardTask
+from shared.agreement import Agreement
 from shared.building import Begun
 
 
@@ -31,6 +32,7 @@ class Build:
         scratch: File of the survey, with the tracks and labels of the plan's candidates.
         sources: Fingerprints of the sources, by kind.
         states: Their sizes and times of change, likewise.
+        agreement: What currents and drifters say of each other.
         notes: What was resolved, assumed and repaired on the way.
     """
 
@@ -43,6 +45,7 @@ class Build:
     scratch: Path
     sources: dict[str, Any]
     states: dict[str, Any]
+    agreement: Agreement
     notes: tuple[str, ...]
 
     @property

@@ -45,6 +45,7 @@ def manifest_of(
         splits=splits,
         notes=build.notes,
         driftcal_version=version("driftcal"),
+        agreement=build.agreement,
     )
 
 

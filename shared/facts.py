@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from shared import building, durable, geo, manifest, schema
+from shared.agreement import Agreement
 from shared.errors import StoreError
 from shared.manifest import Stage
 from shared.schema import Layout
@@ -42,8 +43,9 @@ class Region:
 class Facts:
     """What a store holds. `period` is the days of the first and the last start, `None` without samples.
 
-    In a half-built store `funnel`, `digest` and the versions are not known yet; sizes, splits, period, region and
-    drifters are those of the shards that are done; `notes` say which are marked as done and have to be made again.
+    In a half-built store `funnel`, `agreement`, `digest` and the versions are not known yet; sizes, splits, period,
+    region and drifters are those of the shards that are done; `notes` say which are marked as done and have to be
+    made again.
     """
 
     name: str
@@ -61,6 +63,7 @@ class Facts:
     splits: dict[str, dict[str, int]]
     drogue: dict[str, int]
     funnel: tuple[Stage, ...]
+    agreement: Agreement | None
     period: tuple[str, str] | None
     region: Region | None
     notes: tuple[str, ...]
@@ -106,6 +109,7 @@ def facts(store: str | Path) -> Facts:
         n_drifters=len(np.unique(opened.labels["drifter"][usable])),
         splits=held.splits,
         funnel=held.funnel,
+        agreement=held.agreement,
         notes=held.notes,
         sources=held.sources,
         **_extent(opened.labels),
@@ -146,6 +150,7 @@ def _half_built(root: Path) -> Facts:
         n_drifters=len(set().union(*drifters.values())),
         splits={k: {"samples": counts[k], "drifters": len(drifters[k])} for k in schema.SPLITS if counts[k]},
         funnel=(),
+        agreement=None,
         notes=tuple(notes),
         sources=begun.sources,
         **_extent(labels),

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from shared import durable, schema
+from shared.agreement import Agreement
 from shared.errors import StoreError
 from shared.schema import Layout
 
@@ -72,6 +73,8 @@ class Manifest:
     splits: dict[str, dict[str, int]]
     notes: tuple[str, ...]
     driftcal_version: str
+    agreement: Agreement | None = None
+    """None in stores that were made before there was any."""
     schema_version: int = schema.VERSION
 
     @property
@@ -84,6 +87,7 @@ class Manifest:
         return {**self._content(), "digest": self.digest}
 
     def _content(self) -> dict[str, Any]:
+        agreement = {} if self.agreement is None else {"agreement": self.agreement.as_json()}
         return {
             "format": FORMAT,
             "schema_version": self.schema_version,
@@ -92,6 +96,7 @@ class Manifest:
             "layout": self.layout.as_json(),
             "splits": self.splits,
             "funnel": [stage_as_json(stage) for stage in self.funnel],
+            **agreement,
             "notes": list(self.notes),
             "recipe": self.recipe,
             "sources": self.sources,
@@ -155,6 +160,7 @@ def read(store: str | Path) -> Manifest:
             splits=tree["splits"],
             notes=tuple(tree["notes"]),
             driftcal_version=tree["driftcal_version"],
+            agreement=Agreement.from_json(tree["agreement"]) if "agreement" in tree else None,
         )
         sealed = manifest.digest == tree["digest"]
     except UNREADABLE as error:

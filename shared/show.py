@@ -4,12 +4,13 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from shared.agreement import Agreement
 from shared.facts import Facts, Region, SampleFacts, facts
 from shared.geo import latitude_text, longitude_text
 from shared.manifest import Stage
 from shared.verify import Verdict
 
-__all__ = ["counted", "facts", "render", "render_funnel", "render_sample", "render_verdict"]
+__all__ = ["counted", "facts", "render", "render_agreement", "render_funnel", "render_sample", "render_verdict"]
 
 WIDTH = 100
 """Columns of a page."""
@@ -63,6 +64,8 @@ def render(of: Facts) -> str:
     lines = [_clean(of.name), "=" * min(len(of.name), WIDTH), *_table(rows)]
     if of.funnel:
         lines += ["", render_funnel(of.funnel)]
+    if of.agreement is not None:
+        lines += ["", render_agreement(of.agreement)]
     lines += ["", "sources", *_table(list(_sources(of.sources)))]
     if of.notes:
         lines += ["", "notes", *(line for note in of.notes for line in _wrapped(f"- {note}", "  "))]
@@ -117,6 +120,11 @@ def render_funnel(stages: Sequence[Stage]) -> str:
         head = f"{name:<{width[0]}}  {kept:>{width[1]}} {unit:<{width[2]}}  {dropped:>{width[3]}}  "
         lines += _wrapped(why, " " * len(head), head) if why else [head.rstrip()]
     return "\n".join(lines)
+
+
+def render_agreement(of: Agreement) -> str:
+    """The figures of currents against drifters, a line each."""
+    return "\n".join(["currents against drifters (docs/agreement.md)", *_table(of.lines())])
 
 
 def _sources(sources: dict[str, Any]) -> Iterator[tuple[str, str]]:
