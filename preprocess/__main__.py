@@ -221,6 +221,7 @@ def planned(recipe: Recipe, store: Path, scratch: Path, progress: bool) -> Build
             *(note for source in (*drifters, *currents) for note in source.notes),
             *record.warnings(recipe.currents, currents),
             *survey.warnings(found),
+            *plan.warnings,
             *compared.warnings,
         ),
     )

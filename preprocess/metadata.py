@@ -3,6 +3,7 @@
 from importlib.metadata import version
 from typing import Any
 
+from preprocess import advice
 from preprocess.build import Build
 from preprocess.recipe import Recipe
 from shared import chunks, manifest, schema, store_files
@@ -35,15 +36,16 @@ def manifest_of(
         dropped: Number of the others, by reason.
         splits: Number of samples and of drifters of each split that is wanted.
     """
+    last = Stage("samples", "samples", kept, dropped)
     return Manifest(
         name=build.recipe.name,
         layout=build.plan.layout,
         files=files,
         recipe=build.facts["recipe"],
         sources=build.sources,
-        funnel=(*build.plan.funnel, Stage("samples", "samples", kept, dropped)),
+        funnel=(*build.plan.funnel, last),
         splits=splits,
-        notes=build.notes,
+        notes=(*build.notes, *advice.of_samples(last)),
         driftcal_version=version("driftcal"),
         agreement=build.agreement,
     )
@@ -63,7 +65,8 @@ def bytes_at_most(build: Build) -> int:
                 size = per_shard * spec.sample_bytes + 4
             files[spec.file_of(shard)] = FileEntry(size, "0" * 64, (held.start, held.stop))
     splits = {name: {"samples": n, "drifters": len(build.drifters)} for name in schema.SPLITS}
-    longest = manifest_of(build, files, n, dict.fromkeys(schema.STATUS[1:], n), splits)
+    # as long as it can be: both reasons, and a warning of the one with the longer text
+    longest = manifest_of(build, files, n, {schema.STATUS[1]: 10 * n, schema.STATUS[2]: n}, splits)
     return sum(entry.size for entry in files.values()) + len(manifest.to_bytes(longest.as_json()))
 
 

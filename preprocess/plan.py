@@ -4,28 +4,20 @@
 """
 
 import functools
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from preprocess import segments, splits, windows
+from preprocess import advice, splits, windows
 from preprocess.currents import Currents
+from preprocess.funnel import AGROUND, DUPLICATE, OUTSIDE_DATES, POLEWARD, REASONS, explain, stages
 from preprocess.recipe import Recipe
 from preprocess.survey import Survey, read_records
 from shared.errors import ConfigError, DataError
 from shared.manifest import Stage
 from shared.schema import SPLITS, Layout
-
-POLEWARD = "poleward of window.max_latitude"
-AGROUND = "aground for a day or more"
-DUPLICATE = "the same drifter and start twice"
-OUTSIDE_DATES = "outside the manifest's period"
-
-REASONS = (*windows.REASONS, POLEWARD, AGROUND, DUPLICATE, OUTSIDE_DATES)
-"""Why a segment is no sample, by code; 0: it is one. Those without a window have the codes that `place` gives."""
 
 AT_ONCE = 16_384
 """Segments placed at once: their temporaries stay small."""
@@ -44,6 +36,7 @@ class Plan:
         split: Index in `schema.SPLITS`, int8.
         split_counts: Samples and drifters of every split.
         funnel: The stages up to here; the last one is completed when the windows have been cut.
+        warnings: What one reason takes more than half of, with what to do.
     """
 
     layout: Layout
@@ -54,6 +47,7 @@ class Plan:
     split: np.ndarray
     split_counts: dict[str, tuple[int, int]]
     funnel: tuple[Stage, ...]
+    warnings: tuple[str, ...]
 
     @property
     def n_candidates(self) -> int:
@@ -81,11 +75,12 @@ def plan(recipe: Recipe, found: Survey, scratch: Path, currents: list[Currents])
         placement, current, functools.partial(read_records, scratch, recipe.segment.n_obs), usable, found, currents
     )
     reason[usable] = placement.reason
-    funnel = _funnel(found, reason)
+    funnel = stages(found, reason)
+    situation = advice.Situation(recipe, found, reason, currents, shape)
     _check_reach(recipe, found, usable, placement)
     keep = placement.reason == 0
     if not keep.any():
-        raise DataError(f"no sample is left. {explain(funnel)} {_hint(recipe, found, currents, shape)}")
+        raise DataError(f"no sample is left. {explain(funnel)} {advice.no_sample(funnel, situation)}")
     order = _order(found, usable[keep], recipe)
     chosen = np.flatnonzero(keep)[order]
     layout = Layout(
@@ -108,42 +103,17 @@ def plan(recipe: Recipe, found: Survey, scratch: Path, currents: list[Currents])
         for k, name in enumerate(SPLITS)
         if getattr(recipe.split, name)
     }
-    return Plan(layout, shape, usable[chosen], current[chosen], take(placement, chosen), split, counts, funnel)
-
-
-_DROGUE = ("drogue lost", "drogue on", "drogue unknown")
-_GAP = ("gap between satellite fixes",)
-_SEGMENT = (AGROUND, DUPLICATE, OUTSIDE_DATES)
-_LATER = (*_DROGUE, *_GAP, *segments.LEFT_OVER)
-
-
-def _funnel(found: Survey, reason: np.ndarray) -> tuple[Stage, ...]:
-    """The stages up to the windows; `reason` has an index in `REASONS` for every candidate."""
-    kept, *others = np.bincount(reason, minlength=len(REASONS)).tolist()
-    dropped = Counter(dict(zip(REASONS[1:], others, strict=True)))
-    in_segments = found.kept["gap-free"] - sum(found.dropped[why] for why in segments.LEFT_OVER)
-    whole = len(reason) - sum(dropped[why] for why in _SEGMENT)
-    return (
-        Stage("fixes", "fixes", found.kept["fixes"], _only(found.dropped, exclude=_LATER)),
-        Stage("drogued", "fixes", found.kept["drogued"], _only(found.dropped, _DROGUE)),
-        Stage("gap-free", "fixes", found.kept["gap-free"], _only(found.dropped, _GAP)),
-        Stage("in whole segments", "fixes", in_segments, _only(found.dropped, segments.LEFT_OVER)),
-        Stage("segments", "segments", whole, _only(dropped, _SEGMENT)),
-        Stage("inside the record", "segments", kept, _only(dropped, exclude=_SEGMENT)),
+    return Plan(
+        layout,
+        shape,
+        usable[chosen],
+        current[chosen],
+        take(placement, chosen),
+        split,
+        counts,
+        funnel,
+        tuple(advice.warnings(funnel, situation)),
     )
-
-
-def _only(counts: Counter, names: tuple[str, ...] = (), exclude: tuple[str, ...] = ()) -> dict[str, int]:
-    return {str(k): int(n) for k, n in sorted(counts.items()) if n and (k in names or (not names and k not in exclude))}
-
-
-def explain(funnel: tuple[Stage, ...]) -> str:
-    """The funnel in one sentence."""
-    parts = []
-    for stage in funnel:
-        why = ", ".join(f"{n} {reason}" for reason, n in stage.dropped.items())
-        parts.append(f"{stage.name}: {stage.kept} {stage.unit}" + (f" (dropped: {why})" if why else ""))
-    return "; ".join(parts) + "."
 
 
 def take(placement: windows.Placement, index: np.ndarray) -> windows.Placement:
@@ -258,25 +228,3 @@ def _check_reach(recipe: Recipe, found: Survey, usable: np.ndarray, placement: w
             f"Set window.half_width_deg to {np.ceil(10 * np.quantile(half.max(axis=1), 0.999)) / 10:g} or more (999 in "
             f"1000 tracks fit then), or shorten segment.days."
         )
-
-
-def _box(lon: np.ndarray, lat: np.ndarray) -> str:
-    return f"lon {lon.min():.2f} to {lon.max():.2f}, lat {lat.min():.2f} to {lat.max():.2f}"
-
-
-def _hint(recipe: Recipe, found: Survey, currents: list[Currents], shape: windows.Shape) -> str:
-    if not found.kept["drogued"]:
-        return "No fix has the state of the drogue that drifters.drogue asks for: change it, or take `any`."
-    if not len(found.drifter):
-        return f"No track holds {recipe.segment.days:g} whole days: lower segment.days, or look at what was dropped."
-    grid = currents[0]
-    start, stop = (np.datetime64(int(t), "s") for t in (found.start_time.min(), found.start_time.max()))
-    first, last = (np.datetime64(int(t), "s") for t in (grid.time[0], grid.time[-1]))
-    return (
-        f"Segments start from {start} to {stop}, in {_box(found.origin[:, 0], found.origin[:, 1])}; the currents' "
-        f"levels run from {first} to {last} and a window takes {shape.n_times} of them; their grid covers "
-        f"{_box(grid.lon.values, grid.lat.values)} and a window takes {shape.n_lat * grid.lat.step:g} x "
-        f"{shape.n_lon * grid.lon.step:g} degrees (lat x lon). Give currents that cover the drifters with that margin; "
-        f"only if they nearly do, lower window.half_width_deg or segment.days. If the places look wrong, check "
-        f"drifters.variables: lat and lon may be swapped."
-    )

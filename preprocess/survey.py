@@ -108,7 +108,8 @@ def warnings(found: Survey) -> list[str]:
         return []
     return [
         f"WARNING: {fast} of {of} fixes are left over beside a step faster than drifters.max_speed. If such speeds are "
-        "real, to leave them out biases the constant low: raise drifters.max_speed"
+        "real, to leave them out biases the constant low: raise drifters.max_speed. Else positions are wrong, or one "
+        "id stands for several drifters: check drifters.variables.id"
     ]
 
 

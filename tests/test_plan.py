@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from preprocess import advice, segments, splits, windows
 from preprocess import plan as planning
-from preprocess import splits, windows
 from preprocess.__main__ import main
 from preprocess.recipe import Recipe
-from shared.schema import SPLITS
+from shared.schema import SPLITS, STATUS
 from tests import fields, sources
 from tests.fields import DAY, START
 
@@ -262,3 +262,100 @@ def test_every_stage_of_the_funnel_accounts_for_the_one_before(tmp_path: Path) -
     assert counts["samples"] == stages["inside the record"].kept == len(store)
     assert stages["samples"].kept == (store.labels["split"] >= 0).sum()
     assert all(stage.dropped for name, stage in stages.items() if name != "segments")
+
+
+# What is lost to one reason, and what to do about it
+
+
+def notes(path: str, capsys: pytest.CaptureFixture[str], *options: str) -> list[str]:
+    """Warnings of a dry run that must succeed."""
+    capsys.readouterr()
+    assert main([path, "--out", "unused", "--dry-run", "--json", *options]) == 0
+    told = fields.only_json(capsys.readouterr().out)["notes"]
+    return [note for note in told if note.startswith("WARNING") and "lost to one reason" in note]
+
+
+def test_a_period_that_does_not_fit_says_both_periods(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = files(tmp_path, [two_days(k, START + 3600 * k) for k in range(4)])
+    message = refused(capsys, 1, path, "--out", str(tmp_path / "store"), "--set", "period.end=2015-06-01")
+    assert "4 of 4 segments, 'outside the manifest's period'" in message.replace('"', "'")
+    assert "the manifest's period is open to 2015-06-01" in message
+    assert "Segments start from 2016-02-28T00:00:00 to 2016-02-28T03:00:00" in message
+    assert "the currents' levels run from 2016-02-28T00:00:00 to 2016-03-06T00:00:00" in message
+    assert "swapped" not in message
+    assert main([path, "--out", str(tmp_path / "store"), "--set", "period.end=2016-03-01"]) == 0
+
+
+def test_a_latitude_cap_that_drops_all(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = files(tmp_path, [two_days(k) for k in range(3)], window={"half_width_deg": 1.0, "max_latitude": 30})
+    message = refused(capsys, 1, path, "--out", str(tmp_path / "store"))
+    assert "They are centred from lat -37." in message
+    assert "window.max_latitude is 30: raise it" in message
+    assert "currents' levels" not in message
+    assert main([path, "--out", str(tmp_path / "store"), "--set", "window.max_latitude=40"]) == 0
+
+
+def test_currents_that_cover_few_of_the_drifters(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tracks = [two_days(k) for k in range(3)] + [two_days(10 + k, lon=50.0 + k) for k in range(5)]
+    (note,) = notes(files(tmp_path, tracks), capsys)
+    assert "5 of 8 segments are lost to one reason, 'window leaves the domain of the currents'." in note
+    assert "Segments lie in lon 50.00 to 54.00, lat -37.00 to -37.00" in note
+    assert "covers lon 30.00 to 37.00, lat -40.00 to -34.00" in note
+    assert "swapped" not in note
+    assert notes(files(tmp_path, tracks[:3] + tracks[-3:]), capsys) == []  # half is not more than half
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        (lambda t: dataclasses.replace(t, lon=t.lat, lat=t.lon), "lat and lon may be swapped"),
+        (lambda t: dataclasses.replace(t, lon=-t.lon), "they may be positive west"),
+        (lambda t: dataclasses.replace(t, lat=-t.lat), "they may be positive south"),
+        (lambda t: dataclasses.replace(t, lon=t.lon + 60), None),
+    ],
+)
+def test_positions_that_are_misread_are_told_by_the_numbers(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], wrong: Any, said: str | None
+) -> None:
+    path = files(tmp_path, [wrong(two_days(k)) for k in range(4)])
+    message = refused(capsys, 1, path, "--out", str(tmp_path / "store"))
+    assert ("4 of 4 segments would lie on the grid" in message) == (said is not None)
+    assert (said or "Give currents that cover the drifters") in message
+    assert message.count(" may be ") == (said is not None)
+
+
+def test_drogues_that_are_lost_are_spoken_of_calmly(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tracks = [two_days(k, days=6) for k in range(4)]
+    for track in tracks:
+        track.drogue[60:] = 0
+    path = files(tmp_path, tracks, 12)
+    (note,) = notes(path, capsys)
+    assert note.startswith("WARNING: 340 of 580 fixes are lost to one reason, 'drogue lost'.")
+    assert "normal for the Global Drifter Program" in note
+    assert "nothing need be done" in note
+    for track in tracks:
+        track.drogue[60:] = -1
+    (note,) = notes(files(tmp_path, tracks, 12), capsys)
+    assert "'drogue unknown'. The source does not say whether they have their drogue" in note
+    for track in tracks:
+        track.drogue[:] = 0
+    message = refused(capsys, 1, files(tmp_path, tracks, 12), "--out", str(tmp_path / "store"))
+    assert "580 of 580 fixes, 'drogue lost': drifters.drogue: on keeps the fixes with drogue alone" in message
+
+
+def test_the_advice_is_about_what_ended_it_and_about_what_was_lost_before(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tracks = [two_days(k, START + 90 * DAY, days=6) for k in range(3)]
+    for track in tracks:
+        track.drogue[60:] = -1
+    message = refused(capsys, 1, files(tmp_path, tracks), "--out", str(tmp_path / "store"))
+    ended = message.index("3 of 3 segments, 'outside the period of the currents': Segments start from 2016-05-28")
+    assert ended < message.index("255 of 435 fixes, 'drogue unknown': The source does not say")
+
+
+def test_every_reason_has_advice() -> None:
+    situation = set(advice.OF_FIXES) | set(advice.OF_SAMPLES)
+    assert {*planning.REASONS[1:]}.isdisjoint(situation)
+    assert set(segments.LEFT_OVER[1:]) <= situation
+    assert set(STATUS[1:]) == set(advice.OF_SAMPLES)

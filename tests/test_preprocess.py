@@ -517,7 +517,7 @@ def test_json_is_all_there_is_on_stdout(tmp_path: Path, manifest: str, capsys: C
 
 @pytest.mark.parametrize(
     ("compression", "per_shard", "slack"),
-    [("none", 2048, 300), ("none", 4, 300), ("lz4", 2048, None), ("lz4", 1, None)],
+    [("none", 2048, 1000), ("none", 4, 1000), ("lz4", 2048, None), ("lz4", 1, None)],
 )
 def test_a_store_is_no_larger_than_the_dry_run_says(
     tmp_path: Path, capsys: Capture, compression: str, per_shard: int, slack: int | None
