@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 
-from preprocess import agreement, encounters, place, record, shard, survey, twin
+from preprocess import advice, agreement, encounters, funnel, gaps, place, record, shard, survey, twin
 from preprocess import estimate as estimating
 from preprocess import plan as planning
 from preprocess.build import Build
@@ -222,6 +222,7 @@ def planned(recipe: Recipe, store: Path, scratch: Path, progress: bool) -> Build
             *record.warnings(recipe.currents, currents),
             *survey.warnings(found),
             *plan.warnings,
+            *gaps.known(plan, currents).warnings(),
             *compared.warnings,
         ),
     )
@@ -251,6 +252,10 @@ def _report(build: Build, wanted: estimating.Estimate) -> None:
         f"{show.size_text(wanted.memory_bytes)} of memory for {wanted.workers} at a time; about "
         f"{_duration(wanted.seconds)}, as fast as {wanted.trial} of its windows {was} cut just now"
     )
+    for reason, n in wanted.trial_unusable.items():
+        many = n > funnel.MANY * wanted.trial
+        what = f" {advice.OF_SAMPLES[reason]}" if many else ""
+        command.say(f"{'WARNING: ' * many}{n} of these {wanted.trial} windows cannot be used, {reason!r}.{what}")
     for name, (samples, drifters) in build.plan.split_counts.items():
         few = " WARNING: so few say little about other drifters." if drifters < FEW_DRIFTERS else ""
         command.say(f"{name}: {show.counted(samples, 'sample')} of {show.counted(drifters, 'drifter')}.{few}")

@@ -44,6 +44,7 @@ class Estimate:
         seconds: On a machine that does nothing else, for the shards of the part; the drifters, which have been read
             by then, and waits for the disk are not in it.
         trial: Windows that were cut to tell.
+        trial_unusable: How many of those cannot be used, by reason.
     """
 
     samples: int
@@ -55,6 +56,7 @@ class Estimate:
     workers: int
     seconds: float
     trial: int
+    trial_unusable: dict[str, int]
 
     def as_json(self) -> dict[str, Any]:
         """These numbers as JSON."""
@@ -89,25 +91,37 @@ def estimate(build: Build, share: tuple[int, int], workers: int, processes: bool
     beside = (max(source.chunk_levels for source in build.currents) - 1) * level
     shared = build.levels.held_bytes + (workers + 1) * (plan.shape.n_times * level + beside)
     waiting = workers * min(CAP, beside) if processes else min(CAP, shared)
-    per_level, per_sample, ratio, trial = _trial(build)
+    trial = _trial(build)
     every = [layout.samples_of(number) for number in range(layout.n_shards)[share[0] - 1 :: share[1]]]
     levels = sum(len(needed) for held in every for needed in build.needed(held).values())
-    work = levels * per_level + sum(len(held) for held in every) * per_sample
+    work = levels * trial.per_level + sum(len(held) for held in every) * trial.per_sample
     return Estimate(
         samples=layout.n_samples,
         shards=layout.n_shards,
         disk_bytes_at_most=metadata.bytes_at_most(build),
-        disk_bytes=round(layout.n_samples * sample * ratio),
+        disk_bytes=round(layout.n_samples * sample * trial.ratio),
         memory_bytes_per_worker=per_worker,
         memory_bytes=workers * per_worker + (workers + 1 if processes else 1) * process + waiting,
         workers=workers,
         seconds=work / max(1, min(workers, len(every))),
-        trial=trial,
+        trial=trial.windows,
+        trial_unusable=trial.unusable,
     )
 
 
-def _trial(build: Build) -> tuple[float, float, float, int]:
-    """Time to read a level and to make a sample [s], encoded by raw size, and number of windows tried, mid-store."""
+@dataclass(frozen=True)
+class _Trial:
+    """Time to read a level and to make a sample [s], encoded by raw size, number of windows, and unusable ones."""
+
+    per_level: float
+    per_sample: float
+    ratio: float
+    windows: int
+    unusable: dict[str, int]
+
+
+def _trial(build: Build) -> _Trial:
+    """Cuts, judges and encodes some windows in the middle of the store."""
     plan, layout = build.plan, build.plan.layout
     number = int(plan.current[layout.n_samples // 2])
     of_source = np.flatnonzero(plan.current == number)
@@ -118,7 +132,8 @@ def _trial(build: Build) -> tuple[float, float, float, int]:
     placement, source = take(plan.placement, middle), build.currents[number]
     first, spec = int(placement.level[0]), schema.arrays(layout)[0]
     n = len(middle)
-    encoder, window = chunks.Encoder(spec, n, n, layout.compression), np.empty((1, *spec.inner_shape), np.int16)
+    encoder, cut = chunks.Encoder(spec, n, n, layout.compression), np.empty((n, *spec.inner_shape), np.int16)
+    land = windows.masked_always(placement, plan.shape, source)
     before = build.levels.decoded, build.levels.seconds
     levels = [level for _, level in source.each(np.arange(first, first + (1 if source.frozen else plan.shape.n_times)))]
     decoded, seconds = build.levels.decoded - before[0], build.levels.seconds - before[1]
@@ -126,11 +141,14 @@ def _trial(build: Build) -> tuple[float, float, float, int]:
         decoded, seconds = max(1, build.levels.decoded), build.levels.seconds
     began = time.perf_counter()
     for k in range(n):
-        windows.copy(levels, placement, k, source, window[0])
-        encoder.put([k], window)
+        windows.copy(levels, placement, k, source, cut[k])
+    status = windows.judge(cut, land)
+    encoder.put(range(n), cut)
     encoded = sum(map(len, encoder.content()))
     made = time.perf_counter() - began
-    return seconds / decoded, made / n, min(1.0, encoded / (n * spec.sample_bytes)), n
+    counts = np.bincount(status, minlength=len(schema.STATUS)).tolist()
+    unusable = {schema.STATUS[code]: count for code, count in enumerate(counts) if code and count}
+    return _Trial(seconds / decoded, made / n, min(1.0, encoded / (n * spec.sample_bytes)), n, unusable)
 
 
 def check_memory(wanted: Estimate, limit: int) -> None:

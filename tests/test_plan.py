@@ -8,10 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from preprocess import advice, segments, splits, windows
+from preprocess import advice, gaps, segments, splits, windows
 from preprocess import plan as planning
-from preprocess.__main__ import main
+from preprocess.__main__ import main, planned
+from preprocess.currents import land_levels
 from preprocess.recipe import Recipe
+from shared import settings
 from shared.schema import SPLITS, STATUS
 from tests import fields, sources
 from tests.fields import DAY, START
@@ -359,3 +361,103 @@ def test_every_reason_has_advice() -> None:
     assert {*planning.REASONS[1:]}.isdisjoint(situation)
     assert set(segments.LEFT_OVER[1:]) <= situation
     assert set(STATUS[1:]) == set(advice.OF_SAMPLES)
+
+
+# Windows that cannot be used
+
+
+def gappy(folder: Path, share: float, levels: int = 30, days: float = 2.0, **options: Any) -> str:
+    """A manifest with currents whose cells are missing at times, as those of a radar."""
+    folder.mkdir(exist_ok=True)
+    raw = fields.field(LON, LAT, levels, kind="float64")
+    rng = np.random.default_rng(4)
+    for level in range(levels):
+        if options.get("every") or rng.random() < share:
+            gone = rng.random((len(LAT), len(LON))) < (share if options.get("every") else 0.3)
+            raw["ugos"].values[level][gone] = np.nan
+    tracks = [two_days(k, START + 3600 * 7 * k) for k in range(60)]
+    return fields.manifest(
+        folder,
+        sources.save(sources.ragged(tracks), folder / "drifters.nc"),
+        fields.save(raw, folder / "currents.nc"),
+        **(TREE | {"segment": {"days": days}}),
+    )
+
+
+def test_currents_with_gaps_everywhere_are_refused_in_the_dry_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = gappy(tmp_path / "input", 0.4, every=True)
+    for option in (["--dry-run"], []):
+        message = refused(capsys, 1, path, "--out", str(tmp_path / "store"), *option)
+        assert "no window can be used. fixes: 2940 fixes;" in message
+        assert (
+            f"60 of 60 windows, '{STATUS[1]}': Their windows hold cells that have a current at other times" in message
+        )
+        assert "smaller window.half_width_deg" in message
+    assert not (tmp_path / "store").exists()
+
+
+def test_currents_with_some_gaps_are_warned_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = gappy(tmp_path / "input", 0.25)
+    assert main([path, "--out", str(tmp_path / "store"), "--dry-run", "--json"]) == 0
+    told = fields.only_json(capsys.readouterr().out)
+    (note,) = [note for note in told["notes"] if "cannot be used" in note]
+    least = int(note.split("at least ")[1].split(" ")[0])
+    store = fields.make(path, tmp_path / "store")
+    unusable = int((store.labels["status"] == 1).sum())
+    assert 0.5 * unusable < least <= unusable < 60
+    lost = [note for note in store.manifest.notes if "lost to one reason" in note]
+    assert bool(lost) == (unusable > 30)
+
+
+def test_a_trial_tells_of_gaps_on_levels_that_planning_does_not_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    raw = fields.field(LON, LAT, 60, kind="float64")
+    others = np.setdiff1d(np.arange(60), land_levels(raw.time.values))
+    raw["ugos"].values[others, ::3] = np.nan
+    tracks = [two_days(k, START + 3600 * 30 * k) for k in range(40)]
+    path = fields.manifest(
+        tmp_path,
+        sources.save(sources.ragged(tracks), tmp_path / "drifters.nc"),
+        fields.save(raw, tmp_path / "currents.nc"),
+        **TREE,
+    )
+    assert main([path, "--out", str(tmp_path / "store"), "--dry-run", "--json"]) == 0
+    told = fields.only_json(capsys.readouterr().out)
+    assert not [note for note in told["notes"] if "cannot be used" in note]
+    n = told["estimate"]["trial"]
+    assert told["estimate"]["trial_unusable"] == {STATUS[1]: n}
+    assert main([path, "--out", str(tmp_path / "store"), "--dry-run"]) == 0
+    assert f"WARNING: {n} of these {n} windows cannot be used, '{STATUS[1]}'. Their windows" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("west", [30.0, -180.0])
+def test_windows_known_to_be_unusable_are_so_when_cut(tmp_path: Path, west: float) -> None:
+    """With all levels looked at, on a periodic grid too, the count is exact."""
+    lon = LON if west == 30.0 else west + 0.5 * np.arange(720)
+    lat = LAT if west == 30.0 else -45 + 0.5 * np.arange(31)
+    raw = fields.field(lon, lat, 12, kind="float64")
+    place = [(33.5, -37.0)] if west == 30.0 else [(179.7, -37.0), (-179.6, -36.0), (12.0, -37.0), (-90.0, -38.0)]
+    for level, name, value, (east, north) in ((2, "vgos", np.nan, place[0]), (8, "ugos", 3.5, place[-1])):
+        column, row = round((east - lon[0]) / (lon[1] - lon[0])), round((north - lat[0]) / (lat[1] - lat[0]))
+        raw[name].values[level, row, column] = value
+        raw[name].values[level + 1, 1, column] = value  # beyond the windows, to the south
+    tracks = [
+        two_days(k, START + 3600 * 4 * k, lon=place[k % len(place)][0], lat=place[k % len(place)][1]) for k in range(40)
+    ]
+    path = fields.manifest(
+        tmp_path,
+        sources.save(sources.ragged(tracks), tmp_path / "drifters.nc"),
+        fields.save(raw, tmp_path / "currents.nc"),
+        **TREE,
+    )
+    recipe = Recipe.model_validate(settings.read_yaml(path))
+    build = planned(recipe, tmp_path / "store", tmp_path / "tracks", False)
+    known = gaps.known(build.plan, build.currents)
+    store = fields.make(path, tmp_path / "store")
+    status = store.labels["status"]
+    counts = {STATUS[code]: int((status == code).sum()) for code in (1, 2) if (status == code).any()}
+    assert known.unusable == counts
+    assert 0 < sum(counts.values()) < len(store)
