@@ -19,7 +19,7 @@ from preprocess.drifters import open_drifters
 from preprocess.levels import Levels
 from preprocess.recipe import Recipe, Synthetic
 from preprocess.write import Writing
-from shared import command, durable, facts, manifest, settings, show
+from shared import command, durable, facts, litter, manifest, settings, show
 from shared.errors import ConfigError, StoreError
 from shared.lock import Lock, hold
 
@@ -181,6 +181,7 @@ def _held(store: Path, share: tuple[int, int], options: argparse.Namespace) -> I
             made = [folder]
         for new in made:
             with contextlib.suppress(OSError):
+                litter.sweep(new)
                 new.rmdir()
 
 

@@ -13,6 +13,7 @@ import glob
 import lzma
 import threading
 import time
+import warnings
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -24,6 +25,7 @@ import xarray as xr
 
 from preprocess import formats
 from preprocess.formats import Format
+from shared import litter
 from shared.errors import DataError
 
 try:
@@ -92,8 +94,10 @@ def find(path: str, where: str) -> list[str]:
             found = retried(lambda: _find_url(path.removeprefix("simplecache::")))
         else:
             local = str(Path(path.removeprefix("file://")).expanduser().absolute())
-            # Path.glob would match hidden files too, such as the `._name.nc` that some systems leave beside files.
-            found = [local] if Path(local).exists() else sorted(glob.glob(local, recursive=True))  # noqa: PTH207
+            found = [local]
+            if not Path(local).exists():
+                # Path.glob would match hidden files too.
+                found = sorted(litter.unless_named(glob.glob(local, recursive=True), local))  # noqa: PTH207
     except UNREADABLE as error:
         otherwise = "Check the address, and access to it."
         if is_web(path) and "range requests" in str(error):
@@ -121,10 +125,11 @@ def _find_url(url: str) -> list[str]:
             with contextlib.suppress(FileNotFoundError):
                 system.cat_file(root, 0, 1)
         return []
+    members = litter.unless_named(system.glob(root), root)
     if not chain:
-        return sorted(system.unstrip_protocol(member) for member in system.glob(root))
+        return sorted(system.unstrip_protocol(member) for member in members)
     scheme = name.partition("://")[0]
-    return sorted(f"{scheme}://{member}::{rest}" for member in system.glob(root))
+    return sorted(f"{scheme}://{member}::{rest}" for member in members)
 
 
 def _check_address(url: str) -> None:
@@ -285,7 +290,10 @@ def _open(path: str, without: list[str]) -> xr.Dataset:
         return xr.open_dataset(path, engine="zarr", chunks=None, consolidated=True, **raw)
     except (ValueError, KeyError):
         # No consolidated metadata, or no zarr at all: xarray would warn about the first, and says the second here.
-        return xr.open_dataset(path, engine="zarr", chunks=None, consolidated=False, **raw)
+        with warnings.catch_warnings():
+            # what systems leave in folders is no part of the source, nor of what identifies it
+            warnings.filterwarnings("ignore", "Object at .* is not recognized as a component of a Zarr hierarchy")
+            return xr.open_dataset(path, engine="zarr", chunks=None, consolidated=False, **raw)
 
 
 def _guard(path: str) -> AbstractContextManager[Any]:

@@ -13,6 +13,7 @@ from typing import Any
 import fsspec
 
 from preprocess import files
+from shared import litter
 from shared.errors import DataError
 
 WHOLE = 64 * 2**20
@@ -61,7 +62,8 @@ def _entries(path: str) -> Iterator[Entry]:
             yield Entry(f"{base}/{name}" if name else base, size, changed, place)
         return
     local = Path(path)
-    for file in (f for f in local.rglob("*") if f.is_file()) if local.is_dir() else [local]:
+    within = (file for file, left in litter.walk(local) if not left and file.is_file())
+    for file in within if local.is_dir() else [local]:
         stat = file.stat()
         name = file.relative_to(local.parent).as_posix()
         yield Entry(name, stat.st_size, str(stat.st_mtime_ns), str(file))

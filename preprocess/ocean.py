@@ -16,6 +16,7 @@ import numpy as np
 from tqdm import tqdm
 
 from preprocess.recipe import Synthetic
+from shared import litter
 from shared.errors import ConfigError
 from shared.geo import EARTH_RADIUS, METRES_PER_DEGREE
 
@@ -181,9 +182,10 @@ def write_currents(spec: Synthetic, progress: bool = False) -> list[Path]:
     ocean = Ocean(spec)
     folder = Path(spec.folder) / "currents"
     folder.mkdir(parents=True, exist_ok=True)
-    for old in sorted(folder.glob("*.nc")):
+    before = sorted(file for file in folder.glob("*.nc") if not litter.is_litter(file))
+    for old in before:
         refuse_foreign(old, SOURCE)
-    for old in folder.glob("*.nc"):
+    for old in before:
         old.unlink()
     first = np.datetime64(spec.start, "D")
     days = first + np.arange(spec.days)

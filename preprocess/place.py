@@ -7,7 +7,7 @@ import stat
 from pathlib import Path
 
 from preprocess.recipe import Recipe
-from shared import manifest
+from shared import litter, manifest
 from shared.errors import ConfigError
 
 
@@ -58,7 +58,7 @@ def _check_content(store: Path) -> None:
         if _kind(store) != stat.S_IFDIR:
             raise ConfigError(f"--out {store} is a file; expected a folder to make.")
         building = _kind(store / manifest.STAGING) == stat.S_IFDIR
-        if any(store.iterdir()) and not building and not _is_ours(store):
+        if not litter.is_empty(store) and not building and not _is_ours(store):
             raise ConfigError(
                 f"--out {store} is not empty and not a driftcal store: choose another folder. If it is a store that "
                 f"has lost its manifest.json, delete it first: it cannot be continued."

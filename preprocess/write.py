@@ -10,7 +10,7 @@ from pathlib import Path
 from preprocess import metadata
 from preprocess.build import Build
 from preprocess.shard import run
-from shared import building, command, durable, manifest, schema, store_files
+from shared import building, command, durable, litter, manifest, schema, store_files
 from shared.building import Begun, Mark
 from shared.errors import ConfigError, StoreError
 from shared.lock import Lock
@@ -45,7 +45,7 @@ class Writing:
             durable.remove(building.plan_of(self.store))
             self.lock.clean()
             for path in self.store.iterdir():
-                if path.name != manifest.STAGING:
+                if path.name != manifest.STAGING and not litter.is_litter(path):
                     durable.remove(path)
 
     def write(self, share: tuple[int, int], scheduler: str, workers: int | None, progress: bool) -> bool:

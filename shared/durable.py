@@ -13,6 +13,7 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from shared import litter
 from shared.crashpoints import reached
 from shared.errors import StoreError
 
@@ -229,7 +230,7 @@ def remove(path: Path) -> None:
     """
     try:
         if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
+            _remove_folder(path)
         else:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(path)
@@ -238,6 +239,19 @@ def remove(path: Path) -> None:
             f"cannot delete {error.filename or path}: {error.strerror}. If another run writes there, stop it; then run "
             f"the same command again."
         ) from error
+
+
+def _remove_folder(path: Path) -> None:
+    """Deletes a folder, or all of it but what a network file system keeps for those who have it open."""
+    try:
+        shutil.rmtree(path)
+    except OSError:
+        shutil.rmtree(path, ignore_errors=True)
+        left = list(litter.walk(path)) if path.exists() else []
+        for file in (file for file, kept in left if not kept):
+            os.unlink(file)  # says why not, and of which
+        if path.exists() and not left:
+            raise
 
 
 def claim(path: Path, content: Path) -> bool:

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
-from shared import durable
+from shared import durable, litter
 from shared.crashpoints import reached
 from shared.errors import StoreError
 from shared.holder import Holder
@@ -86,7 +86,8 @@ class Lock:
         reached("clean: begins")
         living = {other.token for _, other in self._others() if other.state != "dead"} | {self.holder.token}
         kept = {self.folder / GATE, *(self.folder / name for token in living for name in _names(token))}
-        for k, path in enumerate(sorted(set(self.folder.iterdir()) - kept)):
+        others = (path for path in self.folder.iterdir() if not litter.is_litter(path))
+        for k, path in enumerate(sorted(set(others) - kept)):
             durable.remove(path)
             if k == 0:
                 reached("clean: half done")

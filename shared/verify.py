@@ -5,7 +5,7 @@ damage ends the check, with the file, shard or sample in the message; then every
 be fetched again can be named.
 """
 
-import os
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from shared import chunks, manifest, schema, store_files
+from shared import chunks, litter, manifest, schema, store_files
 from shared.errors import StoreError
 from shared.manifest import Manifest
 from shared.shards import ShardStore, rows_of
@@ -26,6 +26,9 @@ REMEDY = manifest.REMEDY
 WORKERS = 4  # shards checked at a time; more would not make a disk faster
 YEARS_1950_2150 = (-631_152_000, 5_680_281_600)
 """Seconds since 1970 between which a drifter can have been seen: a wrong unit or epoch falls outside."""
+
+MOST_LITTER = 10
+"""Kinds of files left behind by systems that are named."""
 
 SLACK = 1e-3
 """Tolerance of positions against their window [degrees]: float32 positions and grids of float32 axes."""
@@ -143,11 +146,13 @@ def _check_listing(root: Path, held: Manifest) -> tuple[str, ...]:
     if not held.layout.n_samples:
         raise StoreError(f"{root}: holds no sample. Make it again from drifters and currents that overlap.")
     store_files.check_listing(root, held)
-    building, found = 0, set()
-    for path in _walk(root):
+    building, found, left = 0, set(), []
+    for path, litters in litter.walk(root):
         name = path.relative_to(root).as_posix()
         if name.split("/")[0] == manifest.STAGING:
             building += 1
+        elif litters and name not in held.files:
+            left.append(name)
         elif path.is_symlink():
             raise StoreError(f"{path}: a link, which may lead out of the store. Put the file itself there.")
         elif name in held.files:
@@ -160,21 +165,16 @@ def _check_listing(root: Path, held: Manifest) -> tuple[str, ...]:
     for name in held.files:
         if name not in found:
             raise StoreError(f"{root / name}: missing. {REMEDY}")
-    files = f"{building} file{'' if building == 1 else 's'}"
-    left = f"{root / manifest.STAGING} is left over from the making ({files}); it can be deleted."
-    return (left,) if building else ()
-
-
-def _walk(root: Path) -> Iterator[Path]:
-    """Every file and every link below `root`, in order of name; links are not followed."""
-
-    def fail(error: OSError) -> None:
-        raise error
-
-    for folder, folders, names in os.walk(root, onerror=fail):
-        folders.sort()
-        yield from (Path(folder) / name for name in folders if (Path(folder) / name).is_symlink())
-        yield from (Path(folder) / name for name in sorted(names))
+    notes = []
+    if building:
+        files = f"{building} file{'' if building == 1 else 's'}"
+        notes.append(f"{root / manifest.STAGING} is left over from the making ({files}); it can be deleted.")
+    if left:
+        kinds = Counter(name.rpartition("/")[2] for name in left)
+        named = ", ".join(f"{kind} ({n})" if n > 1 else kind for kind, n in kinds.most_common(MOST_LITTER))
+        more = f" and {len(kinds) - MOST_LITTER} more" if len(kinds) > MOST_LITTER else ""
+        notes.append(f"left behind by the system, and looked at by no reader: {named}{more}.")
+    return tuple(notes)
 
 
 def _check_labels(opened: ShardStore) -> None:

@@ -8,7 +8,7 @@ import re
 from dataclasses import asdict, fields
 from pathlib import Path
 
-from shared import command
+from shared import command, litter
 from shared.errors import ConfigError
 from shared.figures import save
 from shared.manifest import to_bytes, write_file
@@ -51,7 +51,7 @@ def run(options: argparse.Namespace) -> int:
     strategies = study.known(options.strategies.split(","))
     if not options.limit > 0.0:
         raise ConfigError(f"--limit {options.limit}: expected a positive number of seconds.")
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    if out.exists() and (not out.is_dir() or not litter.is_empty(out)):
         raise ConfigError(f"--out {out} exists and is not an empty folder. Choose another, or remove it.")
     progress = command.progress() and not options.json
     found = study.run(options.model, steps, strategies, options.precision, cap, options.limit, progress)

@@ -1,0 +1,96 @@
+"""Files that systems leave beside other people's: file managers, network file systems, snapshots, synchronisers.
+
+They hold nothing of a store or a source, come and go by themselves, and often cannot be deleted. So they are neither
+damage nor input, by their names alone; a name that could be content, such as a shard's or an array's, is never one.
+"""
+
+import fnmatch
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+FILES = (
+    # file managers of macOS, Windows and KDE
+    ".ds_store", "._*", ".localized", "icon\r", ".apdisk", "thumbs.db", "ehthumbs.db", "desktop.ini", ".directory",
+    # files that were deleted while a process had them open: NFS, FUSE, AFP, SMB, Panasas
+    ".nfs*", ".fuse_hidden*", ".afpdeleted*", ".smbdelete*", ".panfs*",
+    # Dropbox, ownCloud and Nextcloud, Syncthing, git's way to keep an empty folder, backup programs
+    ".dropbox", ".dropbox.attr", ".sync_*.db*", ".owncloudsync.log*", ".nextcloudsync.log*",
+    ".stignore", ".syncthing.*.tmp", ".gitkeep", ".keep", ".gitignore", ".gitattributes", ".nobackup", "cachedir.tag",
+)  # fmt: skip
+"""Names of files, in lower case; `*` stands for anything."""
+
+FOLDERS = (
+    ".appledouble", "__macosx", ".spotlight-v100", ".fseventsd", ".temporaryitems", ".documentrevisions-v100",
+    ".trashes", ".trash", ".trash-*", "$recycle.bin", "system volume information", "lost+found",
+    # snapshots and bins of NetApp, ZFS, Spectrum Scale, Synology and QNAP
+    ".snapshot", ".snapshots", "~snapshot", ".zfs", ".ckpt", "@eadir", "#recycle", "#snapshot", "@recycle",
+    "@recently-snapshot", ".dropbox.cache", ".stfolder", ".stversions", ".sync", ".git", ".ipynb_checkpoints",
+)  # fmt: skip
+"""Names of folders, likewise; nothing inside them counts."""
+
+
+def is_file(name: str) -> bool:
+    """Whether a file of this name, without its folder, is litter."""
+    return any(fnmatch.fnmatchcase(name.lower(), pattern) for pattern in FILES)
+
+
+def is_folder(name: str) -> bool:
+    """Whether a folder of this name is litter, with all that it holds."""
+    return any(fnmatch.fnmatchcase(name.lower(), pattern) for pattern in FOLDERS)
+
+
+def is_litter(path: Path) -> bool:
+    """Whether what is at `path` is litter: a plain file or a folder of such a name, never a link."""
+    if path.is_symlink():
+        return False
+    return is_folder(path.name) if path.is_dir() else is_file(path.name)
+
+
+def unless_named(paths: Iterable[str], pattern: str) -> list[str]:
+    """Those of `paths`, which a glob `pattern` matches, that are no litter and lie in none.
+
+    What the pattern itself names is meant, such as the folder of `/data/.snapshot/*.nc`.
+    """
+    named = set(pattern.split("/"))
+
+    def meant(path: str) -> bool:
+        *folders, name = (part for part in path.split("/") if part not in named or not part)
+        return not is_file(name) and not any(map(is_folder, folders))
+
+    return [path for path in paths if meant(path)]
+
+
+def walk(root: Path) -> Iterator[tuple[Path, bool]]:
+    """Every file and every link below `root`, in order of name, and whether it is litter; links are not followed.
+
+    Folders of litter come as one entry and are not looked into, as one often may not.
+
+    Raises:
+        OSError: a folder cannot be looked into.
+    """
+
+    def fail(error: OSError) -> None:
+        raise error
+
+    for folder, folders, names in os.walk(root, onerror=fail):
+        left = sorted(name for name in folders if is_litter(Path(folder) / name))
+        folders[:] = sorted(set(folders) - set(left))
+        yield from ((Path(folder) / name, False) for name in folders if (Path(folder) / name).is_symlink())
+        yield from ((Path(folder) / name, True) for name in left)
+        yield from ((Path(folder) / name, is_litter(Path(folder) / name)) for name in sorted(names))
+
+
+def is_empty(folder: Path) -> bool:
+    """Whether `folder` itself holds nothing but litter."""
+    return all(is_litter(path) for path in folder.iterdir())
+
+
+def sweep(folder: Path) -> None:
+    """Deletes the files of litter in `folder` itself, as far as they can be: so that it can be removed."""
+    for path in folder.iterdir():
+        if not path.is_dir() and is_litter(path):
+            try:
+                path.unlink()
+            except OSError:
+                continue  # still open elsewhere, on a network file system
