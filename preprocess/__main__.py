@@ -19,7 +19,7 @@ from preprocess.drifters import open_drifters
 from preprocess.levels import Levels
 from preprocess.recipe import Recipe, Synthetic
 from preprocess.write import Writing
-from shared import command, durable, facts, litter, manifest, settings, show
+from shared import command, durable, facts, litter, manifest, paths, settings, show
 from shared.errors import ConfigError, StoreError
 from shared.lock import Lock, hold
 
@@ -35,8 +35,17 @@ def _parser() -> argparse.ArgumentParser:
         "Cuts a fixed-size window of currents around every drifter segment and writes a shard store.",
         "drift-preprocess data_manifest.yaml --out stores/agulhas --set window.half_width_deg=3",
     )
-    to.add_argument("manifest", nargs="?", default="data_manifest.yaml", help="YAML file (default: %(default)s)")
-    to.add_argument("--out", required=True, metavar="STORE", help="folder of the store to make or to continue")
+    manifest_path, out = paths.argument("manifest"), paths.argument("--out")
+    to.add_argument(
+        "manifest",
+        nargs="?",
+        type=manifest_path,
+        default="data_manifest.yaml",
+        help="YAML file (default: %(default)s)",
+    )
+    to.add_argument(
+        "--out", required=True, type=out, metavar="STORE", help="folder of the store to make or to continue"
+    )
     to.add_argument("--set", action="append", default=[], metavar="a.b=c", help="override a key of the manifest")
     to.add_argument("--dry-run", action="store_true", help="plan, print the funnel and what it will take, and stop")
     to.add_argument("--parts", default="1/1", metavar="k/N", help="write only every N-th shard, from the k-th (1..N)")
@@ -142,7 +151,7 @@ def _share(text: str) -> tuple[int, int]:
 
 def _make_twin(spec: Synthetic, dry_run: bool, progress: bool) -> None:
     """Makes the twin's files, unless they are there: made again they would be other files to a store's manifest."""
-    folder = Path(spec.folder)
+    folder = spec.place
     given = record.open_currents(spec.currents).fingerprint if spec.currents is not None else None
     wanted = {"driftcal": version("driftcal"), "synthetic": spec.model_dump(mode="json"), "currents": given}
     mark, content = folder / MADE, manifest.to_bytes(wanted)

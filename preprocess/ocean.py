@@ -180,7 +180,7 @@ def write_currents(spec: Synthetic, progress: bool = False) -> list[Path]:
         ConfigError: the settings make no ocean, or the folder holds files that were not made here.
     """
     ocean = Ocean(spec)
-    folder = Path(spec.folder) / "currents"
+    folder = spec.place / "currents"
     folder.mkdir(parents=True, exist_ok=True)
     before = sorted(file for file in folder.glob("*.nc") if not litter.is_litter(file))
     for old in before:

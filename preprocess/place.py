@@ -6,6 +6,7 @@ import re
 import stat
 from pathlib import Path
 
+from preprocess import files
 from preprocess.recipe import Recipe
 from shared import litter, manifest
 from shared.errors import ConfigError
@@ -34,8 +35,9 @@ def _check_inputs(recipe: Recipe, store: Path) -> None:
 
 def _places(path: str) -> list[Path]:
     """The local files and folders that a source's path stands for, whether or not they exist; none for a URL."""
-    if "://" in path or "::" in path:
+    if files.is_url(path):
         return []
+    path = path.removeprefix("file://")
     local = Path(path).expanduser()
     if os.path.exists(local) or not glob.has_magic(path):  # noqa: PTH110 - not an error where one may not look
         return [_real(local)]

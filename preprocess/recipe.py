@@ -4,11 +4,14 @@ Durations are whole seconds here (`1h` in the file is 3600); angles are degrees.
 """
 
 import re
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import BeforeValidator, Field, Strict, model_validator
+from fsspec import available_protocols
+from pydantic import AfterValidator, BeforeValidator, Field, Strict, model_validator
 
+from shared import paths
 from shared.settings import Duration, Settings
 
 DAY = 86_400
@@ -37,10 +40,28 @@ def _on(value: Any) -> Any:
     return "on" if value is True else value  # what YAML 1.1 makes of a bare `on`
 
 
+def _on_this_machine(text: str) -> str:
+    paths.local(text)
+    return text
+
+
+def _nameable(text: str) -> str:
+    if "\0" in text:
+        raise ValueError("expected a path, a glob or a URL, and it holds a NUL character. Remove it")
+    scheme, colon, rest = text.partition(":/")
+    if colon and not rest.startswith("/") and scheme in available_protocols() and not Path(f"{scheme}:").exists():
+        raise ValueError(f"a URL has two slashes. Write {scheme}://{rest}")
+    return text
+
+
+SourcePath = Annotated[str, Field(min_length=1), AfterValidator(_nameable)]
+"""A path, a glob or a URL of a source."""
+
+
 class DrifterSource(Settings):
     """One source of drifters: NetCDF, zarr or csv, local path, glob or fsspec URL."""
 
-    path: str = Field(min_length=1)
+    path: SourcePath
     variables: dict[Literal["id", "time", "lat", "lon", "rowsize", "gap", "drogue"], str] = {}
     """Names in the file for the roles that the alias table cannot resolve."""
     drogue: Annotated[Literal["on", "lost", "any"], BeforeValidator(_on)] = "on"
@@ -54,7 +75,7 @@ class DrifterSource(Settings):
 class CurrentSource(Settings):
     """One source of currents: a NetCDF file, a glob of daily files, a zarr store or an fsspec URL."""
 
-    path: str = Field(min_length=1)
+    path: SourcePath
     variables: dict[Literal["u", "v", "time", "lat", "lon"], str] = {}
     select: dict[str, int | float | str] = {}
     """Which value of an extra dimension (depth, member) to take, by its coordinate."""
@@ -148,8 +169,8 @@ class Synthetic(Settings):
     Without `currents` an eddying field is made as well; with it the drifters are simulated in those currents.
     """
 
-    folder: str = Field(min_length=1)
-    """Where the made files go: `drifters.nc`, and `currents/*.nc` where they are made."""
+    folder: Annotated[str, AfterValidator(_on_this_machine)]
+    """Where the made files go, as it was written: `drifters.nc`, and `currents/*.nc` where they are made."""
     cs: float = Field(default=0.3, gt=0, le=10)
     """The true Smagorinsky constant C_s."""
     seed: int = Field(default=0, ge=0)
@@ -168,6 +189,11 @@ class Synthetic(Settings):
     lon: Annotated[tuple[float, float], Strict(False)] = (160.0, 200.0)
     """West and east edge of the made currents; 180 inside means that the antimeridian is crossed."""
     lat: Annotated[tuple[float, float], Strict(False)] = (20.0, 45.0)
+
+    @property
+    def place(self) -> Path:
+        """The folder itself."""
+        return Path(paths.local(self.folder))
 
 
 class Recipe(Settings):

@@ -7,7 +7,6 @@ Positions are (lon, lat) in degrees, times whole seconds since 1970, velocities 
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import xarray as xr
@@ -260,7 +259,7 @@ def make(spec: Synthetic, progress: bool = False) -> None:
         ConfigError: the settings contradict one another or the folder holds files that were not made here.
         DataError: no drifter can be simulated in the currents given.
     """
-    folder = Path(spec.folder)
+    folder = spec.place
     target, part = folder / "drifters.nc", folder / "drifters.part"
     refuse_foreign(target, SOURCE)
     target.unlink(missing_ok=True)

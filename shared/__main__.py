@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from shared import album, command, facts, figures, show, verify
+from shared import album, command, facts, figures, paths, show, verify
 from shared.errors import ConfigError
 from shared.shards import ShardStore
 
@@ -27,7 +27,9 @@ def _parser() -> argparse.ArgumentParser:
         made = actions.add_parser(
             name, help=what, description=what, epilog=like.epilog, formatter_class=like.formatter_class
         )
-        made.add_argument("store", metavar="STORE", help="folder that drift-preprocess made")
+        made.add_argument(
+            "store", metavar="STORE", type=paths.argument("STORE"), help="folder that drift-preprocess made"
+        )
         command.add_common(made)
         return made
 
@@ -35,9 +37,10 @@ def _parser() -> argparse.ArgumentParser:
     action("verify", "Checks every file, checksum, sample and label of the store.")
     sample = action("sample", "Tells everything about one sample.")
     sample.add_argument("index", metavar="INDEX", type=int, help="number of the sample, from 0")
-    sample.add_argument("--plot", metavar="FILE", help="draw it too: a .png, .pdf or .svg file")
+    to_file, to_folder = paths.argument("--plot"), paths.argument("--out")
+    sample.add_argument("--plot", metavar="FILE", type=to_file, help="draw it too: a .png, .pdf or .svg file")
     plot = action("plot", "Draws where, when and how fast the samples are, and nine of their windows.")
-    plot.add_argument("--out", required=True, metavar="DIR", help="folder for the figures")
+    plot.add_argument("--out", required=True, metavar="DIR", type=to_folder, help="folder for the figures")
     plot.add_argument("--split", metavar="NAME", help="draw the samples of one split: train, validation or test")
     return to
 

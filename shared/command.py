@@ -12,6 +12,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
+from shared import paths
 from shared.errors import ConfigError, DriftcalError, Interrupted
 
 
@@ -49,6 +50,7 @@ def run(work: Callable[[argparse.Namespace], int], options: argparse.Namespace, 
             stream.reconfigure(errors="backslashreplace")  # what the terminal's encoding lacks ends no command
     error: DriftcalError
     try:
+        paths.check_arguments(options)
         with _terminable():
             return work(options)
     except UnicodeEncodeError as caught:

@@ -19,8 +19,8 @@ from shared.verify import verify
 from tests import fields, stores
 
 LEFT = (".DS_Store", "currents/._c", "positions/c/.nfs00000000a1b2", "Thumbs.db", "desktop.ini",
-        "split/.fuse_hidden0004", ".gitkeep", "lost+found/#123", "@eaDir/zarr.json@SynoEAStream", ".snapshot/hourly.0/manifest.json",
-        "status/c/Icon\r")  # fmt: skip
+        "split/.fuse_hidden0004", ".gitkeep", "lost+found/#123", "@eaDir/zarr.json@SynoEAStream",
+        ".snapshot/hourly.0/manifest.json", "status/c/Icon\r")  # fmt: skip
 
 
 def leave(root: Path, *names: str) -> None:

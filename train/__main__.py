@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any, NoReturn
 
-from shared import command, settings
+from shared import command, paths, settings
 from shared.errors import ConfigError, StoreError
 from shared.manifest import to_bytes, write_file
 from shared.shards import ShardStore
@@ -35,9 +35,12 @@ def _parser() -> argparse.ArgumentParser:
         help="calibrate on the training split and report",
         epilog="example: drift-train run stores/agulhas --out runs/agulhas --set ensemble.members=50",
     )
-    run.add_argument("store", metavar="STORE", help="a finished shard store")
-    run.add_argument("--out", required=True, metavar="RUN", help="folder for the results; new or empty unless --resume")
-    run.add_argument("--config", metavar="FILE", help="YAML with training settings")
+    store, out, config, folder_of_run = map(paths.argument, ("STORE", "--out", "--config", "RUN"))
+    run.add_argument("store", metavar="STORE", type=store, help="a finished shard store")
+    run.add_argument(
+        "--out", required=True, metavar="RUN", type=out, help="folder for the results; new or empty unless --resume"
+    )
+    run.add_argument("--config", metavar="FILE", type=config, help="YAML with training settings")
     run.add_argument("--set", action="append", default=[], metavar="a.b=c", help="override a setting")
     run.add_argument(
         "--group-by",
@@ -57,8 +60,8 @@ def _parser() -> argparse.ArgumentParser:
         help="score a run on drifters that it has not seen",
         epilog="example: drift-train evaluate runs/agulhas stores/agulhas --split test",
     )
-    judge.add_argument("run", metavar="RUN", help="folder of a finished run")
-    judge.add_argument("store", metavar="STORE", help="the store to evaluate on")
+    judge.add_argument("run", metavar="RUN", type=folder_of_run, help="folder of a finished run")
+    judge.add_argument("store", metavar="STORE", type=store, help="the store to evaluate on")
     judge.add_argument("--split", default="test", help="train, validation or test (default: %(default)s)")
     _add_bad_shard(judge)
     command.add_common(judge)

@@ -8,7 +8,7 @@ import re
 from dataclasses import asdict, fields
 from pathlib import Path
 
-from shared import command, litter
+from shared import command, litter, paths
 from shared.errors import ConfigError
 from shared.figures import save
 from shared.manifest import to_bytes, write_file
@@ -40,7 +40,8 @@ def add_verb(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> No
     verb.add_argument(
         "--limit", type=float, default=60.0, metavar="S", help="seconds that one cell may take (default: 60)"
     )
-    verb.add_argument("--out", required=True, metavar="DIR", help="folder for the results; must be new or empty")
+    out = paths.argument("--out")
+    verb.add_argument("--out", required=True, metavar="DIR", type=out, help="folder for the results; new or empty")
     command.add_common(verb)
 
 
