@@ -6,7 +6,6 @@ import ctypes
 import os
 import re
 import sys
-import tempfile
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
@@ -19,7 +18,7 @@ from preprocess.drifters import open_drifters
 from preprocess.levels import Levels
 from preprocess.recipe import Recipe, Synthetic
 from preprocess.write import Writing
-from shared import command, durable, facts, litter, manifest, paths, settings, show
+from shared import command, durable, facts, litter, manifest, paths, settings, show, temporary
 from shared.errors import ConfigError, StoreError
 from shared.lock import Lock, hold
 
@@ -95,8 +94,8 @@ def _run(options: argparse.Namespace) -> int:
     if recipe.synthetic is not None:
         _make_twin(recipe.synthetic, options.dry_run, progress)
     if options.dry_run:
-        with tempfile.TemporaryDirectory(prefix="driftcal-") as folder:
-            build = planned(recipe, store, Path(folder) / "tracks.bin", progress)
+        with temporary.folder("--dry-run") as folder:
+            build = planned(recipe, store, folder / "tracks.bin", progress)
             _told(build, share, options)
             return 0
     finished = _make(recipe, store, share, options, progress)

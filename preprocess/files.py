@@ -25,7 +25,7 @@ import xarray as xr
 
 from preprocess import formats
 from preprocess.formats import Format
-from shared import litter
+from shared import litter, temporary
 from shared.errors import DataError
 
 try:
@@ -199,7 +199,12 @@ def _download(url: str) -> Path:
         with system.open(root) as file:
             return Path(file.name)
 
-    return retried(copy)
+    try:
+        return retried(copy)
+    except OSError as error:
+        if temporary.is_lacking(error):
+            raise temporary.lacking(f"the local copy of {url}", error) from error
+        raise
 
 
 def retried(read: Callable[[], Result]) -> Result:

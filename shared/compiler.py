@@ -8,6 +8,7 @@ by a rename of their folder, when they are whole; processes that compile it at t
 
 import atexit
 import ctypes
+import errno
 import functools
 import hashlib
 import os
@@ -34,6 +35,10 @@ OPTIONS = ("-std=c++17", "-O3", "-fno-math-errno", "-fno-trapping-math", "-fPIC"
 
 PATIENCE = 120
 """Seconds that a compiler may take: the kernel takes ten, and a compiler that hangs is not waited for."""
+
+
+NO_ROOM = ("No space left on device", "Disk quota exceeded", "temporary file", "temporary directory", "Read-only file")
+"""What compilers say where they find no room."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +92,7 @@ def compiled(library: Library) -> Path:
     except OSError as error:
         raise ConfigError(
             f"{library.wanted} needs a place where what is compiled can be kept, and it cannot be written there "
-            f"({error}). Make room, name a folder in XDG_CACHE_HOME, or {library.instead}."
+            f"({error}). Make room, name folders with room in TMPDIR and in XDG_CACHE_HOME, or {library.instead}."
         ) from error
     return path / FILE
 
@@ -158,16 +163,24 @@ def _is_whole(folder: Path) -> bool:
 
 def _compile(library: Library, line: list[str], path: Path) -> Path:
     """Makes the folder `path`, or where there is no room one of that name for this process alone; which it was."""
-    with tempfile.TemporaryDirectory(prefix="driftcal-") as aside:
-        made = Path(aside) / FILE
-        defined = [f"-D{name}={value!r}" for name, value in library.constants.items()]
-        included = [f"-I{folder}" for folder in library.include]
-        _run(library, [*line, *included, *defined, str(library.source), "-o", str(made)])
-        try:
-            _publish(made, path)
-        except OSError:  # a cache that is full is no reason to do without what has been made
-            path = _own_folder() / path.name
-            _publish(made, path)
+    try:
+        with tempfile.TemporaryDirectory(prefix="driftcal-") as aside:
+            return _compile_in(Path(aside), library, line, path)
+    except OSError:  # a full temporary folder is no reason to do without where there is room in the cache
+        with tempfile.TemporaryDirectory(prefix=".", dir=path.parent) as aside:
+            return _compile_in(Path(aside), library, line, path)
+
+
+def _compile_in(aside: Path, library: Library, line: list[str], path: Path) -> Path:
+    made = aside / FILE
+    defined = [f"-D{name}={value!r}" for name, value in library.constants.items()]
+    included = [f"-I{folder}" for folder in library.include]
+    _run(library, [*line, *included, *defined, str(library.source), "-o", str(made)], aside)
+    try:
+        _publish(made, path)
+    except OSError:  # a cache that is full is no reason to do without what has been made
+        path = _own_folder() / path.name
+        _publish(made, path)
     return path
 
 
@@ -188,15 +201,25 @@ def _publish(made: Path, folder: Path) -> None:
         shutil.rmtree(aside, ignore_errors=True)
 
 
-def _run(library: Library, line: list[str]) -> str:
-    """What a compiler's command prints."""
+def _run(library: Library, line: list[str], aside: Path | None = None) -> str:
+    """What a compiler's command prints; its own temporary files lie in `aside`.
+
+    Raises:
+        ConfigError: it fails.
+        OSError: it finds no room.
+    """
+    own = os.environ if aside is None else os.environ | {"TMPDIR": str(aside)}
+    options: dict[str, Any] = {"capture_output": True, "text": True, "errors": "replace", "env": own}
     try:
-        ran = subprocess.run(line, capture_output=True, text=True, errors="replace", timeout=PATIENCE, check=False)
+        ran = subprocess.run(line, timeout=PATIENCE, check=False, **options)
         status, said = ran.returncode, ran.stderr
     except (OSError, subprocess.TimeoutExpired) as error:
         ran, status, said = None, -1, str(error)
     if ran is None or status:
         lines = [line.strip() for line in said.splitlines() if line.strip()]
+        full = next((line for line in lines if any(words in line for words in NO_ROOM)), None)
+        if aside is not None and full is not None:
+            raise OSError(errno.ENOSPC, f"the compiler says: {full}")
         telling = (line for line in lines if "error" in line or "failed" in line)
         first = next(telling, lines[-1] if lines else "it said nothing")
         raise ConfigError(

@@ -1,0 +1,64 @@
+"""The system's temporary folder, and what to say where there is none, or no room in it.
+
+Python takes the first of $TMPDIR, $TEMP, $TMP, /tmp, /var/tmp, /usr/tmp and the working directory that it can write to.
+"""
+
+import contextlib
+import errno
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from shared.errors import DriftcalError, LimitError
+
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
+
+
+@contextlib.contextmanager
+def folder(what: str) -> Iterator[Path]:
+    """A new temporary folder, which goes in the end; `what` needs it, as the message begins.
+
+    Raises:
+        LimitError: there is none, or what is written there inside finds no room.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            made = tempfile.TemporaryDirectory(prefix="driftcal-", ignore_cleanup_errors=True)
+            place = Path(stack.enter_context(made))
+        except OSError as error:
+            raise lacking(what, error) from error
+        try:
+            yield place
+        except DriftcalError as error:
+            cause = error.__cause__
+            if isinstance(cause, OSError) and str(place) in str(error):
+                raise lacking(what, cause) from cause
+            raise
+
+
+def is_lacking(error: BaseException) -> bool:
+    """Whether `error`, met while a temporary file was written, says that there is no folder or no room for it."""
+    if not isinstance(error, OSError):
+        return False
+    if error.errno in _NO_ROOM or "No usable temporary directory" in str(error):
+        return True
+    refused = error.errno in (errno.EACCES, errno.EPERM) and error.filename is not None
+    return refused and Path(os.fsdecode(error.filename)).is_relative_to(_place() or "/")
+
+
+def lacking(what: str, error: OSError) -> LimitError:
+    """What to say of `what`, which finds no temporary folder, or no room in it."""
+    place = _place()
+    where = "cannot be written to" if place is None else f"is {place} and cannot be written to, or is full"
+    return LimitError(
+        f"{what}: needs the system's temporary folder, which {where} ({error.strerror or error}). Make room, or set "
+        f"TMPDIR to a folder with room (export TMPDIR=/a/folder/with/room), and run the same command again."
+    )
+
+
+def _place() -> str | None:
+    try:
+        return tempfile.gettempdir()
+    except OSError:
+        return None
