@@ -3,7 +3,6 @@
 import argparse
 import contextlib
 import ctypes
-import os
 import re
 import sys
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ from preprocess.build import Build
 from preprocess.drifters import open_drifters
 from preprocess.levels import Levels
 from preprocess.recipe import Recipe, Synthetic
+from preprocess.workers import at_once
 from preprocess.write import Writing
 from shared import command, durable, facts, litter, manifest, paths, settings, show, temporary
 from shared.errors import ConfigError, StoreError
@@ -49,7 +49,9 @@ def _parser() -> argparse.ArgumentParser:
     to.add_argument("--dry-run", action="store_true", help="plan, print the funnel and what it will take, and stop")
     to.add_argument("--parts", default="1/1", metavar="k/N", help="write only every N-th shard, from the k-th (1..N)")
     to.add_argument("--scheduler", default="threads", help="dask: threads, processes, synchronous or tcp://host:port")
-    to.add_argument("--workers", type=int, default=None, help="dask workers here (default: one per core)")
+    to.add_argument(
+        "--workers", type=int, default=None, help="dask workers here (default: one per core that it may use)"
+    )
     to.add_argument("--memory-limit", metavar="SIZE", help="refuse to take more memory than this, such as 4GB")
     to.add_argument("--overwrite", action="store_true", help="replace the store in STORE, once the plan is made")
     to.add_argument(
@@ -113,16 +115,19 @@ def _make(recipe: Recipe, store: Path, share: tuple[int, int], options: argparse
     with _held(store, share, options) as lock:
         build = planned(recipe, store, lock.scratch, progress)
         _return_memory()
-        _told(build, share, options)
+        workers = _told(build, share, options)
         writing = Writing(build, lock)
         if options.overwrite:
             writing.clear()
-        return writing.write(share, options.scheduler, options.workers, progress)
+        return writing.write(share, options.scheduler, workers, progress)
 
 
-def _told(build: Build, share: tuple[int, int], options: argparse.Namespace) -> None:
-    """Says what making the store will take, and refuses it above `--memory-limit`."""
-    workers = options.workers or (1 if options.scheduler == "synchronous" else (os.cpu_count() or 1))
+def _told(build: Build, share: tuple[int, int], options: argparse.Namespace) -> int | None:
+    """Says what making the store will take, and refuses it above `--memory-limit`; the shards made at a time."""
+    workers = None
+    if not options.scheduler.startswith(shard.CLUSTERS):
+        of_share = len(range(build.plan.layout.n_shards)[share[0] - 1 :: share[1]])
+        workers = at_once(options.scheduler, options.workers, of_share)
     wanted = estimating.estimate(build, share, workers, options.scheduler == "processes")
     if options.json and options.dry_run:
         command.emit(
@@ -138,6 +143,7 @@ def _told(build: Build, share: tuple[int, int], options: argparse.Namespace) -> 
         _report(build, wanted)
     if options.memory_limit is not None:
         estimating.check_memory(wanted, estimating.parse_bytes(options.memory_limit))
+    return workers
 
 
 def _share(text: str) -> tuple[int, int]:
@@ -250,6 +256,11 @@ def _return_memory() -> None:
 
 def _report(build: Build, wanted: estimating.Estimate) -> None:
     layout, was = build.plan.layout, "was" if wanted.trial == 1 else "were"
+    memory, each = f"{show.size_text(wanted.memory_bytes)} of memory for {wanted.workers} at a time", ""
+    if wanted.workers is None:
+        of_worker = show.size_text(wanted.memory_bytes_per_worker)
+        memory = f"{of_worker} of memory for a worker of one thread, {show.size_text(wanted.memory_bytes)} here"
+        each = " of one worker"
     for note in build.notes:
         command.say(f"note: {note}")
     command.say(show.render_funnel(build.plan.funnel))
@@ -258,8 +269,8 @@ def _report(build: Build, wanted: estimating.Estimate) -> None:
         f"window: {layout.n_times} levels of {layout.n_lat} x {layout.n_lon} cells; "
         f"{show.counted(layout.n_samples, 'sample')} in {show.counted(layout.n_shards, 'shard')}; "
         f"about {show.size_text(wanted.disk_bytes)} on disk, at most {show.size_text(wanted.disk_bytes_at_most)}; "
-        f"{show.size_text(wanted.memory_bytes)} of memory for {wanted.workers} at a time; about "
-        f"{_duration(wanted.seconds)}, as fast as {wanted.trial} of its windows {was} cut just now"
+        f"{memory}; about {_duration(wanted.seconds)}{each}, "
+        f"as fast as {wanted.trial} of its windows {was} cut just now"
     )
     for reason, n in wanted.trial_unusable.items():
         many = n > funnel.MANY * wanted.trial

@@ -38,11 +38,12 @@ class Estimate:
         shards: In the store.
         disk_bytes_at_most: Of the store, all of its files, if nothing can be compressed.
         disk_bytes: Of the store, compressed as well as those of the trial.
-        memory_bytes_per_worker: For the shard that a worker makes.
-        memory_bytes: Of all workers together, and of what the process holds besides.
-        workers: Shards that are made at a time.
+        memory_bytes_per_worker: For the shard that a worker makes; all that a worker of a cluster takes, which makes
+            one at a time.
+        memory_bytes: Of all workers together, and of what the process holds besides; with a cluster of this process.
+        workers: Shards that are made at a time; None with a cluster, which has the workers that it has.
         seconds: On a machine that does nothing else, for the shards of the part; the drifters, which have been read
-            by then, and waits for the disk are not in it.
+            by then, and waits for the disk are not in it. With a cluster for one worker.
         trial: Windows that were cut to tell.
         trial_unusable: How many of those cannot be used, by reason.
     """
@@ -53,7 +54,7 @@ class Estimate:
     disk_bytes: int
     memory_bytes_per_worker: int
     memory_bytes: int
-    workers: int
+    workers: int | None
     seconds: float
     trial: int
     trial_unusable: dict[str, int]
@@ -63,13 +64,13 @@ class Estimate:
         return asdict(self)
 
 
-def estimate(build: Build, share: tuple[int, int], workers: int, processes: bool) -> Estimate:
+def estimate(build: Build, share: tuple[int, int], workers: int | None, processes: bool) -> Estimate:
     """What making the k-th of N shares will take.
 
     Args:
         build: The store to be made.
         share: k and N.
-        workers: Shards that are made at a time.
+        workers: Shards that are made at a time here; None where a cluster makes them.
         processes: Whether each in a process of its own.
     """
     layout, plan = build.plan.layout, build.plan
@@ -89,8 +90,12 @@ def estimate(build: Build, share: tuple[int, int], workers: int, processes: bool
     process = PROCESS_BYTES + SEGMENT_BYTES * plan.n_candidates
     # levels beside those asked for in a chunk; processes share no others
     beside = (max(source.chunk_levels for source in build.currents) - 1) * level
-    shared = build.levels.held_bytes + (workers + 1) * (plan.shape.n_times * level + beside)
-    waiting = workers * min(CAP, beside) if processes else min(CAP, shared)
+    if workers is None:
+        memory, per_worker = process + build.levels.held_bytes, PROCESS_BYTES + per_worker + min(CAP, beside)
+    else:
+        shared = build.levels.held_bytes + (workers + 1) * (plan.shape.n_times * level + beside)
+        waiting = workers * min(CAP, beside) if processes else min(CAP, shared)
+        memory = workers * per_worker + (workers + 1 if processes else 1) * process + waiting
     trial = _trial(build)
     every = [layout.samples_of(number) for number in range(layout.n_shards)[share[0] - 1 :: share[1]]]
     levels = sum(len(needed) for held in every for needed in build.needed(held).values())
@@ -101,9 +106,9 @@ def estimate(build: Build, share: tuple[int, int], workers: int, processes: bool
         disk_bytes_at_most=metadata.bytes_at_most(build),
         disk_bytes=round(layout.n_samples * sample * trial.ratio),
         memory_bytes_per_worker=per_worker,
-        memory_bytes=workers * per_worker + (workers + 1 if processes else 1) * process + waiting,
+        memory_bytes=memory,
         workers=workers,
-        seconds=work / max(1, min(workers, len(every))),
+        seconds=work / (workers or 1),
         trial=trial.windows,
         trial_unusable=trial.unusable,
     )
@@ -157,7 +162,7 @@ def check_memory(wanted: Estimate, limit: int) -> None:
     Raises:
         ConfigError: it does; says what to lower.
     """
-    if wanted.memory_bytes <= limit:
+    if wanted.memory_bytes <= limit or wanted.workers is None:
         return
     shared = wanted.memory_bytes - wanted.workers * wanted.memory_bytes_per_worker
     fitting = int((limit - shared) // wanted.memory_bytes_per_worker)

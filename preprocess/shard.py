@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from dask import config
 from dask.base import compute
 from dask.callbacks import Callback
 from dask.delayed import delayed
@@ -162,7 +163,8 @@ def run(pending: list[Pending], scheduler: str, workers: int | None, progress: b
 
         calls = [delayed(make_shard)(task, dask_key_name=f"shard-{task.number:06d}") for task in pending]
         try:
-            with Callback(posttask=done):
+            # a pool of dask's configuration would have its own number of workers
+            with Callback(posttask=done), config.set(pool=None):
                 compute(*calls, scheduler=scheduler, num_workers=workers, optimize_graph=False)
         except BrokenProcessPool as error:
             raise Interrupted(

@@ -43,8 +43,8 @@ def is_lacking(error: BaseException) -> bool:
         return False
     if error.errno in _NO_ROOM or "No usable temporary directory" in str(error):
         return True
-    refused = error.errno in (errno.EACCES, errno.EPERM) and error.filename is not None
-    return refused and Path(os.fsdecode(error.filename)).is_relative_to(_place() or "/")
+    refused = error.errno in (errno.EACCES, errno.EPERM)
+    return refused and Path(os.fsdecode(error.filename or "")).is_relative_to(_place() or "/")
 
 
 def lacking(what: str, error: OSError) -> LimitError:
