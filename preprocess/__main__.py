@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 
-from preprocess import advice, agreement, encounters, funnel, gaps, place, record, shard, survey, twin
+from preprocess import advice, agreement, cluster, encounters, funnel, gaps, place, record, shard, survey, twin
 from preprocess import estimate as estimating
 from preprocess import plan as planning
 from preprocess.build import Build
@@ -72,18 +72,18 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     share = _share(options.parts)
-    if options.scheduler not in SCHEDULERS and not options.scheduler.startswith(shard.CLUSTERS):
+    if options.scheduler not in SCHEDULERS and not options.scheduler.startswith(cluster.ADDRESSES):
         raise ConfigError(f"--scheduler {options.scheduler!r}: expected one of {', '.join(SCHEDULERS)} or tcp://...")
     if options.workers is not None and options.workers < 1:
         raise ConfigError(f"--workers {options.workers}: expected at least 1.")
     if options.memory_limit is not None:
         estimating.parse_bytes(options.memory_limit)
-        if options.scheduler.startswith(shard.CLUSTERS):
+        if options.scheduler.startswith(cluster.ADDRESSES):
             raise ConfigError(
                 "--memory-limit and a cluster: its workers keep limits of their own. Leave out --memory-limit, and "
                 "start the workers with one (dask worker --memory-limit 4GB)."
             )
-    if options.workers is not None and options.scheduler.startswith(shard.CLUSTERS):
+    if options.workers is not None and options.scheduler.startswith(cluster.ADDRESSES):
         raise ConfigError(
             f"--workers {options.workers} and --scheduler {options.scheduler}: a cluster has the workers that it was "
             f"started with. Leave out --workers, or start the cluster with more of them."
@@ -112,6 +112,8 @@ def _run(options: argparse.Namespace) -> int:
 
 def _make(recipe: Recipe, store: Path, share: tuple[int, int], options: argparse.Namespace, progress: bool) -> bool:
     """Plans and writes the store, or the part of it; whether it is finished."""
+    if options.scheduler.startswith(cluster.ADDRESSES):
+        cluster.check(options.scheduler)  # before hours of planning
     with _held(store, share, options) as lock:
         build = planned(recipe, store, lock.scratch, progress)
         _return_memory()
@@ -125,7 +127,7 @@ def _make(recipe: Recipe, store: Path, share: tuple[int, int], options: argparse
 def _told(build: Build, share: tuple[int, int], options: argparse.Namespace) -> int | None:
     """Says what making the store will take, and refuses it above `--memory-limit`; the shards made at a time."""
     workers = None
-    if not options.scheduler.startswith(shard.CLUSTERS):
+    if not options.scheduler.startswith(cluster.ADDRESSES):
         of_share = len(range(build.plan.layout.n_shards)[share[0] - 1 :: share[1]])
         workers = at_once(options.scheduler, options.workers, of_share)
     wanted = estimating.estimate(build, share, workers, options.scheduler == "processes")

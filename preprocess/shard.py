@@ -1,13 +1,10 @@
-"""One dask task is one shard: what it needs, what it does, and the schedulers that run it.
+"""One dask task is one shard: what it needs, what it does, and the schedulers of this machine that run it.
 
 A shard is built whole in memory, each of its files is written aside, synced and renamed, and a mark with their sizes
 and digests says that it is done.
 """
 
-import contextlib
-import itertools
 from collections.abc import Callable
-from concurrent.futures import CancelledError
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,16 +25,10 @@ from preprocess.survey import read_records
 from shared import building, chunks, durable, lock, manifest, schema
 from shared.building import Mark
 from shared.crashpoints import reached
-from shared.errors import ConfigError, DriftcalError, Interrupted, StoreError
+from shared.errors import DriftcalError, Interrupted, StoreError
 
 OF_SURVEY = ("positions", "origin", "start_time", "drifter", "drogue", "source", "source_row")
 """Arrays of the store that are those of the survey."""
-
-AHEAD = 16
-"""Fewest shards that a cluster is given before the first of them is done."""
-
-CLUSTERS = ("tcp://", "tls://")
-"""How the address of a dask cluster's scheduler begins."""
 
 
 @dataclass(frozen=True)
@@ -142,20 +133,22 @@ def tracks_gone(scratch: Path, error: Exception) -> StoreError:
     )
 
 
+def days_bar(pending: list[Pending], progress: bool) -> tqdm:
+    """A bar over the days of currents of the `pending` shards."""
+    total = round(sum(task.days for task in pending), 1)
+    return tqdm(total=total, unit="day", desc="currents", disable=not progress)
+
+
 def run(pending: list[Pending], scheduler: str, workers: int | None, progress: bool) -> None:
-    """Writes the `pending` shards under a dask scheduler: threads, processes, synchronous, or a cluster's tcp://.
+    """Writes the `pending` shards under a dask scheduler of this machine: threads, processes or synchronous.
 
     Raises:
-        ConfigError: the cluster cannot be reached.
         Interrupted: a worker process died.
         DriftcalError: whatever a worker met.
     """
     if not pending:
         return
-    with tqdm(total=round(sum(t.days for t in pending), 1), unit="day", desc="currents", disable=not progress) as bar:
-        if scheduler.startswith(CLUSTERS):
-            _run_on_cluster(pending, scheduler, bar)
-            return
+    with days_bar(pending, progress) as bar:
         days = {f"shard-{task.number:06d}": task.days for task in pending}
 
         def done(key: Any, _result: Any, _graph: Any, _state: Any, _worker: Any) -> None:
@@ -174,40 +167,3 @@ def run(pending: list[Pending], scheduler: str, workers: int | None, progress: b
         except DriftcalError as error:
             # from another process dask wraps it with the remote traceback as part of its text
             raise getattr(error, "exception", error) from error.__cause__
-
-
-def _run_on_cluster(pending: list[Pending], address: str, bar: tqdm) -> None:
-    try:
-        from distributed import Client, KilledWorker, as_completed  # noqa: PLC0415 - an extra, for clusters only
-    except ImportError as error:
-        raise ConfigError(f"--scheduler {address} needs the package distributed: pip install distributed.") from error
-    try:
-        client = Client(address, timeout=30)
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"--scheduler {address}: no dask scheduler answers there ({error}).") from error
-    running = as_completed()
-    with client:
-        waiting, sent = iter(pending), {}
-
-        def send() -> None:
-            """Few tasks at a time are put together and wait with the scheduler: all of them grow with the store."""
-            ahead = AHEAD
-            with contextlib.suppress(OSError):  # a scheduler that is lost is told by the shards that it had
-                threads: Any = client.nthreads()  # workers may have come since
-                ahead = max(AHEAD, 2 * sum(threads.values()))
-            for task in itertools.islice(waiting, max(0, ahead - len(sent))):
-                future = client.submit(make_shard, task, pure=False)
-                sent[future] = task.days
-                running.add(future)
-
-        try:
-            send()
-            for future in running:
-                future.result()
-                bar.update(sent.pop(future))
-                send()
-        except (CancelledError, KilledWorker) as error:
-            raise Interrupted(
-                f"the dask cluster at {address} lost its scheduler or its workers ({files.brief(error)}). Start it "
-                f"again and run the same command again: what is done is kept."
-            ) from error

@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from preprocess import metadata
+from preprocess import cluster, metadata
 from preprocess.build import Build
 from preprocess.shard import run
 from shared import building, command, durable, litter, manifest, schema, store_files
@@ -90,7 +90,11 @@ class Writing:
         if len(pending) < len(mine):
             command.say(f"continuing: {len(mine) - len(pending)} of {len(mine)} shards are done.")
         together = scheduler in ("threads", "synchronous")
-        run(self.build.pending(pending, self.lock.file, together), scheduler, workers, progress)
+        tasks = self.build.pending(pending, self.lock.file, together)
+        if scheduler.startswith(cluster.ADDRESSES):
+            cluster.run(tasks, scheduler, progress)
+        else:
+            run(tasks, scheduler, workers, progress)
 
     def _done(self, shard: int) -> Mark | None:
         """The mark of `shard`; None where there is none, or none to be trusted, which is said."""

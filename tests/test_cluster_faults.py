@@ -1,9 +1,12 @@
 """F2: kill -9 of a dask worker, of the scheduler, of the client."""
 
+import http.server
 import os
+import shutil
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,6 +14,8 @@ from typing import Any
 
 import pytest
 
+from preprocess import cluster, edition
+from preprocess.__main__ import main
 from shared import crashpoints
 from tests import fields, killing
 
@@ -22,10 +27,11 @@ def start() -> Iterator[Callable[..., subprocess.Popen]]:
     """Starts a scheduler or a worker, which ends with the test."""
     running = []
 
-    def begin(module: str, *options: str, crash: str = "") -> subprocess.Popen:
+    def begin(module: str, *options: str, crash: str = "", code: Path | None = None) -> subprocess.Popen:
         command = [sys.executable, "-m", f"distributed.cli.{module}", "--no-dashboard", *options]
         quiet: Any = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        running.append(subprocess.Popen(command, env={**os.environ, crashpoints.VARIABLE: crash}, **quiet))
+        path = {} if code is None else {"PYTHONPATH": str(code)}
+        running.append(subprocess.Popen(command, env={**os.environ, crashpoints.VARIABLE: crash, **path}, **quiet))
         return running[-1]
 
     yield begin
@@ -89,3 +95,137 @@ def test_f2_worker_scheduler_and_client(tmp_path: Path, start: Callable[..., sub
     assert ended.code == 0, ended.said
     assert "continuing: 2 of 6 shards are done" in ended.said
     assert fields.digests(third) == due
+
+
+Capture = pytest.CaptureFixture[str]
+ROOT = Path(__file__).parents[1]
+
+
+def other_code(folder: Path) -> Path:
+    """The packages, one of them a row off."""
+    for name in edition.PACKAGES:
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    with (folder / "preprocess" / "windows.py").open("a") as file:
+        file.write("\nROW = 1\n")
+    return folder
+
+
+def no_code(folder: Path) -> Path:
+    """What importing a package that is not there raises; an editable install would be found otherwise."""
+    for name in edition.PACKAGES:
+        (folder / name).mkdir(parents=True)
+        (folder / name / "__init__.py").write_text(f"raise ModuleNotFoundError(\"No module named '{name}'\")")
+    return folder
+
+
+def joined(where: str, n: int) -> None:
+    with distributed.Client(where, timeout=60) as looking:
+        while len(looking.nthreads()) != n:
+            time.sleep(0.05)
+
+
+def test_workers_of_another_edition_are_given_nothing(
+    tmp_path: Path, start: Callable[..., subprocess.Popen], capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest = fields.small(tmp_path / "input", store={"samples_per_shard": 1})
+    where, _ = address(start)
+    out = tmp_path / "store"
+    command = [manifest, "--out", str(out), "--scheduler", where]
+
+    # nobody: said, and not for ever
+    monkeypatch.setattr(cluster, "PATIENCE", 0.5)
+    monkeypatch.setattr(cluster, "LOOKING", 0.1)
+    assert main(command) == 2
+    said = capsys.readouterr().err
+    assert f"waiting for workers of {where}: none yet, for 0 of 0 min" in said
+    assert "no worker for 0 min. Start workers (dask worker tcp://" in said
+    monkeypatch.setattr(cluster, "PATIENCE", 60.0)
+
+    worker = ("dask_worker", where, "--nthreads", "1", "--no-nanny")
+    other = start(*worker, code=other_code(tmp_path / "other"))
+    joined(where, 1)
+    for late in (False, True):  # one that is there at the start, and one that joins later
+        with monkeypatch.context() as patched:
+            if late:
+                patched.setattr(cluster, "check_workers", lambda *_: None)
+            assert main(command) == 2
+        said = capsys.readouterr().err
+        assert "other code in preprocess/windows.py" in said.partition("error: ")[2]
+        assert "would make other shards" in said
+        assert (
+            "Install the same driftcal and libraries for the scheduler and all workers, and start them again." in said
+        )
+        assert "Traceback" not in said
+        assert not list(out.glob("*/c"))
+    other.kill()
+    joined(where, 0)
+
+    bare = start(*worker, code=no_code(tmp_path / "bare"))
+    joined(where, 1)
+    for late in (False, True):
+        with monkeypatch.context() as patched:
+            if late:
+                patched.setattr(cluster, "check_workers", lambda *_: None)
+            assert main(command) == 2
+        said = capsys.readouterr().err
+        assert "without this driftcal (" in said.partition("error: ")[2]
+        assert "No module named 'preprocess'" in said
+    bare.kill()
+    joined(where, 0)
+
+    start(*worker)
+    assert main(command) == 0
+    assert fields.digests(out) == fields.digests(fields.make(manifest, tmp_path / "here").root)
+
+
+def test_a_scheduler_without_the_package(
+    tmp_path: Path, start: Callable[..., subprocess.Popen], capsys: Capture
+) -> None:
+    manifest = fields.small(tmp_path / "input")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    start("dask_scheduler", "--host", "127.0.0.1", "--port", port, code=no_code(tmp_path / "bare"))
+    assert main([manifest, "--out", str(tmp_path / "store"), "--scheduler", f"tcp://127.0.0.1:{port}"]) == 2
+    said = capsys.readouterr().err
+    assert "the scheduler runs without this driftcal (ModuleNotFoundError: No module named 'preprocess')" in said
+    assert not (tmp_path / "store").exists()
+
+
+@pytest.mark.parametrize("kind", ["nothing", "silence", "web server"])
+def test_no_scheduler(tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    monkeypatch.setattr(cluster, "CONNECT", 1)
+    manifest = fields.small(tmp_path / "input")
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), http.server.BaseHTTPRequestHandler) as web:
+        if kind == "web server":
+            threading.Thread(target=web.serve_forever, daemon=True).start()
+        elif kind == "nothing":
+            web.socket.close()
+        where = f"tcp://127.0.0.1:{web.server_port}"
+        assert main([manifest, "--out", str(tmp_path / "store"), "--scheduler", where]) == 2
+        if kind == "web server":
+            web.shutdown()
+    said = capsys.readouterr().err
+    assert f"--scheduler {where}: no dask scheduler answers there (" in said
+    assert "Name the address that the scheduler prints when it starts" in said
+
+
+def test_editions() -> None:
+    ours = edition.own()
+    assert {"driftcal", "Python", "numpy", "numcodecs", "dask", "preprocess/shard.py", "shared/chunks.py"} <= set(ours)
+    assert edition.difference(ours, dict(ours)) is None
+    assert edition.difference(ours, ours | {"numpy": "1.0"}) == f"numpy 1.0 (expected {ours['numpy']})"
+    fewer = {name: value for name, value in ours.items() if name not in ("zarr", "shared/chunks.py")}
+    told = edition.difference(ours, fewer | {"preprocess/new.py": "0"})
+    assert told == f"zarr missing (expected {ours['zarr']}); other code in shared/chunks.py, preprocess/new.py"
+
+
+def test_an_edition_is_of_the_code_in_memory(tmp_path: Path) -> None:
+    """A worker that has run since before an update has the old code, whatever lies on the disk by now."""
+    code = (
+        "from pathlib import Path\nfrom preprocess import edition\nbefore = edition.own()\n"
+        "Path(edition.__file__).with_name('windows.py').write_text('')\n"
+        "assert edition.own() == before != edition._read()\n"
+    )
+    other = other_code(tmp_path / "other")
+    subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": str(other)}, check=True, cwd=other)

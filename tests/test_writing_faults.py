@@ -17,6 +17,7 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
 from benchmarks.preprocessing import counting
+from preprocess import cluster as cluster_module
 from preprocess import estimate, files, shard
 from preprocess.__main__ import main
 from shared import durable
@@ -430,12 +431,12 @@ def test_f10_a_cluster_is_given_few_shards_at_a_time(
 ) -> None:
     """All of them would take memory that grows with the store, in the client and in the scheduler."""
     distributed = pytest.importorskip("distributed")
-    monkeypatch.setattr(shard, "AHEAD", 1)
+    monkeypatch.setattr(cluster_module, "AHEAD", 1)
     true, order = distributed.Client.submit, []
 
-    def submit(client: Any, make: Any, task: shard.Pending, **options: Any) -> Any:
+    def submit(client: Any, make: Any, *task: Any, **options: Any) -> Any:
         order.append(len(list((tmp_path / "store" / ".building").glob("done-*"))))
-        return true(client, make, task, **options)
+        return true(client, make, *task, **options)
 
     monkeypatch.setattr(distributed.Client, "submit", submit)
     with distributed.LocalCluster(n_workers=1, threads_per_worker=1, processes=False, dashboard_address=":0",

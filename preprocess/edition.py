@@ -1,0 +1,65 @@
+"""The edition of the code that makes shards: driftcal's version, a digest of its sources, and the libraries' versions.
+
+Two processes that share the making of a store must be of one edition, or its windows differ and nothing tells: dask
+sends a function by its name, and each worker runs what it has under that name.
+"""
+
+import hashlib
+import sys
+from importlib import resources
+from importlib.metadata import PackageNotFoundError, version
+
+PACKAGES = ("preprocess", "shared")
+"""Packages whose sources take part in making a shard."""
+
+LIBRARIES = ("dask", "distributed", "numpy", "numcodecs", "zarr", "xarray", "netCDF4")
+"""Those that the bytes of a store rest on, and those that must understand each other."""
+
+PYTHON = "Python"
+
+Edition = dict[str, str]
+"""Version or digest by name; plain, so that any edition can read that of another."""
+
+
+def _read() -> Edition:
+    found = {"driftcal": _version("driftcal"), PYTHON: "{}.{}".format(*sys.version_info)}
+    found |= {name: _version(name) for name in LIBRARIES}
+    for package in PACKAGES:
+        for file in resources.files(package).iterdir():
+            if file.name.endswith((".py", ".pyc")):
+                found[f"{package}/{file.name}"] = hashlib.sha256(file.read_bytes()).hexdigest()[:16]
+    return found
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+# Read when the code is imported and not when it is asked for: a worker that has run since before an update has the old
+# code in memory, whatever lies on the disk by now.
+_OWN = _read()
+
+
+def own() -> Edition:
+    """The edition of this process."""
+    return dict(_OWN)
+
+
+def difference(expected: Edition, came: Edition) -> str | None:
+    """What differs in `came`, in a few words; None where nothing does."""
+    names = [name for name in {**expected, **came} if expected.get(name) != came.get(name)]
+    if not names:
+        return None
+    files = [name for name in names if "/" in name]
+    told = [
+        f"{name} {came.get(name, 'missing')} (expected {expected.get(name, 'none')})"
+        for name in names
+        if "/" not in name
+    ]
+    if files:
+        more = f" and {len(files) - 3} more" if len(files) > 3 else ""
+        told.append(f"other code in {', '.join(files[:3])}{more}")
+    return "; ".join(told)
