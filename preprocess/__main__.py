@@ -5,6 +5,7 @@ import contextlib
 import ctypes
 import re
 import sys
+import time
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
@@ -20,12 +21,16 @@ from preprocess.workers import at_once
 from preprocess.write import Writing
 from shared import command, durable, facts, litter, manifest, paths, settings, show, temporary
 from shared.errors import ConfigError, StoreError
-from shared.lock import Lock, hold
+from shared.lock import Busy, Lock, hold
 
 SCHEDULERS = ("threads", "processes", "synchronous")
 
 MADE = "made.json"
 """File beside a twin's files: the settings that they were made with."""
+
+
+MAKING = ".making"
+"""Folder beside them for the locks of those who make them."""
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -94,7 +99,7 @@ def _run(options: argparse.Namespace) -> int:
     place.check(recipe, store)
     progress = command.progress() and not options.json
     if recipe.synthetic is not None:
-        _make_twin(recipe.synthetic, options.dry_run, progress)
+        _make_twin(recipe.synthetic, options.dry_run, options.take_over, progress)
     if options.dry_run:
         with temporary.folder("--dry-run") as folder:
             build = planned(recipe, store, folder / "tracks.bin", progress)
@@ -156,28 +161,65 @@ def _share(text: str) -> tuple[int, int]:
     return int(found[1]), int(found[2])
 
 
-def _make_twin(spec: Synthetic, dry_run: bool, progress: bool) -> None:
-    """Makes the twin's files, unless they are there: made again they would be other files to a store's manifest."""
+def _make_twin(spec: Synthetic, dry_run: bool, take_over: bool, progress: bool) -> None:
+    """Makes the twin's files, unless they are there: made again they would be other files to a store's manifest.
+
+    One process makes them, as those of an array of `--parts` begin together; the others wait, and find them there.
+    """
     folder = spec.place
     given = record.open_currents(spec.currents).fingerprint if spec.currents is not None else None
     wanted = {"driftcal": version("driftcal"), "synthetic": spec.model_dump(mode="json"), "currents": given}
     mark, content = folder / MADE, manifest.to_bytes(wanted)
+
+    def there() -> bool:
+        return (folder / "drifters.nc").exists() and mark.exists() and mark.read_bytes() == content
+
     try:
-        if (folder / "drifters.nc").exists() and mark.exists() and mark.read_bytes() == content:
+        if there():
             return
         if dry_run:
             raise ConfigError(
                 f"--dry-run writes nothing, and the twin in {folder} is not made yet, or with other settings. Run "
                 f"without --dry-run."
             )
-        mark.unlink(missing_ok=True)
-        twin.make(spec, progress)
+        with _making(folder, take_over):
+            if there():  # by now
+                return
+            mark.unlink(missing_ok=True)
+            twin.make(spec, progress)
+            manifest.write_file(mark, content)
     except OSError as error:
         raise ConfigError(
             f"synthetic.folder {folder}: cannot use {error.filename or folder} ({error.strerror or error}); expected a "
             f"folder that you may read and write. Choose another synthetic.folder, or have its permissions changed."
         ) from error
-    manifest.write_file(mark, content)
+
+
+@contextlib.contextmanager
+def _making(folder: Path, take_over: bool) -> Iterator[None]:
+    """The right to make the files in `folder`; waits for another process that has it."""
+    locks, waits = folder / MAKING, False
+    with contextlib.ExitStack() as stack:
+        while True:
+            folder.mkdir(parents=True, exist_ok=True)
+            locks.mkdir(exist_ok=True)
+            try:
+                stack.enter_context(hold(locks, (1, 1), alone=True, take_over=take_over))
+                break
+            except Busy as busy:
+                if not waits:
+                    command.say(
+                        f"waiting for {busy.other}, which makes the twin in {folder} ... If that process has ended, "
+                        f"run the command with --take-over."
+                    )
+                waits = True
+                time.sleep(0.5)
+            except StoreError:
+                if locks.exists():  # else the other has ended just now, and taken it away
+                    raise
+        yield
+    with contextlib.suppress(OSError):
+        locks.rmdir()
 
 
 @contextlib.contextmanager

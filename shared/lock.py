@@ -35,6 +35,18 @@ TRACKS = "tracks"
 """Begins the name of a run's scratch file."""
 
 
+class Busy(StoreError):
+    """Another process has what was asked for.
+
+    Attributes:
+        other: that process.
+    """
+
+    def __init__(self, message: str, other: Holder):
+        super().__init__(message)
+        self.other = other
+
+
 class Lock:
     """The right of this process to build its part; from `hold`."""
 
@@ -51,14 +63,15 @@ class Lock:
         """Keeps the other parts out while the body runs.
 
         Raises:
-            StoreError: another process stays inside for a minute, or the folder is gone.
+            Busy: another process stays inside for a minute.
+            StoreError: the folder is gone.
         """
         gate, waited, inside = self.folder / GATE, 0.0, None
         while (other := self._claim(gate)) is not None:
             if other != inside:
                 inside, waited = other, 0.0
             if waited > PATIENCE:
-                raise StoreError(f"{self.folder} is held by {other}. {_advice(other)}")
+                raise Busy(f"{self.folder} is held by {other}. {_advice(other)}", other)
             time.sleep(0.05)
             waited += 0.05
         reached("gate: taken")
@@ -100,7 +113,7 @@ class Lock:
                 for left in (path, *(self.folder / name for name in _names(other.token))):
                     durable.remove(left)
             elif other.overlaps(self.holder.part, self.holder.alone):
-                raise StoreError(f"{self.folder.parent} is being built by {other}. {_advice(other)}")
+                raise Busy(f"{self.folder.parent} is being built by {other}. {_advice(other)}", other)
         try:
             durable.claim(self.file, self.claimed)
         except OSError as error:
@@ -174,7 +187,7 @@ def hold(folder: Path, part: tuple[int, int], alone: bool = False, take_over: bo
         take_over: Locks of processes that cannot be seen from here count as those of dead ones.
 
     Raises:
-        StoreError: another process has the same part, or one that shares shards with it; names it.
+        Busy: another process has the same part, or one that shares shards with it; names it.
     """
     lock = Lock(folder, Holder.here(part, alone), take_over)
     tree = json.dumps(asdict(lock.holder), indent=1)
