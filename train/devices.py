@@ -19,6 +19,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from shared.errors import ConfigError
+from train import launch
 
 BATCH = "batch"
 """The one axis of the mesh."""
@@ -27,29 +28,42 @@ PATIENCE = 60
 """How long [s] a process that leaves waits for the others: one that failed must not hold up the job."""
 
 
-def join() -> None:
-    """Joins the other processes of the run, where there are any.
+CHOOSING = ("JAX_PLATFORMS", "JAX_PLATFORM_NAME", "CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES")
+"""Variables by which JAX chooses its devices."""
 
-    They are those of a SLURM step of several tasks, or those that JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and
-    JAX_PROCESS_ID name.
+
+def join() -> None:
+    """Joins the other processes of the run, where there are any: `train.launch` says by which variables.
 
     Raises:
-        ConfigError: the others cannot be reached.
+        ConfigError: the others do not come, or cannot be reached.
     """
-    told = [os.environ.get(f"JAX_{name}") for name in ("COORDINATOR_ADDRESS", "NUM_PROCESSES", "PROCESS_ID")]
-    tasks = os.environ.get("SLURM_STEP_NUM_TASKS", "1") if "SLURM_PROCID" in os.environ else "1"
-    if tasks == "1" and None in told:
+    launched = launch.launch_of(os.environ)
+    if launched is None:
         return
+    launch.meet(launched)
     try:
-        if None in told:
-            jax.distributed.initialize(shutdown_timeout_seconds=PATIENCE)
-        else:
-            address, n, number = told
-            jax.distributed.initialize(address, int(n or 1), int(number or 0), shutdown_timeout_seconds=PATIENCE)
+        jax.distributed.initialize(launched.address, launched.n, launched.number, shutdown_timeout_seconds=PATIENCE)
     except (RuntimeError, ValueError) as error:
         raise ConfigError(
             f"the processes of this run cannot be joined ({error}). Start all of them with srun, or set "
-            f"JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID."
+            f"{', '.join(launch.JAX)}; for one process alone, unset {launched.counted_by}."
+        ) from error
+
+
+def check() -> None:
+    """Refuses an environment in which JAX has no device.
+
+    Raises:
+        ConfigError: as said; names the variables that choose devices.
+    """
+    try:
+        jax.devices()
+    except (RuntimeError, AssertionError, ValueError) as error:
+        chosen = [f"{name}={os.environ[name]!r}" for name in CHOOSING if name in os.environ]
+        raise ConfigError(
+            f"JAX has no device to compute on ({' '.join(str(error).split()) or type(error).__name__}). "
+            f"{', '.join(chosen) or 'Nothing'} in the environment chooses one. Unset that, or set JAX_PLATFORMS=cpu."
         ) from error
 
 
@@ -79,6 +93,7 @@ class Devices:
         Raises:
             ConfigError: there are fewer, or some process would have none.
         """
+        check()
         there, processes = jax.devices(), jax.process_count()
         n = (len(there) if processes > 1 else 1) if n is None else n
         if not 1 <= n <= len(there):
