@@ -61,11 +61,23 @@ def run(work: Callable[[argparse.Namespace], int], options: argparse.Namespace, 
         error.__cause__ = caught
     except KeyboardInterrupt:
         error = Interrupted(interrupted)
+    except SystemExit as caught:
+        # code of a user's that ran where nobody expects it to end anything: no success, whatever its code
+        error = ConfigError(
+            f"the work was ended half way by code that asks to leave the process, with {caught.code!r} (--debug shows "
+            f"where). Take that out, and run the command again."
+        )
+        error.__cause__ = caught
     except DriftcalError as caught:
         error = caught
     except BrokenPipeError:
         return 0
-    if options.debug:
+    return failed(error, options.debug)
+
+
+def failed(error: DriftcalError, debug: bool = False) -> int:
+    """Says what is wrong on stderr, with the traceback to `debug`; returns the exit code."""
+    if debug:
         traceback.print_exception(error)
     print(f"error: {error}", file=sys.stderr)
     return error.exit_code

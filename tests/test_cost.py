@@ -384,7 +384,7 @@ def test_the_command_writes_csv_json_and_figure(tmp_path, capsys: pytest.Capture
         ("grows", r"a step makes .*\(6,\).* of a state .*\(3,\)"),
         ("no_scalar", r"the loss must be a scalar"),
         ("not_a_model", r"not_a_model\(\) returns int, not a train\.cost\.Model"),
-        ("fails", r"cannot import mine and call its fails\(\) \(RuntimeError: no such forcing\)"),
+        ("fails", r"cannot call fails\(\) of mine \(RuntimeError: no such forcing\)"),
         ("absent", r"has no attribute 'absent'"),
     ],
 )

@@ -20,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from shared.errors import DriftcalError
+from train import devices, modes
 from train.cost.model import Model, load
 from train.cost.strategies import STRATEGIES, HostLoop, forward_along
 
@@ -34,6 +35,9 @@ DIFFERENCE = 1e-5
 
 DIRECTIONS = 1, 2, 4, 8, 16
 """Numbers of parameters at which forward mode is timed."""
+
+ANSWER = "driftcal cell: "
+"""Begins the line of a cell's answer: a user's model may print too."""
 
 Call = Callable[[], object]
 
@@ -172,11 +176,13 @@ def main() -> int:
     """Entry point; an error of ours is told as JSON too."""
     if hasattr(os, "sched_setaffinity"):  # before any computation starts threads
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+    modes.set_back()
     try:
+        devices.check()
         found = run(json.loads(sys.argv[1]))
     except DriftcalError as error:
         found = {"error": str(error)}
-    print(json.dumps(found))
+    print(f"\n{ANSWER}{json.dumps(found)}", flush=True)
     return 0
 
 

@@ -8,12 +8,13 @@ import re
 from dataclasses import asdict, fields
 from pathlib import Path
 
-from shared import command, litter, paths
+from shared import command, paths
 from shared.errors import ConfigError
 from shared.figures import save
 from shared.manifest import to_bytes, write_file
 from train.cost import advice, figure, study
 from train.cost.strategies import STRATEGIES
+from train.folder_lock import FolderLock, free
 
 UNITS = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9, "t": 1e12, "ki": 2.0**10, "mi": 2.0**20, "gi": 2.0**30, "ti": 2.0**40}
 
@@ -52,18 +53,21 @@ def run(options: argparse.Namespace) -> int:
     strategies = study.known(options.strategies.split(","))
     if not options.limit > 0.0:
         raise ConfigError(f"--limit {options.limit}: expected a positive number of seconds.")
-    if out.exists() and (not out.is_dir() or not litter.is_empty(out)):
-        raise ConfigError(f"--out {out} exists and is not an empty folder. Choose another, or remove it.")
+    with FolderLock(out) as lock:
+        lock.take()
+        if free({path.name for path in out.iterdir()}):
+            raise ConfigError(f"--out {out} exists and is not an empty folder. Choose another, or remove it.")
+        return _measured(options, steps, strategies, cap, out)
+
+
+def _measured(options: argparse.Namespace, steps: list[int], strategies: list[str], cap: int, out: Path) -> int:
+    """The study, into the folder `out`."""
     progress = command.progress() and not options.json
     found = study.run(options.model, steps, strategies, options.precision, cap, options.limit, progress)
     tree = {**found.tree(), "crossover_parameters": None, "recommendation": advice.recommendation(found)}
     number = advice.crossover(found)
     if number is not None and number != float("inf"):
         tree["crossover_parameters"] = number
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"cannot make {out}: {error.strerror}. Choose another --out.") from error
     write_file(out / "cost.csv", rows(found).encode())
     write_file(out / "cost.json", to_bytes(tree))
     picture = save(figure.draw(found), out / "cost.png")

@@ -5,10 +5,7 @@ every precision, so arrays that it makes with `jax.numpy` have the precision of 
 model is a number in its state that every step adds to.
 """
 
-import importlib
-import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -17,7 +14,8 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int
 
-from shared.errors import ConfigError
+from shared.errors import ConfigError, DriftcalError
+from train import users_code
 
 State = Any
 """A pytree of arrays of floats."""
@@ -60,18 +58,19 @@ def load(spec: str) -> Model:
     if not colon or not name or not attribute.isidentifier():
         known = " or ".join(BUILT_IN)
         raise ConfigError(f"--model {spec!r}: expected {known}, or module:function such as my_model:build.")
-    here = str(Path.cwd())
-    sys.path.insert(0, here)  # installed commands leave the working directory out
+    make = users_code.load(name, attribute, f"--model {spec!r}")
+    if not callable(make):
+        raise ConfigError(f"--model {spec!r}: {name} has no function called {attribute}.")
     try:
-        make = getattr(importlib.import_module(name), attribute)
-        model = make()
+        with users_code.guarded(f"--model {spec!r}: calling {attribute}()"):
+            model = make()
+    except DriftcalError:
+        raise
     except Exception as error:
         raise ConfigError(
-            f"--model {spec!r}: cannot import {name} and call its {attribute}() ({type(error).__name__}: {error}). It "
-            f"must be installed, or lie in the working directory, {here}, and take no arguments."
+            f"--model {spec!r}: cannot call {attribute}() of {name} ({type(error).__name__}: {error}). It must take no "
+            f"arguments."
         ) from error
-    finally:
-        sys.path.remove(here)
     if not isinstance(model, Model):
         raise ConfigError(f"--model {spec!r}: {attribute}() returns {type(model).__name__}, not a train.cost.Model.")
     model = model._replace(
@@ -88,8 +87,11 @@ def _check(spec: str, model: Model) -> None:
             found = ", ".join(sorted({str(leaf.dtype) for leaf in leaves})) or "nothing"
             raise ConfigError(f"--model {spec!r}: its {what} must be arrays of floats, and hold {found}.")
     try:
-        after = jax.eval_shape(model.step, model.state, model.parameters, jnp.asarray(0))
-        loss = jax.eval_shape(model.loss, model.state)
+        with users_code.guarded(f"--model {spec!r}: tracing its step and loss"):
+            after = jax.eval_shape(model.step, model.state, model.parameters, jnp.asarray(0))
+            loss = jax.eval_shape(model.loss, model.state)
+    except DriftcalError:
+        raise
     except Exception as error:
         raise ConfigError(
             f"--model {spec!r}: step(state, parameters, k) or loss(state) fails ({type(error).__name__}: {error})."

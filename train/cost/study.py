@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from shared.errors import ConfigError, DataError
 from train.cost import laws
-from train.cost.cell import ROUNDS
+from train.cost.cell import ANSWER, ROUNDS
 from train.cost.strategies import STRATEGIES
 
 CROSSOVER_STEPS = 1000
@@ -124,14 +124,15 @@ def _ask(spec: dict[str, Any], limit: float | None) -> dict[str, Any]:
         done = subprocess.run(command, capture_output=True, text=True, timeout=limit, check=False)
     except subprocess.TimeoutExpired as error:
         raise _Slow from error
-    if done.returncode < 0 or not done.stdout.strip():
+    answers = [line.removeprefix(ANSWER) for line in done.stdout.splitlines() if line.startswith(ANSWER)]
+    if done.returncode < 0 or not answers:
         what = f"{spec['what']} of {spec.get('strategy', spec['model'])} at {spec['steps']} steps"
         last = done.stderr.strip().splitlines()[-1:] or [f"signal {-done.returncode}"]
         raise DataError(
             f"the process for {what} ended with {done.returncode} and no result ({last[0]}). Ask for fewer --steps, or "
             f"leave that strategy out with --strategies."
         )
-    found = json.loads(done.stdout.splitlines()[-1])
+    found = json.loads(answers[-1])
     if "error" in found:
         raise ConfigError(found["error"])
     return found
