@@ -1,6 +1,5 @@
 """Interrupted runs end as the uninterrupted one does, to the last bit (F13, F14); bad checkpoints are told (F15)."""
 
-import fcntl
 import json
 import shutil
 import subprocess
@@ -14,6 +13,7 @@ from shared.errors import ConfigError, DataError, Interrupted, StoreError
 from tests import runs, stores
 from train import checkpoint
 from train.checkpoint import Damaged, decode, encode
+from train.folder_lock import FolderLock
 from train.record import Record, Taken
 
 SIGNALS = ("SIGTERM", "SIGINT", "SIGUSR1")
@@ -310,10 +310,12 @@ def test_only_the_last_few_are_kept(whole: Path) -> None:
 
 
 def test_two_processes_do_not_write_one_run(half: Path, store: Path) -> None:
-    with (half / "metrics.jsonl").open("rb") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        with pytest.raises(ConfigError, match="another process is writing this run"):
+    before = {path: path.read_bytes() for path in half.rglob("*") if path.is_file()}
+    with FolderLock(half) as lock:
+        lock.take()
+        with pytest.raises(ConfigError, match="another process is writing there"):
             runs.train(store, half, runs.settings(), resume=True)
+    assert {path: path.read_bytes() for path in half.rglob("*") if path.is_file()} == before
 
 
 # F19: divergence

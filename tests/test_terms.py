@@ -18,7 +18,7 @@ from shared.settings import build
 from tests import flows, stores
 from tests.test_simulate import frozen, still_batch
 from tests.test_train_command import refused
-from train import folder, terms
+from train import folder, loading, terms
 from train.__main__ import main
 from train.config import Training
 from train.cost.trainer import choose
@@ -260,7 +260,7 @@ def spread_out(cs, background, kappa, start, grid, members):
     """Final (column, row) (S, n, 2) of the example's members in a frozen kappa without current."""
     with jax.enable_x64(True):
         batch = jax.device_put(still_batch(start, grid))
-        module = terms.load(EXAMPLE, {"cs": cs, "background": max(background, 1e-9)}, np.dtype(np.float64))
+        module = loading.load(EXAMPLE, {"cs": cs, "background": max(background, 1e-9)}, np.dtype(np.float64))
         dynamics = terms.Adapter(terms.vector_of(module), terms.rebuilder(module))
 
         def noise(n):  # antithetic pairs

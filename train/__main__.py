@@ -1,6 +1,9 @@
 """`drift-train`: from a shard store to a calibrated constant, and its evaluation."""
 
 import argparse
+import contextlib
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -8,11 +11,31 @@ from shared import command, paths, settings
 from shared.errors import ConfigError, StoreError
 from shared.manifest import to_bytes, write_file
 from shared.shards import ShardStore
-from train import devices, evaluate, examine, examples, folder, groups, loop, quantities, report, verdict
-from train.config import Training
-from train.cost import command as cost
-from train.devices import Devices
-from train.signals import Stop
+from train import environment
+
+environment.drop_empty()
+try:
+    from train import (
+        devices,
+        engine,
+        evaluate,
+        examine,
+        examples,
+        folder,
+        groups,
+        loop,
+        modes,
+        quantities,
+        report,
+        verdict,
+    )
+    from train.config import Training
+    from train.cost import command as cost
+    from train.devices import Devices
+    from train.folder_lock import FolderLock
+    from train.signals import Stop
+except ValueError as error:  # JAX reads its variables when it is imported
+    command.leave(command.failed(environment.refusal(error)))
 
 MOST_OF_TRAINING = 2048
 """Samples on which a run without a validation split is evaluated: all of a large one take as long as training."""
@@ -83,7 +106,13 @@ def main(arguments: list[str] | None = None) -> int:
     """Entry point; returns the exit code."""
     options = _parser().parse_args(arguments)
     work = {"run": _run, "evaluate": _evaluate, "cost": cost.run}[options.verb]
-    return command.run(work, options, interrupted=INTERRUPTED)
+
+    def prepared(options: argparse.Namespace) -> int:
+        environment.check_flags()
+        modes.set_back()
+        return work(options)
+
+    return command.run(prepared, options, interrupted=INTERRUPTED)
 
 
 def entry() -> NoReturn:
@@ -99,8 +128,8 @@ def _run(options: argparse.Namespace) -> int:
     store, out = ShardStore(options.store, options.on_bad_shard), Path(options.out)
     progress = command.progress() and not options.json
     groups.check(store, training, options.group_by)
-    with Stop(RESUMABLE) as stop:
-        result = loop.run(store, training, out, progress, options.resume, stop, shared_by)
+    with FolderLock(out) as lock, Stop(RESUMABLE) as stop, _results_alone():
+        result = loop.run(store, training, out, progress, options.resume, stop, shared_by, lock)
         devices.part()
         if not shared_by.first:
             return 0
@@ -131,8 +160,12 @@ def _run(options: argparse.Namespace) -> int:
 def _evaluate(options: argparse.Namespace) -> int:
     out, store = Path(options.run), ShardStore(options.store, options.on_bad_shard)
     progress = command.progress() and not options.json
-    scores = _judge(out, store, options.split, progress)
-    page = report.write(out, store)
+    folder.read(out)  # else the folder is not one to be locked
+    with FolderLock(out, "RUN") as lock, _results_alone():
+        devices.check()
+        lock.take()
+        scores = _judge(out, store, options.split, progress)
+        page = report.write(out, store)
     if options.json:
         command.emit(scores)
     else:
@@ -142,11 +175,18 @@ def _evaluate(options: argparse.Namespace) -> int:
     return 0
 
 
+@contextlib.contextmanager
+def _results_alone() -> Iterator[None]:
+    """Inside, what is printed, such as by a user's term, goes to stderr: stdout is for results."""
+    with contextlib.redirect_stdout(sys.stderr):
+        yield
+
+
 def _judge(out: Path, store: ShardStore, split: str, progress: bool, most: int | None = None) -> dict[str, Any]:
     """Evaluates the run in `out` on `split`, and writes what it found there."""
     run = folder.read(out)
     digest = run.result["store"]
-    own = out / folder.DYNAMICS if run.settings.dynamics is not None else None
+    engine.note_other_version(run.result, run.settings.engine, out)
     if store.manifest.digest == digest:
         folder.keep_training_data(out, store)
         run = folder.read(out)
@@ -155,7 +195,7 @@ def _judge(out: Path, store: ShardStore, split: str, progress: bool, most: int |
             f"{out} does not say which drifters it was trained on: it has no {folder.DATA}. Run drift-train evaluate "
             f"on its training store ({run.result['store_name']}) first."
         )
-    trained = run.data["trained_drifters"]
+    trained, own = run.data["trained_drifters"], folder.own_of(out, run)
     scores, shown = evaluate.evaluate(store, split, run.settings, run.result["cs"], trained, progress, most, own)
     scores["run_store"] = digest
     write_file(out / folder.EVALUATION, to_bytes(scores))

@@ -6,11 +6,10 @@ run is (`identity_of`); the other entries are arrays.
 """
 
 import hashlib
-import inspect
 import io
 import json
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,11 +21,15 @@ from shared.crashpoints import reached
 from shared.errors import ConfigError, StoreError
 from shared.manifest import write_file
 from shared.shards import ShardStore
+from train import fingerprint
 from train.config import Checkpointing, Reading, Training
+from train.fingerprint import Fingerprint
 
 FOLDER = "checkpoints"
 FORMAT = "driftcal checkpoint 1"
 ABOUT = "about"
+FUNCTION = "function"
+"""Key of the fingerprint of a user's dynamics, in an identity and in a result."""
 DAMAGED = ".damaged"
 """Appended to the name of a checkpoint that could not be read."""
 
@@ -92,14 +95,25 @@ FREE: Any = {"checkpoint": True, "tracking": True, "data": Reading.model_fields.
 """Settings that change nothing of what a run finds: they may be others when it is resumed."""
 
 
-def identity_of(store: ShardStore, settings: Training, template: object | None) -> dict[str, Any]:
-    """What makes a run this one: its store, its settings, and the code that computes; for JSON."""
-    source = None if template is None else inspect.getsourcefile(type(template))
+def identity_of(
+    store: ShardStore, settings: Training, engine: str | None, names: Sequence[str], function: Fingerprint | None
+) -> dict[str, Any]:
+    """What makes a run this one, for JSON.
+
+    Args:
+        store: what it is trained on.
+        settings: of it.
+        engine: version of a simulator that is another package, which computes in place of ours.
+        names: of the parameters.
+        function: of a user's dynamics.
+    """
     return {
         "store": store.manifest.digest,
         "settings": settings.model_dump(mode="json", exclude=FREE),
         "version": version("driftcal"),
-        "dynamics_source": None if source is None else hashlib.sha256(Path(source).read_bytes()).hexdigest(),
+        "engine_version": engine,
+        "parameters": list(names),
+        FUNCTION: function,
     }
 
 
@@ -153,20 +167,25 @@ class Checkpoints:
 
 
 def refuse_other(found: dict[str, Any], wanted: dict[str, Any], where: str) -> None:
-    """Refuses to continue what another configuration, store or version began.
+    """Refuses to continue what another configuration, store, version or function began.
 
     Raises:
         ConfigError: naming the first few keys that differ, and both values.
     """
-    if found == wanted:
-        return
+    remedy = "Resume with what the run was begun with, or choose another --out."
+    told = [{key: value for key, value in one.items() if key != FUNCTION} for one in (found, wanted)]
     differing = [
-        f"{key} was {theirs!r}, now {ours!r}" for key, theirs, ours in _differences(found, wanted, "") if theirs != ours
+        f"{key} was {theirs!r}, now {ours!r}"
+        for key, theirs, ours in _differences(told[0], told[1], "")
+        if theirs != ours
     ]
-    raise ConfigError(
-        f"{where} belongs to another run: {'; '.join(differing[:4])}{'; ...' if len(differing) > 4 else ''}. "
-        f"Resume with what the run was begun with, or choose another --out."
-    )
+    if differing:
+        raise ConfigError(
+            f"{where} belongs to another run: {'; '.join(differing[:4])}{'; ...' if len(differing) > 4 else ''}. "
+            f"{remedy}"
+        )
+    if (function := wanted.get(FUNCTION)) is not None:
+        fingerprint.check(found.get(FUNCTION), function, where, remedy)
 
 
 def _differences(found: Any, wanted: Any, key: str) -> Iterator[tuple[str, Any, Any]]:

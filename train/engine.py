@@ -1,9 +1,13 @@
 """Which engine simulates: this project's own, the same as a C++ kernel, or pastax where it is installed."""
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Mapping
 from importlib import import_module
+from importlib.metadata import PackageNotFoundError, distribution, version
+from pathlib import Path
 from typing import Any
 
+from shared.command import say
 from shared.errors import ConfigError
 from train import simulate as own
 from train.config import Engine
@@ -34,6 +38,29 @@ def simulator(engine: Engine) -> Callable[..., Simulation]:
             f"engine=pastax needs pastax 0.1 or newer, which this Python cannot import ({error}). Install it with "
             f"pip install git+{REPOSITORY}, or set engine to driftcal."
         ) from error
+
+
+def version_of(engine: Engine) -> str | None:
+    """Version and revision of the package that simulates; None where that is this one."""
+    if engine != "pastax":
+        return None
+    try:
+        package = distribution("pastax")
+    except PackageNotFoundError:  # `simulator` says what to do
+        return None
+    origin = json.loads(package.read_text("direct_url.json") or "{}")
+    revision = origin.get("vcs_info", {}).get("commit_id")
+    return package.version if revision is None else f"{package.version} ({revision})"
+
+
+def note_other_version(result: Mapping[str, Any], engine: Engine, where: Path) -> None:
+    """Says where a finished run was computed by another version than the one that is about to compute for it."""
+    for name, before, now in (
+        ("driftcal", result["version"], version("driftcal")),
+        (engine, result.get("engine_version"), version_of(engine)),
+    ):
+        if before != now:
+            say(f"note: {where} was made with {name} {before}, and this is {name} {now}: what it computes may differ.")
 
 
 def simulate(dynamics: Dynamics, batch: Batch, plan: Plan, *args: Any, **kwargs: Any) -> Simulation:

@@ -15,7 +15,6 @@ ensemble (Fortin et al. 2014). Their ratio, and ranks of the drifter among the m
 """
 
 from collections.abc import Collection
-from pathlib import Path
 from typing import Any
 
 import equinox as eqx
@@ -27,13 +26,13 @@ from tqdm import tqdm
 
 from shared.errors import DataError
 from shared.shards import ShardStore
-from train import terms
 from train.config import Training, check_against
 from train.data import Grid, batches
 from train.dynamics import Flow, Smagorinsky
 from train.examples import examples_of
+from train.folder import Own
 from train.measures import measure
-from train.model import model_of
+from train.model import calibrated
 from train.simulate import Dynamics, Plan
 from train.step import plan_of
 from train.tally import MOMENTS, SPREAD, Tally, clustered
@@ -52,7 +51,7 @@ def evaluate(
     trained: Collection[str],
     progress: bool,
     most: int | None = None,
-    own: Path | None = None,
+    own: Own | None = None,
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Scores of the constant `cs` on `split`, and a few ensembles to look at.
 
@@ -65,7 +64,7 @@ def evaluate(
         trained: Names of the drifters that were trained on.
         progress: Whether to show a bar.
         most: Score at most so many samples, spread evenly over the split.
-        own: File of a user's calibrated term.
+        own: A user's calibrated term.
 
     Raises:
         StoreError: the store is damaged or has no sample of `split`.
@@ -88,10 +87,10 @@ def evaluate(
     grid, dtype = Grid.of(store.layout), np.dtype(settings.precision)
     plan = plan_of(settings, grid)
     with jax.enable_x64(settings.precision == "float64"):
-        calibrated, initial = _dynamics(settings, cs, own, dtype)
-        tally = _over(store, samples, plan, settings, calibrated, initial, progress)
+        dynamics, initial = _dynamics(settings, cs, own, dtype)
+        tally = _over(store, samples, plan, settings, dynamics, initial, progress)
         readable = samples[~np.isin(samples, list(store.unreadable))]
-        examples = examples_of(store, readable, plan, settings, calibrated, dtype)
+        examples = examples_of(store, readable, plan, settings, dynamics, dtype)
     good = np.concatenate(tally.good)
     if not good.any():
         raise DataError(f"no sample of split {split!r} of {store.root} gives finite scores. Run drift-inspect verify.")
@@ -142,15 +141,9 @@ class Still(eqx.Module):
         return (0.0 * flow.u, 0.0 * flow.v), 0.0 * flow.u
 
 
-def _dynamics(settings: Training, cs: float | None, own: Path | None, dtype: np.dtype) -> tuple[Dynamics, Dynamics]:
+def _dynamics(settings: Training, cs: float | None, own: Own | None, dtype: np.dtype) -> tuple[Dynamics, Dynamics]:
     """The run's dynamics, calibrated and as it began."""
-    model = model_of(settings)
-    if model.template is None:
-        assert cs is not None
-        trained = jnp.asarray(np.log([cs]), dtype)
-    else:
-        assert own is not None
-        trained = terms.vector_of(terms.saved(own, model.template))
+    model, trained = calibrated(settings, cs, own)
     return model.dynamics(trained), model.dynamics(jnp.asarray(model.start, dtype))
 
 

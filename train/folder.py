@@ -17,8 +17,10 @@ from shared import settings
 from shared.errors import ConfigError
 from shared.manifest import to_bytes, write_file
 from shared.shards import ShardStore
-from train.checkpoint import FOLDER, FREE, refuse_other
+from train.checkpoint import FOLDER, FREE, FUNCTION, refuse_other
 from train.config import Training
+from train.fingerprint import Fingerprint
+from train.folder_lock import free
 
 RESULT, CONFIG, METRICS = "result.json", "config.json", "metrics.jsonl"
 EVALUATION, EXAMPLES = "evaluation.json", "examples.npz"
@@ -78,6 +80,25 @@ class Run(NamedTuple):
         return "m" if self.result["objective"] == "energy-plain" else "dimensionless"
 
 
+class Own(NamedTuple):
+    """A user's dynamics, as a run has calibrated them.
+
+    Attributes:
+        path: file of the calibrated module.
+        function: which function they are.
+        run: the run's folder.
+    """
+
+    path: Path
+    function: Fingerprint
+    run: Path
+
+
+def own_of(out: Path, run: Run) -> Own | None:
+    """The user's dynamics of the run in `out`; None where it calibrated the built-in ones."""
+    return None if run.settings.dynamics is None else Own(out / DYNAMICS, run.result[FUNCTION], out)
+
+
 def read(out: Path) -> Run:
     """The finished run in `out`: one with a result and its settings.
 
@@ -89,8 +110,8 @@ def read(out: Path) -> Run:
             raise ConfigError(f"{out} is not a finished run: it has no {name}. Make one with drift-train run.")
     result = _held(out / RESULT)
     cs, own = result["cs"], result.get("dynamics") is not None
-    if own and not isinstance(result.get("parameters"), dict):
-        raise ConfigError(f"{out / RESULT} lacks parameters. Train again.")
+    if own and (missing := [key for key in ("parameters", FUNCTION) if not isinstance(result.get(key), dict)]):
+        raise ConfigError(f"{out / RESULT} lacks {', '.join(missing)}. Train again.")
     number = isinstance(cs, int | float) and not isinstance(cs, bool)
     if not own and not (number and isfinite(cs) and cs > 0):
         raise ConfigError(f"{out / RESULT}: cs is {cs!r}, expected a number above 0. Train again.")
@@ -99,15 +120,13 @@ def read(out: Path) -> Run:
 
 
 def claim(out: Path, identity: dict[str, Any], resume: bool) -> None:
-    """Makes `out` the folder of the run that is `identity`: new or empty, or with `resume` that run's own.
+    """Makes `out`, which is locked, the folder of the run that is `identity`: empty, or with `resume` that run's own.
 
     Raises:
-        ConfigError: it holds something else, or cannot be made.
+        ConfigError: it holds something else, or cannot be read.
     """
-    if out.exists() and not out.is_dir():
-        raise ConfigError(f"--out {out} is not an empty folder but a file. Choose another.")
     try:
-        held = {path.name for path in out.iterdir()} if out.exists() else set()
+        held = free({path.name for path in out.iterdir()})
         if held and not resume:
             raise ConfigError(
                 f"--out {out} exists and is not an empty folder. Choose another, remove it, or add --resume to go on "
@@ -115,14 +134,13 @@ def claim(out: Path, identity: dict[str, Any], resume: bool) -> None:
             )
         for left in (*out.glob(".*.part"), *(out / FOLDER).glob(".*.part")):  # of a process that was killed
             left.unlink()
-        out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ConfigError(f"cannot make {out}: {error.strerror}. Choose another --out.") from error
+        raise ConfigError(f"cannot use {out}: {error.strerror}. Choose another --out.") from error
     if CONFIG in held:
         told = settings.build(Training, _held(out / CONFIG), str(out / CONFIG))
         theirs: dict[str, Any] = {"settings": told.model_dump(mode="json", exclude=FREE)}
         if RESULT in held:
-            theirs["store"] = read(out).result["store"]
+            theirs |= {key: read(out).result.get(key) for key in ("store", FUNCTION)}
         refuse_other(theirs, {key: identity[key] for key in theirs}, str(out))
     elif held - {FOLDER} and not all(name.endswith(".part") for name in held - {FOLDER}):
         raise ConfigError(f"--resume: {out} holds no run of drift-train, and is not empty. Choose another --out.")

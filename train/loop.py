@@ -10,6 +10,7 @@ would cost more than the run.
 After every batch the run can be saved (`train.progress`), and goes on from there as if it had never stopped.
 """
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +23,14 @@ from jaxtyping import Float
 from shared.errors import ConfigError, DataError
 from shared.manifest import to_bytes, write_file
 from shared.shards import ShardStore
-from train import folder, optimiser, terms
+from train import folder, loading, optimiser, terms, tracing
 from train.board import Board
-from train.checkpoint import Checkpoints, identity_of
+from train.checkpoint import FUNCTION, Checkpoints, identity_of
 from train.config import Training, check_against
 from train.data import Grid, batches, order
 from train.devices import Devices
-from train.engine import simulator
+from train.engine import simulator, version_of
+from train.folder_lock import FolderLock
 from train.model import MOST_NAMED, Model, model_of
 from train.progress import Keeper, Progress, State, counts_of
 from train.record import Mean, Record, differs
@@ -47,6 +49,7 @@ def run(
     resume: bool = False,
     stop: Stop | None = None,
     devices: Devices | None = None,
+    lock: FolderLock | None = None,
 ) -> dict[str, Any]:
     """Calibrates on the training split of `store`; writes the folder `out`, returns what its `result.json` holds.
 
@@ -58,11 +61,12 @@ def run(
         resume: goes on where the run in `out` was saved last; begins it where there is none.
         stop: listens to signals; by default nothing does.
         devices: share every batch; by default there is one. Of several processes all call this, and the first writes.
+        lock: of `out`, taken before anything in it is looked at; by default one for as long as this runs.
 
     Raises:
         StoreError: the store or every checkpoint is damaged, or there is no training split.
         ConfigError: the settings do not fit the store or the devices, name no term that can be trained, the engine is
-            missing, `out` holds something, or with `resume` another run.
+            missing, `out` holds something, or with `resume` another run, or another process writes there.
         DataError: too many samples are poisoned, or the parameters diverge.
         Interrupted: `stop` was asked to; the run is saved.
     """
@@ -72,15 +76,22 @@ def run(
     stop, devices = stop or Stop(""), devices or Devices.of(1)
     devices.check(settings.batch_size, store.on_bad_shard)
     simulator(settings.engine)  # a missing package is refused before anything is written
-    with jax.enable_x64(settings.precision == "float64"):
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(jax.enable_x64(settings.precision == "float64"))
+        lock = stack.enter_context(FolderLock(out)) if lock is None else lock
         model = model_of(settings)
+        function = None
         if model.template is not None:
-            terms.probe(str(settings.dynamics), model.template, store.labels["origin"][samples[0]])
+            spec, at = str(settings.dynamics), store.labels["origin"][samples[0]]
+            loading.probe(spec, model.template, at)
+            points = tracing.points_of(store, samples)
+            function = loading.function_of(spec, model.template, settings.dynamics_settings, points)
         method = method_of(settings, model)
-        identity = identity_of(store, settings, model.template)
+        identity = identity_of(store, settings, version_of(settings.engine), model.names, function)
         checkpoints = Checkpoints(out, identity, settings.checkpoint)
         with devices.first_alone():
             if devices.first:
+                lock.take()
                 folder.claim(out, identity, resume)
             if (out / folder.RESULT).exists():
                 return folder.read(out).result
@@ -103,6 +114,7 @@ def run(
         except DataError as error:
             raise DataError(f"{error} The last good checkpoint is {checkpoints.last}.") from error
         result = result_of(store, settings, model, method, found, record)
+        result |= {key: identity[key] for key in ("engine_version", FUNCTION)}
         if devices.first:
             if model.template is not None:
                 terms.save(out / folder.DYNAMICS, terms.with_vector(model.template, found.corrected))

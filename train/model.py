@@ -13,9 +13,10 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from shared.errors import DataError
-from train import terms
+from train import fingerprint, loading, terms
 from train.config import Training
 from train.dynamics import FORMULA, Smagorinsky
+from train.folder import Own
 from train.simulate import Dynamics
 
 MOST_NAMED = 10
@@ -84,7 +85,7 @@ def model_of(settings: Training) -> Model:
     if settings.dynamics is None:
         start = np.log([settings.initial_cs])
         return Model(("cs",), np.array([True]), start, lambda vector: Smagorinsky(vector[..., 0]), FORMULA)
-    module = terms.load(settings.dynamics, settings.dynamics_settings, jnp.dtype(settings.precision))
+    module = loading.load(settings.dynamics, settings.dynamics_settings, jnp.dtype(settings.precision))
     leaves = terms.trained_leaves(module)
     names = tuple(name for leaf in leaves for name in leaf.names)
     positive = np.concatenate([np.full(len(leaf.names), leaf.positive) for leaf in leaves])
@@ -92,3 +93,26 @@ def model_of(settings: Training) -> Model:
     rebuild = terms.rebuilder(module)
     formula = f"dynamics {settings.dynamics}"
     return Model(names, positive, start, lambda vector: terms.Adapter(vector, rebuild), formula, module)
+
+
+def calibrated(settings: Training, cs: float | None, own: Own | None) -> tuple[Model, Float[Array, " P"]]:
+    """The model of a finished run and its calibrated numbers as trained, in the precision that is in force.
+
+    Args:
+        settings: of the run.
+        cs: its constant; None where the dynamics are a user's.
+        own: a user's dynamics.
+
+    Raises:
+        ConfigError: the user's code is not what was calibrated, or what was calibrated cannot be read.
+    """
+    model, dtype = model_of(settings), jnp.dtype(settings.precision)
+    if model.template is None:
+        assert cs is not None
+        return model, jnp.asarray(np.log([cs]), dtype)
+    assert own is not None
+    points = fingerprint.points_of(own.function, str(own.run))
+    function = loading.fingerprint_of(str(settings.dynamics), model.template, points)
+    remedy = "Put the files that it comes from back as they were, or train again."
+    fingerprint.check(own.function, function, str(own.run), remedy)
+    return model, terms.vector_of(terms.saved(own.path, model.template))

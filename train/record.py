@@ -5,7 +5,6 @@ is left out, counted and named; too many of them end the run.
 """
 
 import contextlib
-import fcntl
 import json
 import math
 import os
@@ -111,10 +110,7 @@ class Record:
                     return self
                 # unbuffered: what a full disk has not taken must not be tried again when the file is closed
                 self._file = stack.enter_context(self._path.open("a+b", buffering=0))
-                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 self._file.truncate(self.counts.size)
-            except BlockingIOError as error:
-                raise ConfigError(f"{self._path}: another process is writing this run. Stop it, or wait.") from error
             except OSError as error:
                 raise ConfigError(f"cannot write {self._path}: {error.strerror}. Choose another --out.") from error
             stack.pop_all()

@@ -124,7 +124,13 @@ def _signals(doing: str, silent: bool) -> Iterator[list[int]]:
 
 
 class _Kept(io.StringIO):
-    """Keeps what is printed, and cannot be closed."""
+    """Keeps what is printed, and cannot be closed; a logger that has got hold of it writes to stderr afterwards."""
+
+    over = False
+
+    def write(self, text: str, /) -> int:
+        """Keeps `text`."""
+        return sys.stderr.write(text) if self.over else super().write(text)
 
     def close(self) -> None:
         """Does nothing."""
@@ -155,6 +161,7 @@ def _streams(silent: bool) -> Iterator[_Kept]:
             closed = getattr(stream, "closed", False) and number in numbers
             again = io.TextIOWrapper(io.FileIO(number, "w", closefd=False), write_through=True) if closed else stream
             setattr(sys, name, again)
+        kept.over = True
         if kept.getvalue() and not silent:
             say(kept.getvalue().rstrip("\n"))
 

@@ -1,0 +1,66 @@
+"""Another time of day for a moment: a term that reads the clock shows itself by computing otherwise then.
+
+A trace keeps what the clock said as a number, in float32 to two minutes, so two traces one after the other would agree.
+"""
+
+import contextlib
+import datetime
+import time
+from collections.abc import Callable, Iterable, Iterator
+from types import ModuleType
+from typing import Any
+from unittest import mock
+
+LATER = datetime.timedelta(days=97, hours=7, minutes=13, seconds=11, microseconds=370_000)
+"""All of month, day, hour, minute and second are others by it."""
+
+
+class _Datetime(datetime.datetime):
+    @classmethod
+    def now(cls, tz: datetime.tzinfo | None = None) -> Any:
+        return datetime.datetime.now(tz) + LATER
+
+    @classmethod
+    def utcnow(cls) -> Any:
+        return datetime.datetime.now(datetime.UTC).replace(tzinfo=None) + LATER
+
+    @classmethod
+    def today(cls) -> Any:
+        return datetime.datetime.now() + LATER
+
+
+class _Date(datetime.date):
+    @classmethod
+    def today(cls) -> Any:
+        return (datetime.datetime.now() + LATER).date()
+
+
+def _shifted(name: str, true: Callable[..., Any]) -> Callable[..., Any]:
+    """The function `time.name`, later."""
+    seconds = LATER.total_seconds()
+    if name.endswith("_ns"):
+        return lambda: true() + round(seconds * 1e9)
+    if name in ("localtime", "gmtime", "ctime"):
+        return lambda at=None: true(now() + seconds if at is None else at)
+    return lambda: true() + seconds
+
+
+now = time.time
+_CLOCKS = ("time", "time_ns", "monotonic", "monotonic_ns", "perf_counter", "perf_counter_ns")
+_CALENDARS = ("localtime", "gmtime", "ctime")
+_FUNCTIONS = {name: _shifted(name, getattr(time, name)) for name in _CLOCKS + _CALENDARS}
+
+
+@contextlib.contextmanager
+def later(modules: Iterable[ModuleType]) -> Iterator[None]:
+    """Inside, it is another time for the code in `modules`."""
+    calendar = ModuleType("datetime")
+    vars(calendar).update({**vars(datetime), "datetime": _Datetime, "date": _Date})
+    others = {id(getattr(time, name)): function for name, function in _FUNCTIONS.items()}
+    others |= {id(datetime): calendar, id(datetime.datetime): _Datetime, id(datetime.date): _Date}
+    with contextlib.ExitStack() as stack:
+        for module in modules:
+            here = {name: others[id(value)] for name, value in vars(module).items() if id(value) in others}
+            stack.enter_context(mock.patch.dict(vars(module), here))
+        stack.enter_context(mock.patch.dict(vars(time), _FUNCTIONS))
+        yield
