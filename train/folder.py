@@ -20,7 +20,7 @@ from shared.shards import ShardStore
 from train.checkpoint import FOLDER, FREE, FUNCTION, refuse_other
 from train.config import Training
 from train.fingerprint import Fingerprint
-from train.folder_lock import free
+from train.folder_lock import contents
 
 RESULT, CONFIG, METRICS = "result.json", "config.json", "metrics.jsonl"
 EVALUATION, EXAMPLES = "evaluation.json", "examples.npz"
@@ -126,7 +126,7 @@ def claim(out: Path, identity: dict[str, Any], resume: bool) -> None:
         ConfigError: it holds something else, or cannot be read.
     """
     try:
-        held = free({path.name for path in out.iterdir()})
+        held = contents(out)
         if held and not resume:
             raise ConfigError(
                 f"--out {out} exists and is not an empty folder. Choose another, remove it, or add --resume to go on "

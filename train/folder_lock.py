@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from shared import durable
+from shared import durable, litter
 from shared.command import say
 from shared.errors import ConfigError, StoreError
 from shared.holder import Holder
@@ -120,9 +120,13 @@ class FolderLock:
         )
 
 
-def free(names: set[str]) -> set[str]:
-    """`names` of files in a folder without those of its lock."""
-    return names - {FILE, FILES}
+def contents(folder: Path) -> set[str]:
+    """Names of what lies in `folder`, but for its lock and what systems leave there.
+
+    Raises:
+        OSError: it cannot be looked into.
+    """
+    return {path.name for path in folder.iterdir() if not litter.is_litter(path)} - {FILE, FILES}
 
 
 def _who(holder: Holder) -> str:

@@ -14,7 +14,7 @@ from shared.figures import save
 from shared.manifest import to_bytes, write_file
 from train.cost import advice, figure, study
 from train.cost.strategies import STRATEGIES
-from train.folder_lock import FolderLock, free
+from train.folder_lock import FolderLock, contents
 
 UNITS = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9, "t": 1e12, "ki": 2.0**10, "mi": 2.0**20, "gi": 2.0**30, "ti": 2.0**40}
 
@@ -55,7 +55,7 @@ def run(options: argparse.Namespace) -> int:
         raise ConfigError(f"--limit {options.limit}: expected a positive number of seconds.")
     with FolderLock(out) as lock:
         lock.take()
-        if free({path.name for path in out.iterdir()}):
+        if contents(out):
             raise ConfigError(f"--out {out} exists and is not an empty folder. Choose another, or remove it.")
         return _measured(options, steps, strategies, cap, out)
 
