@@ -72,7 +72,7 @@ FEW_DRIFTERS = 5
 
 def main(arguments: list[str] | None = None) -> int:
     """Entry point; returns the exit code."""
-    return command.run(_run, _parser().parse_args(arguments))
+    return command.run(_run, command.parsed(_parser(), arguments))
 
 
 def _run(options: argparse.Namespace) -> int:

@@ -22,7 +22,7 @@ from preprocess.currents import Currents
 from preprocess.plan import take
 from preprocess.recipe import DAY
 from preprocess.survey import read_records
-from shared import building, chunks, durable, lock, manifest, schema
+from shared import building, chunks, durable, lock, manifest, schema, streams
 from shared.building import Mark
 from shared.crashpoints import reached
 from shared.errors import DriftcalError, Interrupted, StoreError
@@ -154,11 +154,12 @@ def run(pending: list[Pending], scheduler: str, workers: int | None, progress: b
         def done(key: Any, _result: Any, _graph: Any, _state: Any, _worker: Any) -> None:
             bar.update(days.get(key, 0.0))
 
+        begins: dict[str, Any] = {"initializer": streams.endure} if scheduler == "processes" else {}
         calls = [delayed(make_shard)(task, dask_key_name=f"shard-{task.number:06d}") for task in pending]
         try:
             # a pool of dask's configuration would have its own number of workers
             with Callback(posttask=done), config.set(pool=None):
-                compute(*calls, scheduler=scheduler, num_workers=workers, optimize_graph=False)
+                compute(*calls, scheduler=scheduler, num_workers=workers, optimize_graph=False, **begins)
         except BrokenProcessPool as error:
             raise Interrupted(
                 "a worker process died: killed, or out of memory. Run the same command again, it continues; fewer "

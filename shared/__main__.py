@@ -47,7 +47,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def main(arguments: list[str] | None = None) -> int:
     """Entry point; returns the exit code."""
-    options = _parser().parse_args(arguments)
+    options = command.parsed(_parser(), arguments)
     work = {"show": _show, "verify": _verify, "sample": _sample, "plot": _plot}[options.action]
     return command.run(work, options, interrupted="interrupted. Nothing in the store was changed.")
 

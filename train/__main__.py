@@ -104,7 +104,7 @@ def _add_bad_shard(to: argparse.ArgumentParser) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Entry point; returns the exit code."""
-    options = _parser().parse_args(arguments)
+    options = command.parsed(_parser(), arguments)
     work = {"run": _run, "evaluate": _evaluate, "cost": cost.run}[options.verb]
 
     def prepared(options: argparse.Namespace) -> int:

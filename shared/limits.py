@@ -1,0 +1,93 @@
+"""What the system refuses or fails to do, as an error with a remedy.
+
+Only what a file holds can be damaged. That it cannot be opened, read or mapped says nothing about that: too little
+memory, too few open files, no permission, a disk or a server that fails. So such errors are told apart from damage,
+and samples are never left out for them.
+"""
+
+import errno
+import os
+
+from shared.errors import LimitError
+
+_FOREIGN = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG)
+"""What is said where there is no such file, or something else in its place."""
+
+_MEMORY = "Allow this process more memory or address space (ulimit -v, or the limit of the batch system)"
+_OPEN_FILES = "Allow more open files (ulimit -n)"
+_PERMISSION = "Have its permissions changed, or run as somebody who may"
+_FAILED = "The disk or the file system failed: run the command again, and check the disk if it fails there once more"
+_LOST = "A connection or a process at its other end is gone: run the command again"
+_UNABLE = "The file system cannot do this: move the data to another one"
+
+_REMEDY = {
+    errno.ENOMEM: _MEMORY,
+    errno.EAGAIN: "Allow more processes and threads (ulimit -u), or more locked memory (ulimit -l)",
+    errno.EMFILE: _OPEN_FILES,
+    errno.ENFILE: _OPEN_FILES,
+    errno.EACCES: _PERMISSION,
+    errno.EPERM: _PERMISSION,
+    errno.EIO: _FAILED,
+    errno.ESTALE: _FAILED,
+    errno.ENXIO: _FAILED,
+    errno.ETIMEDOUT: _FAILED,
+    errno.EBUSY: _FAILED,
+    errno.EPIPE: _LOST,
+    errno.ECONNRESET: _LOST,
+    errno.ECONNABORTED: _LOST,
+    errno.ECONNREFUSED: _LOST,
+    errno.ENOTCONN: _LOST,
+    errno.ENETUNREACH: _LOST,
+    errno.EHOSTUNREACH: _LOST,
+    errno.ENODEV: _UNABLE,
+    errno.EINVAL: _UNABLE,
+    errno.ENOSYS: _UNABLE,
+    errno.ENOTSUP: _UNABLE,
+    errno.EOPNOTSUPP: _UNABLE,
+    errno.ENOSPC: "Free some room",
+    errno.EDQUOT: "Your quota is used up: free some room",
+    errno.EROFS: "The file system is read-only: choose another place",
+    errno.EFBIG: "Allow larger files (ulimit -f), or choose a file system that takes them",
+}
+
+Refusal = OSError | MemoryError
+
+
+def concerns(error: Refusal) -> bool:
+    """Whether `error` is about the system, and not about what lies where a file should be."""
+    return isinstance(error, MemoryError) or (error.errno is not None and error.errno not in _FOREIGN)
+
+
+def known(error: BaseException) -> bool:
+    """Whether there is a remedy for `error`, wherever it comes from: it is no mistake of ours."""
+    return (
+        isinstance(error, MemoryError) or _no_thread(error) or (isinstance(error, OSError) and error.errno in _REMEDY)
+    )
+
+
+def refused(what: str, error: BaseException, whole: str = "") -> LimitError:
+    """The error of what the system refused.
+
+    Args:
+        what: What could not be done, such as "cannot read PATH".
+        error: Why.
+        whole: What may be whole all the same, such as "the store".
+    """
+    reason, remedy = str(error), "Run the command again; --debug shows where it failed"
+    if isinstance(error, MemoryError):
+        reason, remedy = f"out of memory{f' ({error})' if str(error) else ''}", _MEMORY
+    elif _no_thread(error):
+        remedy = _REMEDY[errno.EAGAIN]
+    elif isinstance(error, OSError) and error.errno is not None:
+        reason, remedy = error.strerror or os.strerror(error.errno), _REMEDY.get(error.errno, remedy)
+    return LimitError(f"{what}: {reason}. {remedy}.{f' This is no damage: {whole} may be whole.' if whole else ''}")
+
+
+def of_process(error: BaseException) -> LimitError:
+    """The error of a command that the system refused something, with the file where it is known."""
+    file = getattr(error, "filename", None)
+    return refused(f"the system refused what this needs{f', at {file}' if file else ''}", error)
+
+
+def _no_thread(error: BaseException) -> bool:
+    return isinstance(error, RuntimeError) and "can't start new thread" in str(error)
