@@ -41,7 +41,7 @@ import zarr  # noqa: E402
 from numcodecs import blosc  # noqa: E402 # pyright: ignore[reportAttributeAccessIssue] - compiled, without stubs
 
 from benchmarks.sample_store import N_SAMPLES, made_ocean, make  # noqa: E402
-from shared import chunks, shards, store_files  # noqa: E402
+from shared import chunks, shards  # noqa: E402
 from shared.schema import Compression  # noqa: E402
 from shared.shards import ShardStore  # noqa: E402
 from shared.slabs import Slabs  # noqa: E402
@@ -169,7 +169,7 @@ def floor(store: ShardStore, random: np.random.Generator) -> Callable[[], object
     found = []
     for shard in range(held.n_shards):
         name, n = spec.file_of(shard), len(held.samples_of(shard))
-        data = store_files.array_of(store_files.mapped(store.root, name, store.manifest))
+        data = np.memmap(store.root / name, np.uint8, "r")
         index = chunks.read_index(data, n, held.samples_per_shard, name).tolist()
         found += [data[o : o + size - (4 if held.compression == "lz4" else 0)] for o, size in index]
     for chunk in found:

@@ -10,7 +10,7 @@ from pathlib import Path
 from preprocess import cluster, metadata
 from preprocess.build import Build
 from preprocess.shard import run
-from shared import building, command, durable, litter, manifest, schema, store_files
+from shared import building, command, durable, limits, litter, manifest, schema, store_files
 from shared.building import Begun, Mark
 from shared.errors import ConfigError, StoreError
 from shared.lock import Lock
@@ -139,8 +139,8 @@ class Writing:
                 f"or replace it with --overwrite."
             )
         for name, entry in held.files.items():
-            path = self.store / name
-            if not path.is_file() or path.stat().st_size != entry.size:
+            found = limits.look(self.store / name)
+            if found is None or found.st_size != entry.size:
                 raise StoreError(
                     f"{self.store} is a finished store and damaged: {name} is missing or has another size. Make it "
                     f"again with --overwrite."

@@ -4,14 +4,14 @@ Only with that can its making be continued. It goes once the manifest is written
 """
 
 import hashlib
-import json
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from shared import manifest, schema
+from shared import limits, manifest, schema
 from shared.errors import StoreError
 from shared.manifest import STAGING, UNREADABLE, FileEntry
 from shared.schema import Layout
@@ -137,10 +137,11 @@ def read_begun(store: Path) -> Begun:
 
     Raises:
         StoreError: nothing says so, or what does is damaged.
+        LimitError: the system refuses or fails to read it.
     """
     path = plan_of(store)
     try:
-        return Begun.from_json(json.loads(path.read_text(encoding="utf-8")))
+        return Begun.from_json(manifest.read_json(path))
     except UNREADABLE as error:
         raise StoreError(
             f"{path}: not readable ({type(error).__name__}: {error}). Make the store afresh with "
@@ -153,10 +154,11 @@ def read_mark(store: Path, layout: Layout, shard: int) -> Mark:
 
     Raises:
         StoreError: the shard has to be made again.
+        LimitError: the system refuses or fails to look.
     """
     path = mark_of(store, shard)
     try:
-        mark = Mark.from_json(json.loads(path.read_text(encoding="utf-8")))
+        mark = Mark.from_json(manifest.read_json(path))
     except UNREADABLE as error:
         raise StoreError(
             f"{path}: not a readable mark ({type(error).__name__}: {error}): damaged, so shard {shard} is made again."
@@ -166,8 +168,8 @@ def read_mark(store: Path, layout: Layout, shard: int) -> Mark:
     if {name: entry.samples for name, entry in mark.files.items()} != due:
         raise StoreError(f"{path}: not the mark of shard {shard} of this store, so it is made again.")
     for name, entry in mark.files.items():
-        file = store / name
-        if not file.is_file() or file.stat().st_size != entry.size:
+        found = limits.look(store / name)
+        if found is None or not stat.S_ISREG(found.st_mode) or found.st_size != entry.size:
             raise StoreError(
                 f"shard {shard} is marked as done, but {name} is missing or has another size, so it is made again."
             )

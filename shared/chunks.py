@@ -9,7 +9,7 @@ This skips the machinery that zarr-python runs for every chunk it reads.
 
 import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from awscrt import checksums
@@ -185,16 +185,24 @@ def encoded(spec: ArraySpec, data: np.ndarray, layout: Layout) -> Encoder:
     return held
 
 
-def read_index(shard: np.ndarray, n: int, samples_per_shard: int, where: str) -> np.ndarray:
+class Bytes(Protocol):
+    """The bytes of a file: in memory, mapped, or read as they are asked for."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, part: slice, /) -> Any: ...
+
+
+def read_index(shard: Bytes, n: int, samples_per_shard: int, where: str) -> np.ndarray:
     """The checked index of a sharded file, given as its bytes: `(n, 2)` int64 offsets and sizes of its `n` samples."""
     size = 16 * samples_per_shard
     body = len(shard) - size - 4
     if body < 0:
         raise StoreError(f"{where}: {len(shard)} bytes, too short for its index: truncated or foreign. {REMEDY}")
-    raw = shard[body : body + size]
-    if not is_sealed(shard[body:]):
+    tail = np.frombuffer(shard[body:], np.uint8)
+    if not is_sealed(tail):
         raise StoreError(f"{where}: the shard's index does not match its crc32c: damaged or truncated. {REMEDY}")
-    index = np.frombuffer(raw, "<u8").reshape(-1, 2)
+    index = np.frombuffer(tail[:size], "<u8").reshape(-1, 2)
     if (index[n:] != _ABSENT).any():
         raise StoreError(f"{where}: holds more samples than the {n} expected: another store's shard? {REMEDY}")
     index = index[:n]

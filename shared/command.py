@@ -12,12 +12,11 @@ import traceback
 from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
-from shared import limits, streams
+from shared import limits, paths, streams
 from shared.errors import ConfigError, DriftcalError, Interrupted, LimitError
 
 UNPRINTED = 5
 """Exit code of work that is done, and whose result standard output did not take."""
-from shared import paths
 
 
 def parser(name: str, description: str, example: str) -> argparse.ArgumentParser:

@@ -7,6 +7,8 @@ module's `os`, so that tests can let any of them fail, and past named crash poin
 import contextlib
 import errno
 import fcntl
+import functools
+import multiprocessing
 import os
 import secrets
 import shutil
@@ -14,6 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from shared import litter
+from shared.command import say
 from shared.crashpoints import reached
 from shared.errors import StoreError
 
@@ -32,9 +35,19 @@ _REMEDY = {
     errno.EROFS: "The file system is read-only: choose another --out",
     errno.EACCES: "You may not write there: choose another --out",
     errno.EIO: "The disk or the file system failed: check it, or choose another --out",
+    errno.ESTALE: "The file system failed: check it, or choose another --out",
+    errno.EFBIG: "Allow larger files (ulimit -f), or choose another --out",
+    errno.EMFILE: "Allow more open files (ulimit -n)",
+    errno.ENFILE: "Allow more open files (ulimit -n)",
+    errno.ENOMEM: "Allow this process more memory (ulimit -v, or the limit of the batch system)",
 }
 _LOST = (errno.EIO, errno.ENOSPC, errno.EDQUOT)
-_NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
+_NO_LINKS = (errno.EPERM, errno.EACCES, errno.EINVAL, errno.EXDEV, errno.EMLINK)
+_NO_LINKS += (errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
+_NO_SYNC = (errno.EINVAL, errno.EBADF, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
+"""What a file system says of a folder that cannot be synced: CIFS, FUSE, some NFS. Of a file they are errors."""
+_NO_OPENING = (errno.EISDIR, errno.EACCES, errno.EPERM, *_NO_SYNC)
+"""What is said of a folder that cannot be opened to be synced; one may write into it without reading it."""
 
 
 def cannot_write(path: Path, error: OSError) -> StoreError:
@@ -154,12 +167,31 @@ def scratch(path: Path) -> Iterator[Callable[[bytes], None]]:
 
 
 def sync(folder: Path) -> None:
-    """Makes the names in `folder` durable."""
-    number = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    """Makes the names in `folder` durable; where the file system can do that of no folder, it is said once."""
+    try:
+        number = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno not in _NO_OPENING:
+            raise
+        _tell_unsynced(error.strerror)
+        return
     try:
         _flush(number)
+    except OSError as error:
+        if error.errno not in _NO_SYNC:
+            raise
+        _tell_unsynced(error.strerror)
     finally:
         os.close(number)
+
+
+@functools.cache
+def _tell_unsynced(reason: str) -> None:
+    if multiprocessing.parent_process() is None:  # not by every worker
+        say(
+            f"note: the names in a folder cannot be synced here ({reason}): what is written survives the end of this "
+            f"process, and perhaps not a power cut."
+        )
 
 
 def _flush(number: int) -> None:

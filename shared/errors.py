@@ -20,7 +20,9 @@ class StoreError(DriftcalError):
 
 
 class LimitError(DriftcalError):
-    """The system allows this process too little of something; what it works on may be whole."""
+    """The system refuses something, allows too little of it, or fails; what the process works on may be whole."""
+
+    exit_code = 4
 
 
 class ConfigError(DriftcalError):

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from shared import building, durable, geo, manifest, schema
+from shared import building, durable, geo, limits, manifest, schema
 from shared.agreement import Agreement
 from shared.errors import StoreError
 from shared.manifest import Stage
@@ -165,8 +165,12 @@ def _labels(root: Path, layout: Layout, name: str, done: Sequence[int]) -> np.nd
         path = root / spec.file_of(shard)
         try:
             raw = np.frombuffer(path.read_bytes(), np.uint8)
-        except OSError as error:
-            raise StoreError(f"cannot read {path}, marked as done: {error.strerror}. {_AGAIN}") from error
+        except (OSError, MemoryError) as error:
+            if limits.concerns(error):
+                raise limits.refused(f"cannot read {path}, marked as done", error, "the shard") from error
+            raise StoreError(
+                f"cannot read {path}, marked as done: {getattr(error, 'strerror', error)}. {_AGAIN}"
+            ) from error
         try:
             parts.append(label_of(raw, spec, layout, shard, str(path)))
         except StoreError as error:

@@ -7,6 +7,8 @@ and samples are never left out for them.
 
 import errno
 import os
+import stat
+from pathlib import Path
 
 from shared.errors import LimitError
 
@@ -81,6 +83,30 @@ def refused(what: str, error: BaseException, whole: str = "") -> LimitError:
     elif isinstance(error, OSError) and error.errno is not None:
         reason, remedy = error.strerror or os.strerror(error.errno), _REMEDY.get(error.errno, remedy)
     return LimitError(f"{what}: {reason}. {remedy}.{f' This is no damage: {whole} may be whole.' if whole else ''}")
+
+
+def kind_of(path: Path) -> int:
+    """What is at `path`, as `stat.S_IFMT` has it; 0 where nothing is.
+
+    Raises:
+        LimitError: the system refuses or fails to look there.
+    """
+    found = look(path)
+    return 0 if found is None else stat.S_IFMT(found.st_mode)
+
+
+def look(path: Path) -> os.stat_result | None:
+    """What the system says of `path`; None where nothing is, or no such place.
+
+    Raises:
+        LimitError: the system refuses or fails to look there.
+    """
+    try:
+        return path.stat()
+    except OSError as error:
+        if concerns(error):
+            raise refused(f"cannot look at {path}", error) from error
+        return None
 
 
 def of_process(error: BaseException) -> LimitError:

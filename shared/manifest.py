@@ -7,12 +7,13 @@ No clock and no host name goes in, so the same input gives the same bytes.
 
 import hashlib
 import json
+import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from shared import durable, schema
+from shared import durable, limits, schema
 from shared.agreement import Agreement
 from shared.errors import StoreError
 from shared.schema import Layout
@@ -27,7 +28,7 @@ REMEDY = "Copy it again from where it is whole, or make the store again with dri
 """What to do about a manifest that is damaged."""
 
 UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, RecursionError, OSError)
-"""What reading a file of JSON raises where it is missing, damaged or another's."""
+"""What `read_json` and looking at what it gives raise where the file is missing, damaged or another's."""
 
 
 @dataclass(frozen=True)
@@ -119,19 +120,18 @@ def read(store: str | Path) -> Manifest:
 
     Raises:
         StoreError: there is no store, it is unfinished, of another version, or its manifest is damaged.
+        LimitError: the system refuses or fails to read it.
     """
     root = Path(store)
     path = root / NAME
-    try:
-        if not root.is_dir():
-            what, remedy = ("no folder", "Name the folder of a store") if root.exists() else (
-                "no such store", f"Make one with `drift-preprocess MANIFEST --out {root}`"
-            )  # fmt: skip
-            raise StoreError(f"{root}: {what}. {remedy}.")
-        whole, begun = path.is_file(), (root / STAGING).exists()  # nor is a pipe waited for
-    except OSError as error:
-        raise StoreError(f"cannot look into {root}: {error.strerror}. Check your permissions there.") from error
-    if not whole:
+    kind = limits.kind_of(root)
+    if kind != stat.S_IFDIR:
+        what, remedy = ("no folder", "Name the folder of a store") if kind else (
+            "no such store", f"Make one with `drift-preprocess MANIFEST --out {root}`"
+        )  # fmt: skip
+        raise StoreError(f"{root}: {what}. {remedy}.")
+    begun = limits.kind_of(root / STAGING)
+    if limits.kind_of(path) != stat.S_IFREG:  # nor is a pipe waited for
         if begun:
             raise StoreError(
                 f"{root}: unfinished (no manifest.json). Run the drift-preprocess command that makes it again: it "
@@ -142,7 +142,7 @@ def read(store: str | Path) -> Manifest:
             f"told to be whole: copy it again from where it is, or delete the folder and make the store again."
         )
     try:
-        tree = json.loads(path.read_text(encoding="utf-8"))
+        tree = read_json(path)
         if tree.get("format") != FORMAT:
             raise StoreError(f"{path}: format {tree.get('format')!r}, expected {FORMAT!r}. Name a driftcal store.")
         if tree["schema_version"] != schema.VERSION:
@@ -170,6 +170,21 @@ def read(store: str | Path) -> Manifest:
     if not sealed:
         raise StoreError(f"{path}: its content does not match its own digest: damaged. {REMEDY}")
     return manifest
+
+
+def read_json(path: Path) -> Any:
+    """What the file at `path` holds; raises some of `UNREADABLE` where it is missing or damaged.
+
+    Raises:
+        LimitError: the system refuses or fails to read it.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, MemoryError) as error:
+        if not limits.concerns(error):
+            raise
+        raise limits.refused(f"cannot read {path}", error, "the store") from error
+    return json.loads(text)
 
 
 def _safe(path: str) -> str:

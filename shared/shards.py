@@ -1,4 +1,4 @@
-"""Reading a finished store: labels in memory, samples through memory maps.
+"""Reading a finished store: labels in memory, samples through memory maps, or by reads where there can be none.
 
 `ShardStore` is what training and the inspector open. It trusts nothing but the manifest: shapes come from there, files
 must have the sizes and, but for the shards of samples, the sha256 listed there. A shard is not hashed, which would read
@@ -9,6 +9,7 @@ file system works, and pages are shared between processes.
 
 import contextlib
 import mmap
+import os
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -20,6 +21,7 @@ from shared import chunks, manifest, schema, store_files
 from shared.copying import Copier
 from shared.errors import StoreError
 from shared.schema import ArraySpec, Layout
+from shared.store_files import Unmapped
 
 OnBadShard = Literal["fail", "skip"]
 """What becomes of a sample that cannot be read: it ends the command, or is left out and counted."""
@@ -41,10 +43,10 @@ def refuse(_place: int, error: StoreError) -> None:
 
 
 class Shard(NamedTuple):
-    """One mapped file of samples, its bytes, where each begins and stops in it [bytes], and its checksum."""
+    """One file of samples, its bytes, where each begins and stops in it [bytes], and its checksum."""
 
-    map: mmap.mmap
-    data: memoryview
+    map: mmap.mmap | Unmapped
+    data: memoryview | Unmapped
     start: list[int]
     stop: list[int]
     checksum: list[int]
@@ -65,16 +67,16 @@ class ShardedArray:
     def _shard(self, shard: int) -> Shard:
         layout = self._layout
         found = store_files.mapped(self._root, self.spec.file_of(shard), self._held)
-        data = store_files.array_of(found)
+        data = found if isinstance(found, Unmapped) else memoryview(found)
         where = f"{self.spec.name} shard {shard} of {self._root}"
         held = layout.samples_of(shard)
         index = chunks.read_index(data, len(held), layout.samples_per_shard, where)
         sums = self._checksum[held.start : held.stop].tolist()
-        found = Shard(found, data.data, index[:, 0].tolist(), index.sum(axis=1).tolist(), sums)
+        found = Shard(found, data, index[:, 0].tolist(), index.sum(axis=1).tolist(), sums)
         opened = self._shards.setdefault(shard, found)  # of the maps of two threads one lives on, and has the addresses
-        if layout.compression == "none":
+        if layout.compression == "none" and not isinstance(opened.map, Unmapped):
             whole = index[:, 1] == self.spec.sample_bytes
-            begin = store_files.array_of(opened.map).ctypes.data + index[:, 0]
+            begin = np.frombuffer(opened.map, np.uint8).ctypes.data + index[:, 0]
             with self._addressing:
                 self._address[held.start : held.stop] = np.where(whole, begin, 0)
         return opened
@@ -97,6 +99,7 @@ class ShardedArray:
 
         Raises:
             StoreError: one is, and `damaged` raises it.
+            LimitError: the system refuses or fails to read one, whatever `damaged` does about damage.
             IndexError: the store has no such sample.
         """
         per_shard, shards, decode = self._per_shard, self._shards, self._decode
@@ -168,10 +171,15 @@ class ShardedArray:
                     _ask(shard.map, block * READ_AHEAD, min((block + 1) * READ_AHEAD, len(shard.map)))
 
 
-def _ask(data: mmap.mmap, start: int, stop: int) -> None:
+def _ask(data: mmap.mmap | Unmapped, start: int, stop: int) -> None:
     """Asks the kernel for the pages of the bytes [start, stop)."""
-    for first in range(start // mmap.PAGESIZE * mmap.PAGESIZE, stop, READ_AHEAD):
-        data.madvise(mmap.MADV_WILLNEED, first, min(READ_AHEAD, stop - first))
+    with contextlib.suppress(OSError):  # file systems need not know of it, and whoever reads is told of what is wrong
+        for first in range(start // mmap.PAGESIZE * mmap.PAGESIZE, stop, READ_AHEAD):
+            size = min(READ_AHEAD, stop - first)
+            if not isinstance(data, Unmapped):
+                data.madvise(mmap.MADV_WILLNEED, first, size)
+            elif hasattr(os, "posix_fadvise"):  # macOS has none
+                os.posix_fadvise(data.number, first, size, os.POSIX_FADV_WILLNEED)
 
 
 def rows_of(samples: np.ndarray) -> np.ndarray:
@@ -250,7 +258,8 @@ class ShardStore:
             Whether each could be read, `(n,)`; one that could not is zero in both. False with `on_bad_shard` skip only.
 
         Raises:
-            StoreError: one cannot be read, and `on_bad_shard` is fail.
+            StoreError: one is damaged, and `on_bad_shard` is fail.
+            LimitError: the system refuses or fails to read one.
         """
         readable = np.ones(len(samples), bool)
         each = ((self.currents, rows_of(currents)), (self.positions, rows_of(positions)))

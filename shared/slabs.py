@@ -13,6 +13,8 @@ from collections import deque
 
 import numpy as np
 
+from shared import limits
+
 HUGE = 2**21
 """Buffers of at least so many bytes ask for huge pages, where the system has them: fewer addresses to look up."""
 
@@ -34,7 +36,11 @@ class Slabs:
         self._free: dict[int, deque[mmap.mmap]] = {}
 
     def take(self, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-        """An array whose content is arbitrary."""
+        """An array whose content is arbitrary.
+
+        Raises:
+            LimitError: the system does not give so much memory.
+        """
         size = max(1, int(np.prod(shape, dtype=np.int64)) * dtype.itemsize)
         free = self._free.setdefault(size, deque(maxlen=self._kept))
         try:
@@ -42,7 +48,10 @@ class Slabs:
         except IndexError:
             for others in [held for of, held in list(self._free.items()) if of != size]:
                 others.clear()
-            slab = mmap.mmap(-1, _length(size), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+            try:
+                slab = mmap.mmap(-1, _length(size), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+            except OSError as error:
+                raise limits.refused(f"cannot take {size / 1e6:,.0f} MB of memory", error) from error
             if hasattr(mmap, "MADV_HUGEPAGE") and size >= HUGE:
                 with contextlib.suppress(OSError):  # a kernel without them
                     slab.madvise(mmap.MADV_HUGEPAGE)

@@ -1,5 +1,7 @@
-"""The files of a finished store: mapped read-only, and refused where the manifest says otherwise.
+"""The files of a finished store: mapped or read, and refused where the manifest says otherwise.
 
+A file is damaged where it is missing, no plain file, or has another size or content. What the system refuses or fails
+to do about it is a LimitError, which nobody takes for damage.
 Nothing here trusts a file: it must be a plain file inside the store (a link may lead out, a pipe never ends), of the
 size that the manifest lists, before it is opened; zarr's metadata must say what the schema does, since other readers
 run any codec that they name.
@@ -7,12 +9,14 @@ run any codec that they name.
 
 import contextlib
 import errno
+import functools
 import hashlib
 import json
 import mmap
 import os
 import resource
 import stat
+import weakref
 from collections.abc import Iterator
 from io import BufferedReader
 from pathlib import Path
@@ -20,8 +24,9 @@ from typing import Any
 
 import numpy as np
 
-from shared import chunks, manifest, schema
+from shared import chunks, limits, manifest, schema
 from shared.chunks import REMEDY
+from shared.command import say
 from shared.errors import LimitError, StoreError
 from shared.manifest import Manifest
 from shared.schema import ArraySpec
@@ -31,6 +36,7 @@ DRIFTERS = "drifters.json"
 
 GROUP = "zarr.json"
 SPARE = 256  # file descriptors for everything but shards
+_OPEN_FILES = (errno.EMFILE, errno.ENFILE)
 
 
 @contextlib.contextmanager
@@ -39,7 +45,7 @@ def opened(root: Path, name: str, held: Manifest) -> Iterator[BufferedReader]:
 
     Raises:
         StoreError: the manifest does not list it, it is missing, no plain file, or of another size.
-        LimitError: too many files are open.
+        LimitError: the system refuses or fails to read it, or too many files are open.
     """
     path = root / name
     entry = held.files.get(name)
@@ -60,15 +66,18 @@ def opened(root: Path, name: str, held: Manifest) -> Iterator[BufferedReader]:
             yield file
     except FileNotFoundError as error:
         raise StoreError(f"{path}: missing. {REMEDY}") from error
-    except (OSError, ValueError) as error:  # ValueError: it has become shorter since
-        if getattr(error, "errno", None) in (errno.EMFILE, errno.ENFILE):  # the store may be whole
+    except ValueError as error:  # it has become shorter since
+        raise StoreError(f"cannot read {path}: {error}. {REMEDY}") from error
+    except (OSError, MemoryError) as error:
+        if isinstance(error, OSError) and error.errno in _OPEN_FILES:
             raise LimitError(
                 f"cannot open {path}: {error}. A store takes two open files a shard, this one "
                 f"{2 * held.layout.n_shards}: allow as many (ulimit -n), or make it again with a larger "
                 f"store.samples_per_shard."
             ) from error
-        reason = getattr(error, "strerror", None) or error
-        raise StoreError(f"cannot read {path}: {reason}. {REMEDY}") from error
+        if not limits.concerns(error):
+            raise StoreError(f"cannot read {path}: {getattr(error, 'strerror', error)}. {REMEDY}") from error
+        raise limits.refused(f"cannot read {path}", error, "the store") from error
 
 
 def wrong_size(path: Path, found: int, due: int) -> StoreError:
@@ -77,10 +86,51 @@ def wrong_size(path: Path, found: int, due: int) -> StoreError:
     return StoreError(f"{path}: {found} bytes, expected {due}: {what} or replaced. {REMEDY}")
 
 
-def mapped(root: Path, name: str, held: Manifest) -> mmap.mmap:
-    """The file `name` of the store, memory-mapped read-only; raises as `opened`."""
+class Unmapped:
+    """A file that the system refuses to map, read piece by piece: `data[first:stop]` are bytes of it, as of a map."""
+
+    def __init__(self, path: Path, file: BufferedReader, size: int):
+        self.number = os.dup(file.fileno())
+        weakref.finalize(self, os.close, self.number)
+        self._path, self._size = path, size
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __getitem__(self, part: slice) -> memoryview:
+        first, stop, _ = part.indices(self._size)
+        pieces, place = [], first
+        try:
+            while place < stop:
+                pieces.append(os.pread(self.number, stop - place, place))
+                place += len(pieces[-1])
+                if not pieces[-1]:
+                    raise wrong_size(self._path, os.fstat(self.number).st_size, self._size)
+            return memoryview(pieces[0] if len(pieces) == 1 else b"".join(pieces))
+        except (OSError, MemoryError) as error:
+            raise limits.refused(f"cannot read {self._path}", error, "the store") from error
+
+
+def mapped(root: Path, name: str, held: Manifest) -> mmap.mmap | Unmapped:
+    """The file `name` of the store, memory-mapped read-only; raises as `opened`.
+
+    Where it cannot be mapped, as on some network file systems or within a limit of the address space, it is read.
+    """
     with opened(root, name, held) as file:
-        return mmap.mmap(file.fileno(), held.files[name].size, access=mmap.ACCESS_READ)
+        size = held.files[name].size
+        try:
+            return mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ)
+        except OSError as error:
+            if error.errno in _OPEN_FILES:
+                raise
+            _tell_unmapped(error.strerror)
+            return Unmapped(root / name, file, size)
+
+
+@functools.cache
+def _tell_unmapped(reason: str) -> None:
+    """Says it once in a process."""
+    say(f"note: files of the store cannot be mapped into memory ({reason}): they are read instead, which takes longer.")
 
 
 def make_room(maps: int) -> None:
@@ -92,15 +142,12 @@ def make_room(maps: int) -> None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (need, hard))
 
 
-def array_of(data: mmap.mmap) -> np.ndarray:
-    """The bytes of a mapped file, uint8, read-only, not copied."""
-    return np.frombuffer(data, np.uint8)
-
-
 def checked(root: Path, name: str, held: Manifest) -> np.ndarray:
-    """The bytes of the file `name`, uint8, read-only; they have the sha256 that the manifest lists."""
-    check_digest(root, name, held, sha256(root, name, held))
-    return array_of(mapped(root, name, held))
+    """The bytes of the file `name`, a small one, uint8, read-only; they have the sha256 that the manifest lists."""
+    with opened(root, name, held) as file:
+        content = file.read()
+    check_digest(root, name, held, hashlib.sha256(content).hexdigest())
+    return np.frombuffer(content, np.uint8)
 
 
 def sha256(root: Path, name: str, held: Manifest) -> str:

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from shared import chunks, litter, manifest, schema, store_files
-from shared.errors import StoreError
+from shared import chunks, limits, litter, manifest, schema, store_files
+from shared.errors import LimitError, StoreError
 from shared.manifest import Manifest
 from shared.shards import ShardStore, rows_of
 
@@ -38,7 +38,8 @@ SLACK = 1e-3
 class Verdict:
     """Whether a store is whole; `files` and `samples` were found so, up to the first `problem`.
 
-    Where there is one, `damaged` are all listed files that are missing or not what the manifest says.
+    Where there is one, `damaged` are all listed files that are missing or not what the manifest says, and `unread`
+    those of which that could not be found out.
     """
 
     ok: bool
@@ -47,6 +48,7 @@ class Verdict:
     samples: int
     notes: tuple[str, ...] = ()
     damaged: tuple[str, ...] = ()
+    unread: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """This verdict as JSON holds it."""
@@ -54,7 +56,11 @@ class Verdict:
 
 
 def verify(store: str | Path, progress: bool = False) -> Verdict:
-    """Checks everything about `store`; damage makes the verdict, never an exception."""
+    """Checks everything about `store`; damage makes the verdict, never an exception.
+
+    Raises:
+        LimitError: the system refuses or fails to read something, before any damage.
+    """
     root = Path(store)
     files, samples, notes, held = 0, 0, (), None
     try:
@@ -75,24 +81,31 @@ def verify(store: str | Path, progress: bool = False) -> Verdict:
     except StoreError as error:
         problem = str(error).replace(chunks.REMEDY, REMEDY)
     except OSError as error:
-        problem = f"cannot read {error.filename or root}: {error.strerror}. {REMEDY}"
+        where = f"cannot read {error.filename or root}"
+        if limits.concerns(error):
+            raise limits.refused(where, error, "the store") from error
+        problem = f"{where}: {error.strerror}. {REMEDY}"
     else:
         return Verdict(True, None, files, samples, notes)
-    return Verdict(False, problem, files, samples, notes, () if held is None else _damaged(root, held))
+    return Verdict(False, problem, files, samples, notes, *(((), ()) if held is None else _damaged(root, held)))
 
 
-def _damaged(root: Path, held: Manifest) -> tuple[str, ...]:
-    """The listed files that are missing or not what the manifest says; all of them are read."""
+def _damaged(root: Path, held: Manifest) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The listed files that are missing or not what the manifest says, and those that cannot be read; all are tried."""
 
-    def whole(name: str) -> bool:
+    def whole(name: str) -> bool | None:
         try:
             store_files.check_digest(root, name, held, store_files.sha256(root, name, held))
-        except (StoreError, OSError):
+        except StoreError:
             return False
+        except LimitError:
+            return None
         return True
 
     with ThreadPoolExecutor(WORKERS) as pool:
-        return tuple(name for name, good in zip(held.files, pool.map(whole, held.files), strict=True) if not good)
+        good = dict(zip(held.files, pool.map(whole, held.files), strict=True))
+    damaged, unread = ([name for name, found in good.items() if found is sort] for sort in (False, None))
+    return tuple(damaged), tuple(unread)
 
 
 def checked_words(held: Manifest) -> Manifest:

@@ -8,27 +8,14 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from shared import command, paths, settings
-from shared.errors import ConfigError, StoreError
+from shared.errors import ConfigError, LimitError, StoreError
 from shared.manifest import to_bytes, write_file
 from shared.shards import ShardStore
 from train import environment
 
 environment.drop_empty()
 try:
-    from train import (
-        devices,
-        engine,
-        evaluate,
-        examine,
-        examples,
-        folder,
-        groups,
-        loop,
-        modes,
-        quantities,
-        report,
-        verdict,
-    )
+    from train import devices, engine, evaluate, examine, examples, folder, groups, loop, modes, quantities
     from train.config import Training
     from train.cost import command as cost
     from train.devices import Devices
@@ -121,6 +108,8 @@ def entry() -> NoReturn:
 
 
 def _run(options: argparse.Namespace) -> int:
+    from train import report  # noqa: PLC0415 - it brings matplotlib: not for `--help`, and before a long calibration
+
     devices.join()
     shared_by = Devices.of(options.devices)
     tree = settings.read_yaml(options.config) if options.config else {}
@@ -142,8 +131,8 @@ def _run(options: argparse.Namespace) -> int:
             else:
                 _judge(out, store, "train", progress, MOST_OF_TRAINING)
             page = report.write(out, store)
-        except StoreError as error:
-            raise StoreError(
+        except (StoreError, LimitError) as error:
+            raise type(error)(
                 f"{error} The calibration itself is done and kept ({quantities.found(result)}). For its evaluation and "
                 f"report run the same command again with --resume; with --on-bad-shard skip too, damaged samples are "
                 f"left out."
@@ -158,6 +147,8 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _evaluate(options: argparse.Namespace) -> int:
+    from train import report, verdict  # noqa: PLC0415 - as in `_run`
+
     out, store = Path(options.run), ShardStore(options.store, options.on_bad_shard)
     progress = command.progress() and not options.json
     folder.read(out)  # else the folder is not one to be locked

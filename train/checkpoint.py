@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from shared import limits
 from shared.command import say
 from shared.crashpoints import reached
 from shared.errors import ConfigError, StoreError
@@ -73,11 +74,14 @@ def decode(path: Path) -> Saved:
 
     Raises:
         Damaged: it is empty, cut short, changed, or something else.
+        LimitError: the system refuses or fails to read it.
     """
     try:
         content = path.read_bytes()
-    except OSError as error:
-        raise Damaged(f"cannot be read: {error.strerror}") from error
+    except (OSError, MemoryError) as error:
+        if limits.concerns(error):
+            raise limits.refused(f"cannot read {path}", error, "the checkpoint") from error
+        raise Damaged(f"cannot be read: {error}") from error
     body, digest = content[:-_DIGEST], content[-_DIGEST:]
     if hashlib.sha256(body).hexdigest().encode() != digest:
         raise Damaged(f"its {len(content)} bytes do not match their checksum")

@@ -17,6 +17,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float, Int, UInt32
 
+from shared import limits
 from shared.command import say
 from shared.copying import Copier
 from shared.errors import ConfigError, StoreError
@@ -182,6 +183,7 @@ def batches(
 
     Raises:
         StoreError: a sample cannot be read, none can, or reading has stalled.
+        LimitError: the system refuses or fails to read one.
     """
     parts = [samples[k : k + size] for k in range(0, len(samples), size)]
     rows, place = (slice(0, size), jax.device_put) if devices is None else (devices.rows(size), devices.place)
@@ -223,7 +225,5 @@ def _waited(store: ShardStore, crew: Crew, ahead: Future[dict[str, np.ndarray]],
             f"Run the command again when it does, or raise data.stall_timeout."
         ) from None
     except (OSError, MemoryError) as error:  # damage is a StoreError already; anything else is a mistake of ours
-        raise StoreError(
-            f"{store.root}: a batch cannot be read ({type(error).__name__}: {error}). Run `drift-inspect verify` on "
-            f"the store; a smaller batch_size takes less memory."
-        ) from error
+        what = f"{store.root}: a batch cannot be read; a smaller batch_size takes less memory"
+        raise limits.refused(what, error, "the store") from error

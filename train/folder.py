@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from shared import settings
+from shared import limits, settings
 from shared.errors import ConfigError
 from shared.manifest import to_bytes, write_file
 from shared.shards import ShardStore
@@ -167,7 +167,9 @@ def _held(path: Path) -> Any:
             content = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
         else:
             content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, MemoryError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        if isinstance(error, OSError | MemoryError) and limits.concerns(error):
+            raise limits.refused(f"cannot read {path}", error, "the run") from error
         raise ConfigError(f"{path} cannot be read ({error}). {remedy}") from error
     for number, part in enumerate(content if path.name == METRICS else [content], 1):
         where = f"{path}, line {number}" if path.name == METRICS else str(path)
