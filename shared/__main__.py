@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from shared import album, command, facts, figures, paths, show, verify
+from shared import command, facts, paths, show, verify
 from shared.errors import ConfigError
 from shared.shards import ShardStore
 
@@ -74,8 +74,10 @@ def _sample(options: argparse.Namespace) -> int:
     opened = ShardStore(options.store)
     found = facts.sample(opened, options.index)
     if options.plot:
+        from shared import album, figures  # noqa: PLC0415 - they bring matplotlib, which nothing but drawing needs
+
         _refuse_inside(options.plot, opened.root)
-        figures.save(album.one(opened, options.index), options.plot)
+        figures.save(lambda: album.one(opened, options.index), options.plot)
     if options.json:
         command.emit(found.as_json())
     else:
@@ -84,6 +86,8 @@ def _sample(options: argparse.Namespace) -> int:
 
 
 def _plot(options: argparse.Namespace) -> int:
+    from shared import album  # noqa: PLC0415 - as in `_sample`
+
     opened = ShardStore(options.store)
     _refuse_inside(options.out, opened.root)
     written = [str(path) for path in album.plot(opened, options.out, options.split)]

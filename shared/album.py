@@ -4,13 +4,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.collections import QuadMesh
-from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
-from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from shared import facts, figures, geo, schema
+from shared.canvas import (
+    MATH,
+    AutoDateLocator,
+    Axes,
+    ConciseDateFormatter,
+    Figure,
+    FuncFormatter,
+    MaxNLocator,
+    QuadMesh,
+)
 from shared.errors import StoreError
 from shared.shards import ShardStore
 
@@ -41,13 +46,13 @@ def plot(opened: ShardStore, out: str | Path, split: str | None = None) -> list[
     groups = {name: label["split"][chosen] == code for code, name in enumerate(schema.SPLITS)}
     groups = {name: mask for name, mask in groups.items() if mask.any()}
     read = _read(opened, _spread(opened, chosen))
-    made = {
-        "origins": _origins(opened, chosen, groups, read.land),
-        "when": _when(opened, chosen, groups),
-        "speeds": _speeds(read),
-        "windows": _windows(opened, chosen),
+    drawn = {
+        "origins": lambda: _origins(opened, chosen, groups, read.land),
+        "when": lambda: _when(opened, chosen, groups),
+        "speeds": lambda: _speeds(read),
+        "windows": lambda: _windows(opened, chosen),
     }
-    return [figures.save(figure, Path(out) / f"{name}.png") for name, figure in made.items()]
+    return [figures.save(make, Path(out) / f"{name}.png") for name, make in drawn.items()]
 
 
 def one(opened: ShardStore, index: int) -> Figure:
@@ -57,7 +62,7 @@ def one(opened: ShardStore, index: int) -> Figure:
     ax = figure.add_subplot()
     drawn = _window(ax, opened, index)
     bar = figure.colorbar(drawn, ax=ax, shrink=0.85, pad=0.02)
-    bar.set_label("speed of the mean current [m s$^{-1}$]", fontsize=9)
+    bar.set_label("speed of the mean current [m s$^{-1}$]", fontsize=9, **MATH)
     bar.ax.tick_params(labelsize=8)
     ax.set_xlabel("longitude", fontsize=9)
     ax.set_ylabel("latitude", fontsize=9)
@@ -183,12 +188,12 @@ def _speeds(read: _Read) -> Figure:
     for name, speed, colour, line in kinds:
         if len(speed):
             density = np.histogram(speed, edges)[0] / len(speed) / np.diff(edges)
-            label = f"{name} (median {np.median(speed):.2f} m s$^{{-1}}$)"
+            label = f"{name} (median {np.median(speed):.2f} m/s)"
             ax.stairs(density, edges, color=colour, lw=1.5, ls=line, label=label)
     ax.set_xlim(0.0, end)
     ax.set_ylim(bottom=0.0)
-    ax.set_xlabel("speed [m s$^{-1}$]", fontsize=9)
-    ax.set_ylabel("probability density [s m$^{-1}$]", fontsize=9)
+    ax.set_xlabel("speed [m s$^{-1}$]", fontsize=9, **MATH)
+    ax.set_ylabel("probability density [s m$^{-1}$]", fontsize=9, **MATH)
     ax.tick_params(labelsize=8)
     ax.spines[["top", "right"]].set_visible(False)
     figure.legend(*ax.get_legend_handles_labels(), fontsize=8, loc="outside upper center", frameon=False)
@@ -216,7 +221,9 @@ def _windows(opened: ShardStore, chosen: np.ndarray) -> Figure:
         ax.set_axis_off()
     if drawn is not None:
         bar = figure.colorbar(drawn, ax=figure.axes[:9], shrink=0.6, aspect=35, pad=0.02, location="bottom")
-        bar.set_label("speed of the mean current [m s$^{-1}$]; line: drifter, circle: its first fix", fontsize=8)
+        bar.set_label(
+            "speed of the mean current [m s$^{-1}$]; line: drifter, circle: its first fix", fontsize=8, **MATH
+        )
         bar.ax.tick_params(labelsize=8)
     return figure
 

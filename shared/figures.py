@@ -1,23 +1,33 @@
-"""Figures of currents and drifters (matplotlib, no display, no global state).
+"""Figures of currents and drifters (no display, no global state), to be made and drawn within `canvas.settled`.
 
 Positions are (lon, lat) [degrees], longitudes continuous: 190 is drawn beside 180 and labelled 170°W. Colours are
 those of Okabe and Ito (2008), told apart by colour-blind readers, and a map of one hue for speeds.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from matplotlib import colormaps
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.collections import LineCollection, PolyCollection, QuadMesh
-from matplotlib.colors import Colormap, ListedColormap, Normalize
-from matplotlib.figure import Figure
-from matplotlib.patheffects import withStroke
-from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from shared import facts, geo
+from shared.canvas import (
+    ENDINGS,
+    Axes,
+    Colormap,
+    Figure,
+    FigureCanvasAgg,
+    FuncFormatter,
+    LineCollection,
+    ListedColormap,
+    MaxNLocator,
+    Normalize,
+    PolyCollection,
+    QuadMesh,
+    colormaps,
+    content,
+    settled,
+    withStroke,
+)
 from shared.errors import ConfigError
 from shared.geo import latitude_text, longitude_text
 
@@ -38,18 +48,20 @@ def sheet(height: float, width: float = WIDTH) -> Figure:
     return figure
 
 
-def save(figure: Figure, path: str | Path) -> Path:
-    """Writes `figure` to `path`; the ending gives the format (png, pdf, svg).
+def save(make: Callable[[], Figure], path: str | Path) -> Path:
+    """Writes the figure that `make` draws to `path`; the ending gives the format (png, pdf, svg).
 
     Raises:
         ConfigError: the ending is not known, or the place cannot be written.
     """
     path = Path(path)
-    if path.suffix not in (".png", ".pdf", ".svg"):
+    if path.suffix[1:] not in ENDINGS:
         raise ConfigError(f"{path}: a figure is written as .png, .pdf or .svg. Choose one of these endings.")
+    with settled():
+        drawn = content(make(), path.suffix[1:])
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path)
+        path.write_bytes(drawn)
     except OSError as error:
         raise ConfigError(f"cannot write {path}: {error.strerror}. Choose another place.") from error
     return path

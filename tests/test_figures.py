@@ -50,7 +50,7 @@ def test_a_window_of_land_and_an_ensemble(tmp_path: Path) -> None:
     assert other.get_ylim() == pytest.approx((-3.1, -0.7))
     labels = [other.xaxis.get_major_formatter()(lon) for lon in (179.0, 180.0, 182.5)]
     assert labels == ["179°E", "180°", "177.5°W"]
-    _drawn(figures.save(figure, tmp_path / "window.png"))
+    _drawn(figures.save(lambda: figure, tmp_path / "window.png"))
 
 
 def test_land_at_some_levels_is_not_land() -> None:
@@ -79,7 +79,7 @@ def test_origins_across_the_seam_lie_side_by_side() -> None:
 def test_figures_are_refused_where_they_cannot_be_written(tmp_path: Path) -> None:
     figure = figures.sheet(1.0)
     with pytest.raises(ConfigError, match=r"a\.txt: a figure is written as \.png, \.pdf or \.svg"):
-        figures.save(figure, tmp_path / "a.txt")
+        figures.save(lambda: figure, tmp_path / "a.txt")
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match=r"cannot write .*/file/a\.png"):
-        figures.save(figure, tmp_path / "file" / "a.png")
+        figures.save(lambda: figure, tmp_path / "file" / "a.png")

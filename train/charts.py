@@ -4,14 +4,19 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
-from matplotlib import colormaps
-from matplotlib.axes import Axes
-from matplotlib.collections import PolyCollection
-from matplotlib.colors import LogNorm
-from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from shared import facts
+from shared.canvas import (
+    MATH,
+    Axes,
+    Figure,
+    FuncFormatter,
+    LogLocator,
+    LogNorm,
+    NullFormatter,
+    PolyCollection,
+    colormaps,
+)
 from shared.figures import INK, geographic, sheet
 from train.folder import Run
 
@@ -64,13 +69,13 @@ def against_constant(profile: Mapping[str, Any], cs: float, truth: float | None,
             ax.axvline(truth, color="#CC79A7", lw=1.0, zorder=1)
         ax.set_xscale("log")
         _plain_ticks(ax, "x")
-        ax.set_xlabel("$C_s$")
+        ax.set_xlabel("$C_s$", **MATH)
         ax.spines[["top", "right"]].set_visible(False)
     if np.isfinite(error).all():
         right.fill_between(at, slope - 1.645 * error, slope + 1.645 * error, color=BLUE, alpha=0.2, lw=0)
     right.axhline(0.0, color=GREY, lw=0.8)
     left.set_ylabel(f"mean score [{unit}]")
-    right.set_ylabel("derivative in log $C_s$")
+    right.set_ylabel("derivative in log $C_s$", **MATH)
     # far constants are so bad that the minimum would be flat beside them
     near = score[(at > cs / 12) & (at < 12 * cs)]
     room = 0.08 * float(np.ptp(near))
@@ -119,7 +124,7 @@ def forest(one: Mapping[str, Any], cs: float) -> Figure:
     ax.tick_params(axis="y", length=0)
     ax.grid(axis="x", color="#DDDDDD", lw=0.6)
     ax.set_axisbelow(True)
-    ax.set_xlabel("$C_s$ (logarithmic)")
+    ax.set_xlabel("$C_s$ (logarithmic)", **MATH)
     ax.spines[["top", "right", "left"]].set_visible(False)
     return figure
 
@@ -158,7 +163,7 @@ def boxes(one: Mapping[str, Any], cs: float) -> Figure:
         ax.set_ylim(south, north)
         geographic(ax, float((south + north) / 2), 4)
         bar = figure.colorbar(drawn, ax=ax, location="bottom" if not wide else "right", shrink=0.9, aspect=25)
-        bar.set_label(name, fontsize=8)
+        bar.set_label(name, fontsize=8, **MATH)
         bar.ax.tick_params(labelsize=7)
         _plain_ticks(bar.ax, "x" if not wide else "y")
     return figure

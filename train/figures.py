@@ -4,19 +4,26 @@ Pure functions of numbers; `render` makes bytes that depend on nothing else: no 
 matplotlib. Colours are told apart by colour-blind readers (Okabe and Ito 2008), and no meaning rests on them alone.
 """
 
-import io
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import matplotlib.style
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.patheffects import withStroke
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from shared import facts, geo
+from shared.canvas import (
+    MATH,
+    Axes,
+    Figure,
+    FuncFormatter,
+    Line2D,
+    LogLocator,
+    MaxNLocator,
+    NullFormatter,
+    NullLocator,
+    content,
+    settled,
+    withStroke,
+)
 from shared.figures import INK, WIDTH, mean_current, origins, sheet, window
 from shared.shards import ShardStore
 
@@ -52,14 +59,9 @@ CAPTIONS = {
 
 def render(make: Callable[[], Figure]) -> dict[str, bytes]:
     """The figure that `make` draws, as png for the page and pdf for papers."""
-    with matplotlib.style.context(["default", STYLE]):
+    with settled(STYLE):
         figure = make()
-        found = {}
-        for ending, metadata in (("png", {"Software": None}), ("pdf", {"CreationDate": None})):
-            buffer = io.BytesIO()
-            figure.savefig(buffer, format=ending, metadata=metadata)
-            found[ending] = buffer.getvalue()
-    return found
+        return {ending: content(figure, ending) for ending in ("png", "pdf")}
 
 
 def convergence(
@@ -91,7 +93,7 @@ def convergence(
     loss.sharex(path)
     loss.tick_params(labelbottom=False)
     path.set_xlabel("step (one batch)")
-    path.set_ylabel("$C_s$ (logarithmic)")
+    path.set_ylabel("$C_s$ (logarithmic)", **MATH)
     path.set_yscale("log")
     path.xaxis.set_major_locator(MaxNLocator(7, integer=True))
     for ax in (path, final):
@@ -109,6 +111,8 @@ def convergence(
     handles, labels = ([*a, *b] for a, b in zip(*(ax.get_legend_handles_labels() for ax in (loss, path)), strict=True))
     corner.set_axis_off()
     key = corner.legend(handles, labels, loc="upper left", borderaxespad=0, handlelength=1.4, bbox_to_anchor=(-0.35, 1))
+    for text in key.get_texts():
+        text.set(**MATH)
     for handle in (h for h in key.legend_handles if isinstance(h, Line2D)):
         handle.set(markersize=4.5, alpha=1.0)
     return figure
@@ -137,6 +141,8 @@ def parameters(steps: Sequence[Mapping[str, Any]], result: Mapping[str, Any], tr
             ax.axhspan(*found["interval_90"], color=INK, alpha=0.15, lw=0)
         if found["trained_as"] == "logarithm":
             ax.set_yscale("log")
+            ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            ax.yaxis.set_minor_formatter(NullFormatter())
         ax.set_ylabel(name)
     for ax in panels:
         ax.spines[["top", "right"]].set_visible(False)
@@ -206,13 +212,13 @@ def examples(found: Mapping[str, np.ndarray]) -> Figure:
         ax.tick_params(labelsize=7)
         name = str(found["drifter"][k]).encode("ascii", "replace").decode()
         day = facts.iso(int(found["start_time"][k]))[:10]
-        ax.set_title(f"{name[:18]}, {day}", fontsize=7.5, parse_math=False)
+        ax.set_title(f"{name[:18]}, {day}", fontsize=7.5)
         _scale_bar(ax)
     for ax in list(figure.axes)[n:]:
         ax.set_axis_off()
     if drawn is not None:
         bar = figure.colorbar(drawn, ax=list(figure.axes), location="bottom", aspect=40, shrink=0.6, pad=0.02)
-        bar.set_label("speed of the mean current [m s$^{-1}$]", fontsize=8)
+        bar.set_label("speed of the mean current [m s$^{-1}$]", fontsize=8, **MATH)
         bar.ax.tick_params(labelsize=7)
         handles, labels = figure.axes[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside upper center", ncols=3)

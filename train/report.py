@@ -144,9 +144,10 @@ def _headline(run: Run) -> list[str]:
     r = run.result
     own = quantities.own(r)
     scale = figures.kappa(run.examples) if run.examples and not own else None
+    constant = escape(quantities.found(r)) if own else quantities.found(r, "C<sub>s</sub>")
     found = [
         f"<h1>{'Dynamics' if own else 'Smagorinsky constant'} of drift: {escape(r['store_name'])}</h1>",
-        f'<p class="value">{quantities.found(r, "C<sub>s</sub>")}</p>',
+        f'<p class="value">{constant}</p>',
         f"<p>Calibrated: <code>{escape(r['formula'])}</code>.</p>"
         if own
         else f"<p>In the diffusivity <code>{escape(r['formula'])}</code> [m²/s], with dx, dy the spacing of the "

@@ -4,9 +4,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
+from shared.canvas import Axes, Figure
 from shared.figures import INK, sheet
 from train import quantities
 from train.folder import Run

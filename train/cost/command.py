@@ -10,9 +10,8 @@ from pathlib import Path
 
 from shared import command, paths
 from shared.errors import ConfigError
-from shared.figures import save
 from shared.manifest import to_bytes, write_file
-from train.cost import advice, figure, study
+from train.cost import advice, study
 from train.cost.strategies import STRATEGIES
 from train.folder_lock import FolderLock, contents
 
@@ -70,7 +69,7 @@ def _measured(options: argparse.Namespace, steps: list[int], strategies: list[st
         tree["crossover_parameters"] = number
     write_file(out / "cost.csv", rows(found).encode())
     write_file(out / "cost.json", to_bytes(tree))
-    picture = save(figure.draw(found), out / "cost.png")
+    picture = save(lambda: figure.draw(found), out / "cost.png")
     if options.json:
         command.emit(tree)
     else:

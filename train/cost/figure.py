@@ -3,10 +3,8 @@
 from collections.abc import Sequence
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullFormatter
 
+from shared.canvas import Axes, Figure, FuncFormatter, NullFormatter
 from shared.figures import INK, sheet
 from train.cost import advice, laws
 from train.cost.strategies import STRATEGIES
@@ -69,6 +67,7 @@ def _memory(ax: Axes, study: Study) -> None:
     _lines(ax, study, "compiler_bytes")
     ax.set_yscale("log")
     ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: advice.size(value)))
+    ax.yaxis.set_minor_formatter(NullFormatter())
     low, high = ax.get_ylim()
     if study.memory_cap < 30 * high:
         ax.axhline(study.memory_cap, color=INK, lw=1.0, ls="--")
