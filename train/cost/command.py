@@ -61,6 +61,9 @@ def run(options: argparse.Namespace) -> int:
 
 def _measured(options: argparse.Namespace, steps: list[int], strategies: list[str], cap: int, out: Path) -> int:
     """The study, into the folder `out`."""
+    from shared.figures import save  # noqa: PLC0415 - it brings matplotlib, which only this verb needs
+    from train.cost import figure  # noqa: PLC0415
+
     progress = command.progress() and not options.json
     found = study.run(options.model, steps, strategies, options.precision, cap, options.limit, progress)
     tree = {**found.tree(), "crossover_parameters": None, "recommendation": advice.recommendation(found)}
