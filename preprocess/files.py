@@ -21,7 +21,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import fsspec
+import numpy as np
 import xarray as xr
+import zarr
 
 from preprocess import formats
 from preprocess.formats import Format
@@ -292,13 +294,32 @@ def _open(path: str, without: list[str]) -> xr.Dataset:
     if not is_url(path) and next(Path(path).glob("*/refs.*.parq*"), None) is not None:
         raise FileNotFoundError(formats.advice(formats.REFERENCES, path))
     try:
-        return xr.open_dataset(path, engine="zarr", chunks=None, consolidated=True, **raw)
+        dataset = xr.open_dataset(path, engine="zarr", chunks=None, consolidated=True, **raw)
     except (ValueError, KeyError):
         # No consolidated metadata, or no zarr at all: xarray would warn about the first, and says the second here.
         with warnings.catch_warnings():
             # what systems leave in folders is no part of the source, nor of what identifies it
             warnings.filterwarnings("ignore", "Object at .* is not recognized as a component of a Zarr hierarchy")
-            return xr.open_dataset(path, engine="zarr", chunks=None, consolidated=False, **raw)
+            dataset = xr.open_dataset(path, engine="zarr", chunks=None, consolidated=False, **raw)
+    _without_default_fills(dataset, path)
+    return dataset
+
+
+def _without_default_fills(dataset: xr.Dataset, path: str) -> None:
+    """Takes away the `_FillValue` of 0 that xarray makes of zarr v2's `fill_value`, where no attribute declares it.
+
+    0 is what zarr writes where nobody has chosen a fill value: a current of 0 or a drogue that is lost is not missing.
+    """
+    zero = [name for name, variable in dataset.variables.items() if _is_zero(variable.attrs.get("_FillValue"))]
+    if zero:
+        group = zarr.open_group(path, mode="r")
+        for name in zero:
+            if "_FillValue" not in group[str(name)].attrs:
+                del dataset.variables[name].attrs["_FillValue"]
+
+
+def _is_zero(fill: Any) -> bool:
+    return isinstance(fill, int | float | np.number | np.bool_) and fill == 0
 
 
 def _guard(path: str) -> AbstractContextManager[Any]:
