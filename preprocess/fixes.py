@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from preprocess.contradictions import check_angles
 from preprocess.drifter_files import opened
 from preprocess.drifter_rows import Rows
 from preprocess.encoding import decode
@@ -23,6 +24,10 @@ from shared.geo import wrap_longitude
 
 UNDECODED = 990.0
 """Positions of at least this size [degrees] are undecoded fills (999, 9999, 1e20, -1e34), not positions."""
+
+
+_LIMITS = {"lat": 90.0, "lon": 360.0}
+"""Largest angles of positions [degrees]."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +88,10 @@ class DrifterFile:
         return stored
 
     def _numbers(self, role: str, stored: Mapping[str, np.ndarray]) -> np.ndarray:
-        values = decode(stored[role], self.attributes[role], f"{self.where}: {self.names[role]!r}")
+        what = f"{self.where}: {self.names[role]!r}"
+        if role in _LIMITS:
+            check_angles(stored[role], self.attributes[role], _LIMITS[role], what)
+        values = decode(stored[role], self.attributes[role], what)
         if values.dtype.kind not in "iufb":
             raise DataError(f"{self.where}: {self.names[role]!r} holds {values.dtype}, expected numbers for {role!r}.")
         return values.astype(np.float64)
