@@ -4,16 +4,16 @@ import csv
 import gzip
 import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import xarray as xr
-import zarr
 
 from preprocess import files, formats
+from preprocess.absent_chunks import absences, refuse_unwritten
 from preprocess.recipe import DrifterSource
 from preprocess.roles import DRIFTER_TIERS, listing, require, resolve
 from shared.errors import DataError
@@ -118,21 +118,25 @@ def _numbers_or_text(texts: np.ndarray) -> np.ndarray:
         return texts
 
 
-def check_chunks(path: str, names: Sequence[str], where: str) -> None:
-    """Refuses a zarr store whose chunks are missing where zarr would read them as zeros, or all of them."""
-    if not files.is_zarr(path) or files.is_web(path):
-        return
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        group = zarr.open_group(path, mode="r")
-    for name in names:
-        array = group[name]
-        if not isinstance(array, zarr.Array):
-            continue
-        missing, fill = array.nchunks - array.nchunks_initialized, array.fill_value
-        hides = not (isinstance(fill, float | np.floating) and np.isnan(fill)) and np.prod(array.chunks) > 1
-        if missing == array.nchunks or (missing and hides):
+def check_chunks(path: str, dataset: xr.Dataset, names: Mapping[str, str], fill: bool, where: str) -> None:
+    """Refuses a zarr store whose chunks are missing where zarr would read data in their place, or all of them.
+
+    Args:
+        path: The store; other files have no chunks to miss.
+        dataset: The same, opened.
+        names: The variable of each role.
+        fill: Whether the manifest says that absent chunks are the fill value.
+        where: The source, for messages.
+    """
+    found = absences(path, dataset, [names[role] for role in ("lat", "lon", "time", "id")])
+    # there may be one drifter, whose name is 0
+    refuse_unwritten([absence for absence in found if absence.name != names["id"]], where)
+    for absence in found:
+        lone = absence.name == names["id"] and absence.absent == absence.chunks
+        if not (fill or lone or absence.is_missing or absence.chunk_size == 1):
             raise DataError(
-                f"{where}: {missing} of {array.nchunks} chunks of {name!r} are not in the store, only their metadata. "
-                "The copy is unfinished: fetch it again."
+                f"{where}: {absence}, and {absence.fill!r} would be read there. Either the copy is unfinished: fetch "
+                f"it again. Or all numbers in them are {absence.fill!r}, and were left out for that: then set "
+                "drifters.absent_chunks: fill in the manifest, or write the store again with "
+                "write_empty_chunks=True."
             )

@@ -126,7 +126,7 @@ def _checked(dataset: xr.Dataset, path: str, source: DrifterSource) -> DrifterFi
     if lat.size == 0:
         raise DataError(f"{where} is empty: dimensions {dict(dataset.sizes)} hold no fixes.")
     with files.reading(path, where, "the list of chunks"):
-        files.retried(lambda: check_chunks(path, [names[role] for role in ("lat", "lon", "time")], where))
+        files.retried(lambda: check_chunks(path, dataset, names, source.absent_chunks == "fill", where))
     with files.reading(path, where, "ids and row sizes"):
         rows, notes = files.retried(lambda: find_rows(dataset, names, where))
     allowed = {("time",): [set(lat.dims), {rows.obs_dim}], ("gap", "drogue"): [set(lat.dims), {rows.row_dim}, set()]}

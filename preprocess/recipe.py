@@ -70,6 +70,9 @@ class DrifterSource(Settings):
     """Fixes interpolated across a longer gap between satellite fixes are dropped (GDP variable `gap`)."""
     max_speed: float = Field(default=3.0, gt=0)
     """A step faster than this [m/s] breaks the track."""
+    absent_chunks: Literal["refuse", "fill"] = "refuse"
+    """What chunks of positions and times are that a zarr store lacks: an unfinished copy, or the fill value, with
+    which zarr leaves them out."""
 
 
 class CurrentSource(Settings):
@@ -79,6 +82,9 @@ class CurrentSource(Settings):
     variables: dict[Literal["u", "v", "time", "lat", "lon"], str] = {}
     select: dict[str, int | float | str] = {}
     """Which value of an extra dimension (depth, member) to take, by its coordinate."""
+    always_zero: Literal["u", "v"] | None = None
+    """A component that is meant to be 0 in the whole record, as in made flows along one axis. Without it exact zeros
+    over all of the sea are missing data."""
     frozen: bool = False
     """Take a record of a single time as constant: for climatologies and tests, never for skill."""
 
