@@ -142,7 +142,7 @@ def _told(build: Build, share: tuple[int, int], options: argparse.Namespace) -> 
                 "estimate": wanted.as_json(),
                 "funnel": [manifest.stage_as_json(stage) for stage in build.plan.funnel],
                 "agreement": build.agreement.as_json(),
-                "notes": build.notes,
+                "notes": (*build.notes, *build.foreseen),
                 **build.facts,
             }
         )
@@ -305,7 +305,7 @@ def _report(build: Build, wanted: estimating.Estimate) -> None:
         of_worker = show.size_text(wanted.memory_bytes_per_worker)
         memory = f"{of_worker} of memory for a worker of one thread, {show.size_text(wanted.memory_bytes)} here"
         each = " of one worker"
-    for note in build.notes:
+    for note in (*build.notes, *build.foreseen):
         command.say(f"note: {note}")
     command.say(show.render_funnel(build.plan.funnel))
     command.say(show.render_agreement(build.agreement))

@@ -1,6 +1,7 @@
 """One store to be made: where, from what, by which plan, and what that will take."""
 
 import functools
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -9,10 +10,11 @@ from typing import Any
 import numpy as np
 
 from preprocess import windows
-from preprocess.currents import Currents
+from preprocess.currents import Currents, land_levels
 from preprocess.levels import Levels
 from preprocess.plan import Plan, take
 from preprocess.recipe import DAY, Recipe
+from preprocess.remarks import Odd
 from preprocess.shard import Pending, ShardTask
 from shared.agreement import Agreement
 from shared.building import Begun
@@ -67,6 +69,24 @@ class Build:
             layout=self.plan.layout,
             driftcal_version=version("driftcal"),
         )
+
+    @property
+    def foreseen(self) -> list[str]:
+        """Remarks on the levels of currents that planning has looked at."""
+        found = []
+        for source in self.currents:
+            levels = land_levels(source.time)
+            found += source.odd(levels).notes(source.where, len(levels), _pairs(levels))
+        return found
+
+    def remarks(self, odd: Mapping[int, Odd]) -> list[str]:
+        """Notes on what was odd about the levels that the samples need, by the number of their source."""
+        needed = self.needed(range(self.plan.layout.n_samples))
+        return [
+            note
+            for number, of_source in sorted(odd.items())
+            for note in of_source.notes(self.currents[number].where, len(needed[number]), _pairs(needed[number]))
+        ]
 
     def pending(self, shards: list[int], lock: Path, together: bool) -> list[Pending]:
         """The `shards` to be written, as long as the file `lock` is there.
@@ -126,3 +146,8 @@ class Build:
                 "split": plan.split[part],
             },
         )
+
+
+def _pairs(levels: np.ndarray) -> int:
+    """Number of levels, ascending, that follow another one without a gap."""
+    return int((np.diff(levels) == 1).sum())

@@ -4,7 +4,7 @@ The first file decides the `Layout`; every other file must have the same variabl
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,8 @@ class Layout:
     """Index taken along each further dimension."""
     units: dict[str, str | None]
     """Units of u and v in the first file, where another does not say."""
+    ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    """Valid ranges of components that are meant for the other kind of numbers than CF says, stored or decoded."""
 
     @property
     def axes(self) -> list[str]:
@@ -46,7 +48,11 @@ class Layout:
         other = _OTHER[role]
         stated = [*(units_of(variables[r].attrs) for r in (role, other)), self.units[role], self.units[other]]
         units = next((units for units in stated if units), None)
-        return Packing.of(variables[role], units, f"{where}: {self.names[role]}")
+        packing = Packing.of(variables[role], units, f"{where}: {self.names[role]}")
+        encoding = packing.encoding
+        if encoding.has_range and self.ranges.get(role) == encoding.valid:
+            return replace(packing, encoding=replace(encoding, valid_is_decoded=not encoding.valid_is_decoded))
+        return packing
 
     def stored(self, dataset: xr.Dataset, role: str, start: int, stop: int, path: str) -> np.ndarray:
         """Levels [start, stop) of component `role` as stored, `(stop - start, rows, columns)`."""

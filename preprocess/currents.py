@@ -15,10 +15,13 @@ import numpy as np
 
 from preprocess import files
 from preprocess.axes import Axis, Order
+from preprocess.blanks import remove_blanks
+from preprocess.contradictions import check_packing, check_range, sample
 from preprocess.current_files import Layout
 from preprocess.levels import Key, Levels
 from preprocess.packing import Packing, pack_level
 from preprocess.recipe import DAY
+from preprocess.remarks import Odd, Remarks, is_repeat
 from shared.schema import FILL
 from shared.slabs import Slabs
 
@@ -86,7 +89,13 @@ class Currents:
     """Of the source among those that share decoded levels."""
     _lat_order: Order = field(kw_only=True, repr=False)
     _lon_order: Order = field(kw_only=True, repr=False)
+    always_zero: str | None = None
+    """The component that is meant to be 0 in the whole record."""
+    remarks: Remarks = field(default_factory=Remarks, repr=False)
+    """What was odd about levels that were decoded in this process."""
     _memo: dict[str, np.ndarray] = field(default_factory=dict, repr=False)
+    _usual_blank: int = field(default=0, repr=False)
+    """Cells of every level that hold exact zeros and no current, of the whole record."""
     _levels: Levels | None = field(default=None, repr=False)
     """Keeps decoded levels that will be wanted again."""
     _wanted: np.ndarray | None = field(default=None, repr=False)
@@ -97,6 +106,11 @@ class Currents:
         """Size of one level [bytes]."""
         return 4 * self.lat.size * self.lon.size
 
+    @property
+    def where(self) -> str:
+        """What messages call this record."""
+        return f"currents {self.fingerprint['path']}"
+
     def each(self, wanted: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
         """The levels `wanted` (indices into `time`) one by one, with their index; decoded some `AHEAD_BYTES` ahead.
 
@@ -106,11 +120,17 @@ class Currents:
             DataError: a file cannot be read any more, or holds values that cannot be currents.
         """
         ahead = int(np.clip(AHEAD_BYTES // self.level_bytes, 1, MOST_AHEAD))
+        before, index = None, -2
         for first in range(0, len(wanted), ahead):
             block = wanted[first : first + ahead].tolist()
             values = self._take(block)[::-1]
-            for index in block:
-                yield index, values.pop()
+            for following in block:
+                level = values.pop()
+                if before is not None and following == index + 1 and is_repeat(level, before):
+                    self.remarks.repeats(int(self.time[following]))
+                before, index = level, following
+                del level  # whoever takes it may be the last to hold it
+                yield index, before
 
     def read(self, i0: int, i1: int) -> np.ndarray:
         """Levels i0 up to but not including i1, int16 `(i1 - i0, 2, lat, lon)`, as `each` gives them.
@@ -138,13 +158,29 @@ class Currents:
         """
         if "land" not in self._memo:
             seen = np.zeros((self.lat.size, self.lon.size), np.int16)
-            for _, level in self.each(land_levels(self.time)):
+            looked_at = land_levels(self.time)
+            for _, level in self.each(looked_at):
                 for component in level:
                     np.bitwise_or(seen, component, out=seen)
             land = (seen & ~np.int16(FILL)) == 0  # FILL is the sign's bit alone
             land.flags.writeable = False
             self._memo["land"] = land
+            self._memo["blank"] = np.array([self._blank(index) for index in looked_at.tolist()]).min()
         return self._memo["land"]
+
+    def odd(self, wanted: np.ndarray) -> Odd:
+        """What was odd about the levels `wanted` (indices into `time`), all of which were decoded in this process."""
+        usual = int(self._memo.get("blank", self._usual_blank))
+        # where land is given as zeros, its islands are patches on some levels and not on others
+        blank = {k: n - usual for k in wanted.tolist() if (n := self._blank(k)) > usual * 1.01}
+        times = {k: int(self.time[k]) for k in wanted.tolist()}
+        return Odd(
+            {times[k]: cells for k, cells in blank.items()},
+            tuple(time for time in times.values() if self.remarks.repeated(time)),
+        )
+
+    def _blank(self, index: int) -> int:
+        return self.remarks.blank(self.paths[self.file[index]], int(self.level[index]))
 
     def part(self, wanted: np.ndarray) -> "Currents":
         """From the first to the last of the levels `wanted`, with only their files: little to send to a worker.
@@ -164,6 +200,7 @@ class Currents:
             file=file,
             level=self.level[start:stop],
             _memo={},
+            _usual_blank=int(self._memo.get("blank", self._usual_blank)),
             _wanted=wanted - start,
         )
 
@@ -193,17 +230,27 @@ class Currents:
                     pair = [self.layout.stored(dataset, role, first, stop, path) for role in COMPONENTS]
                     for level in block:
                         stored = [self.oriented(component[level - first]) for component in pair]
-                        found[self.number, path, level] = self.packed(stored, packings, path)
+                        found[self.number, path, level] = self.packed(stored, packings, path, level)
         return [found[key] for key in keys]
 
     def oriented(self, stored: np.ndarray) -> np.ndarray:
         """One component as stored, `(rows, columns)`, on the axes `lat` and `lon`."""
         return stored[self._lat_order][:, self._lon_order]
 
-    def packed(self, stored: Sequence[np.ndarray], packings: Sequence[Packing], path: str) -> np.ndarray:
-        """One level, int16 `(2, lat, lon)`, from both components `stored` on the axes `lat` and `lon`."""
+    def packed(self, stored: Sequence[np.ndarray], packings: Sequence[Packing], path: str, index: int) -> np.ndarray:
+        """Level `index` of a file, int16 `(2, lat, lon)`, from both components `stored` on the axes `lat` and `lon`."""
         level = SLABS.take((2, *stored[0].shape), np.dtype(np.int16))
-        pack_level(stored, packings, [f"currents {path}: {self.layout.names[role]}" for role in COMPONENTS], level)
+        names = [f"currents {path}: {self.layout.names[role]}" for role in COMPONENTS]
+        for values, packing, name in zip(stored, packings, names, strict=True):
+            if packing.encoding.has_range:
+                check_range(packing.encoding, sample(values), name)
+            if packing.encoding.packed and values.dtype.kind == "f":
+                some = sample(values)
+                check_packing(packing, some[~packing.missing(some)], name)
+        pack_level(stored, packings, names, level)
+        still = None if self.always_zero is None else COMPONENTS.index(self.always_zero)
+        if blank := remove_blanks(level, stored, packings, still):
+            self.remarks.blanks(path, index, blank)
         return level
 
 

@@ -1,11 +1,13 @@
 """The small files of a store: zarr's metadata, the drifters' names, the manifest; and what all files take at most."""
 
+from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Any
 
 from preprocess import advice
 from preprocess.build import Build
 from preprocess.recipe import Recipe
+from preprocess.remarks import longest
 from shared import chunks, manifest, schema, store_files
 from shared.manifest import FileEntry, Manifest, Stage
 
@@ -25,7 +27,12 @@ def trees(build: Build) -> dict[str, Any]:
 
 
 def manifest_of(
-    build: Build, files: dict[str, FileEntry], kept: int, dropped: dict[str, int], splits: dict[str, dict[str, int]]
+    build: Build,
+    files: dict[str, FileEntry],
+    kept: int,
+    dropped: dict[str, int],
+    splits: dict[str, dict[str, int]],
+    remarks: Sequence[str],
 ) -> Manifest:
     """The manifest of the store.
 
@@ -35,6 +42,7 @@ def manifest_of(
         kept: Number of usable samples.
         dropped: Number of the others, by reason.
         splits: Number of samples and of drifters of each split that is wanted.
+        remarks: What was odd about the levels of currents.
     """
     last = Stage("samples", "samples", kept, dropped)
     return Manifest(
@@ -45,7 +53,7 @@ def manifest_of(
         sources=build.sources,
         funnel=(*build.plan.funnel, last),
         splits=splits,
-        notes=(*build.notes, *advice.of_samples(last)),
+        notes=(*build.notes, *remarks, *advice.of_samples(last)),
         driftcal_version=version("driftcal"),
         agreement=build.agreement,
     )
@@ -66,8 +74,9 @@ def bytes_at_most(build: Build) -> int:
             files[spec.file_of(shard)] = FileEntry(size, "0" * 64, (held.start, held.stop))
     splits = {name: {"samples": n, "drifters": len(build.drifters)} for name in schema.SPLITS}
     # as long as it can be: both reasons, and a warning of the one with the longer text
-    longest = manifest_of(build, files, n, {schema.STATUS[1]: 10 * n, schema.STATUS[2]: n}, splits)
-    return sum(entry.size for entry in files.values()) + len(manifest.to_bytes(longest.as_json()))
+    remarks = [note for source in build.currents for note in longest(source.where)]
+    most = manifest_of(build, files, n, {schema.STATUS[1]: 10 * n, schema.STATUS[2]: n}, splits, remarks)
+    return sum(entry.size for entry in files.values()) + len(manifest.to_bytes(most.as_json()))
 
 
 def _group(recipe: Recipe) -> dict[str, Any]:

@@ -74,6 +74,16 @@ class Packing:
         """Where stored numbers mean no data, bool."""
         return self.encoding.missing(stored)
 
+    def pack(self, stored: float) -> int:
+        """A stored number in the packed unit."""
+        return round((stored * self.scale + self.offset) / SCALE)
+
+    def zero(self, stored: np.ndarray) -> np.ndarray:
+        """Where a number is exactly 0, as it is stored or decoded, bool."""
+        values = self.encoding.read(stored)
+        zero = values == 0
+        return zero | (values * np.float64(self.scale) + self.offset == 0) if self.offset else zero
+
     def check(self, wrong: np.ndarray, where: str) -> None:
         """Refuses stored numbers that `pack_slab` found `wrong`, if any."""
         if found := wrong.tolist():

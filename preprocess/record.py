@@ -9,11 +9,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import xarray as xr
 
 from preprocess import files, identity
+from preprocess.absent_chunks import absences, refuse_unwritten
 from preprocess.axes import Order, latitude, longitude, stamp, time_step
+from preprocess.contradictions import doubts, sample, settle_range
 from preprocess.current_files import coordinate, merge, resolve, scan
-from preprocess.currents import COMPONENTS, Currents
+from preprocess.currents import COMPONENTS, Currents, land_levels
 from preprocess.levels import Levels
 from preprocess.recipe import DAY, CurrentSource
 from shared.errors import DataError
@@ -54,6 +57,7 @@ def open_currents(source: CurrentSource, levels: Levels | None = None, number: i
     for path in paths:
         with files.opened(path, f"currents {path}") as dataset:
             times.append(scan(dataset, layout, grid, min(lat.step, lon.step), path))
+            notes += _absent(dataset, [layout.names[role] for role in COMPONENTS], path)
     time, file, level, time_notes = merge(times, paths, where)
     step = time_step(time, where) if time.size > 1 else DAY
     if time.size > 1 and (absent := int((time[-1] - time[0]) // step + 1 - time.size)):
@@ -75,12 +79,28 @@ def open_currents(source: CurrentSource, levels: Levels | None = None, number: i
     currents = Currents(
         time=time, step=step, lat=lat, lon=lon, periodic=periodic, notes=tuple(notes + time_notes),
         fingerprint=fingerprint, state=identity.state(entries), chunk_levels=chunk_levels, frozen=source.frozen,
-        raw_bytes=itemsize * lat.size * lon.size,
+        raw_bytes=itemsize * lat.size * lon.size, always_zero=source.always_zero,
         layout=layout, paths=tuple(paths), file=file, level=level, number=number,
         _lat_order=lat_order, _lon_order=_run(lon_order), _levels=levels,
     )  # fmt: skip
-    _check_values(currents, levels, where)
-    return _without_repeat(currents, where)
+    return _without_repeat(_checked(currents, levels, where), where)
+
+
+def _absent(dataset: xr.Dataset, names: list[str], path: str) -> list[str]:
+    """Notes on chunks of the components that a zarr store on this machine lacks."""
+    where = f"currents {path}"
+    if files.is_url(path):  # listing a remote store can take longer than reading the part of it that a run needs
+        return []
+    with files.reading(path, where, "the list of chunks"):
+        found = files.retried(lambda: absences(path, dataset, names))
+    refuse_unwritten(found, where)
+    return [
+        f"{where}: {absence}: no currents there"
+        if absence.is_missing
+        else f"WARNING: {where}: {absence}, and {absence.fill} is read there. Of zeros over the sea no window is used. "
+        "If the copy is unfinished, fetch it again"
+        for absence in found
+    ]
 
 
 def _run(order: Order) -> Order:
@@ -90,37 +110,92 @@ def _run(order: Order) -> Order:
     return slice(int(order[0]), int(order[0]) + len(order))
 
 
-def _check_values(currents: Currents, levels: Levels | None, where: str) -> None:
-    """Checks speeds on a level in the middle of the record, or on the first or last where that one is empty."""
-    layout = currents.layout
-    for i in dict.fromkeys([currents.time.size // 2, 0, currents.time.size - 1]):
+def _checked(currents: Currents, levels: Levels | None, where: str) -> Currents:
+    """The record, its speeds checked on a level in the middle, or on another one where that is empty; with notes."""
+    n, zero = currents.time.size, []
+    probes = list(dict.fromkeys([n // 2, 0, n - 1, *land_levels(currents.time).tolist()]))
+    for i in probes:
         path, level = currents.paths[currents.file[i]], int(currents.level[i])
-        stored, packings = [], []
-        with files.opened(path, f"currents {path}", layout.axes) as dataset:
-            for role in COMPONENTS:
-                stored.append(currents.oriented(layout.stored(dataset, role, level, level + 1, path)[0]))
-                packings.append(layout.packing(dataset, role, f"currents {path}"))
-                speed = packings[-1].speeds(stored[-1][~packings[-1].missing(stored[-1])])
-                # Unmasked fills, which packing tells, are far above the fastest current in any unit.
-                _check_unit(speed[speed < 1000.0], layout.units[role], f"currents {path}: {layout.names[role]}")
-        packed = currents.packed(stored, packings, path)
+        with files.opened(path, f"currents {path}", currents.layout.axes) as dataset:
+            stored = [
+                currents.oriented(currents.layout.stored(dataset, role, level, level + 1, path)[0])
+                for role in COMPONENTS
+            ]
+            currents = _settled(currents, dataset, stored, path)
+            packings = [currents.layout.packing(dataset, role, f"currents {path}") for role in COMPONENTS]
+        for role, packing, values in zip(COMPONENTS, packings, stored, strict=True):
+            speed = packing.speeds(values[~packing.missing(values)])
+            # Unmasked fills, which packing tells, are far above the fastest current in any unit.
+            _check_unit(
+                speed[speed < 1000.0], currents.layout.units[role], f"currents {path}: {currents.layout.names[role]}"
+            )
+        packed = currents.packed(stored, packings, path, level)
         if levels is not None:
             levels.put(currents.keys([i])[0], packed)
+        known = ~(packings[0].missing(stored[0]) | packings[1].missing(stored[1]))
+        if known.any():
+            zero.append([bool(packing.zero(v[known]).all()) for packing, v in zip(packings, stored, strict=True)])
         known = packed[0] != FILL
-        speeds = [packing.speeds(values[known]) for packing, values in zip(packings, stored, strict=True)]
         if known.any():
             break
     else:
+        raise DataError(_nothing(currents, zero, len(probes), where))
+    if currents.always_zero is not None and not zero[-1][COMPONENTS.index(currents.always_zero)]:
         raise DataError(
-            f"{where}: no current anywhere on the first, middle and last level. Expected a field with data; check the "
-            "download."
+            f"currents {path}: currents.always_zero says that {currents.always_zero} is 0 everywhere, but at "
+            f"{stamp(currents.time[i])} {currents.layout.names[currents.always_zero]!r} is not. Remove "
+            "currents.always_zero from the manifest."
         )
+    speeds = [packing.speeds(values[known]) for packing, values in zip(packings, stored, strict=True)]
     moving = np.concatenate([speed[speed > 0] for speed in speeds])
     if moving.size and moving.max() < 1e-3 and np.median(moving) < 1e-4:
         raise DataError(
             f"currents {path}: the fastest current is {moving.max():.2g} m/s and the median {np.median(moving):.2g}: "
             "scale_factor was applied twice, or the units are wrong. Expected m/s; correct the file."
         )
+    return currents
+
+
+def _settled(currents: Currents, dataset: xr.Dataset, stored: list[np.ndarray], path: str) -> Currents:
+    """The record with what its attributes must mean, by the numbers of one level, where they contradict them."""
+    layout, notes, ranges = currents.layout, [], {}
+    for role, values in zip(COMPONENTS, stored, strict=True):
+        name = f"currents {path}: {layout.names[role]}"
+        packing = layout.packing(dataset, role, f"currents {path}")
+        encoding, said = settle_range(packing.encoding, sample(values), name)
+        if encoding != packing.encoding:
+            ranges[role] = encoding.valid
+        known = values[~encoding.missing(values)]
+        notes += [*said, *doubts(packing, sample(known), name)]
+    return replace(
+        currents,
+        layout=replace(layout, ranges={**layout.ranges, **ranges}),
+        notes=(*currents.notes, *notes),
+    )
+
+
+def _nothing(currents: Currents, zero: list[list[bool]], n: int, where: str) -> str:
+    """What to say of a record without any current on the `n` levels looked at.
+
+    `zero` has, of each level with any number, which components are exactly 0 on it.
+    """
+    still = [k for k in (0, 1) if zero and all(level[k] for level in zero)]
+    looked_at = f"the {n} levels that were looked at, at both ends of the record and between"
+    if len(still) == 1:
+        role = COMPONENTS[still[0]]
+        return (
+            f"{where}: {currents.layout.names[role]!r} is exactly 0 over all of the sea on {looked_at}, while the "
+            f"other component is not: it was not written, or not copied. Check the download. If it is meant to be 0, "
+            f"set currents.always_zero: {role} in the manifest."
+        )
+    if still:
+        return (
+            f"{where}: the currents are exactly 0 everywhere on {looked_at}: they were not written. Check the download."
+        )
+    return (
+        f"{where}: no current anywhere on {looked_at}: all values are fills, or exact zeros that stand for missing "
+        "ones. Expected a field with data; check the download."
+    )
 
 
 def _check_unit(speed: np.ndarray, units: str | None, where: str) -> None:
@@ -142,7 +217,7 @@ def _without_repeat(currents: Currents, where: str) -> Currents:
     if n < 4:
         return currents
     first, before, previous, last = (level for _, level in currents.each(np.array([0, n - 3, n - 2, n - 1])))
-    if not np.array_equal(first, last):
+    if not np.array_equal(first, last) or (last == FILL).all():
         return currents
     before, previous, last = (level.astype(np.float32) for level in (before, previous, last))
     if np.square(last - previous).sum() <= 9 * np.square(previous - before).sum():

@@ -21,6 +21,7 @@ from preprocess import files, windows
 from preprocess.currents import Currents
 from preprocess.plan import take
 from preprocess.recipe import DAY
+from preprocess.remarks import Odd
 from preprocess.survey import read_records
 from shared import building, chunks, durable, lock, manifest, schema, streams
 from shared.building import Mark
@@ -92,14 +93,16 @@ def write_shard(task: ShardTask) -> int:
     """Cuts and writes one shard and marks it done; returns its number."""
     layout, shape, n = task.layout, task.shape, len(task.candidate)
     currents = chunks.Encoder(schema.arrays(layout)[0], n, layout.samples_per_shard, layout.compression)
-    status = np.zeros(n, np.int8)
-    for number in np.unique(task.current):
-        of_source = np.flatnonzero(task.current == number)
-        for chosen, cut in windows.cut(take(task.placement, of_source), shape, task.currents[int(number)]):
+    status, odd = np.zeros(n, np.int8), {}
+    for number in np.unique(task.current).tolist():
+        of_source, source = np.flatnonzero(task.current == number), task.currents[number]
+        placement = take(task.placement, of_source)
+        for chosen, cut in windows.cut(placement, shape, source):
             samples = of_source[chosen]
             land = np.unpackbits(task.land[samples], axis=1, count=shape.n_lat * shape.n_lon).astype(bool)
             status[samples] = windows.judge(cut, land.reshape(-1, shape.n_lat, shape.n_lon))
             currents.put(samples, cut)
+        odd[number] = source.odd(windows.needed(placement.level, 1 if source.frozen else shape.n_times))
     reached("shard: cut")
     read = _records(task)
     values = {name: read[name] for name in OF_SURVEY} | task.labels
@@ -113,8 +116,26 @@ def write_shard(task: ShardTask) -> int:
         listed[name] = replace(entry, samples=(held.start, held.stop))
     lock.check(task.lock)
     # the folder is not made again where another run has finished and removed it
-    durable.write(task.mark, manifest.to_bytes(Mark.of(listed, values).as_json()), "mark")
+    mark = Mark.of(
+        listed,
+        values,
+        blank=tuple((number, time, cells) for number, of in odd.items() for time, cells in of.blank.items()),
+        repeated=tuple((number, time) for number, of in odd.items() for time in of.repeated),
+    )
+    durable.write(task.mark, manifest.to_bytes(mark.as_json()), "mark")
     return task.number
+
+
+def odd_of(mark: Mark) -> dict[int, Odd]:
+    """What a mark says was odd about levels of currents, by the number of their source."""
+    numbers = {number for number, *_ in (*mark.blank, *mark.repeated)}
+    return {
+        number: Odd(
+            {time: cells for of, time, cells in mark.blank if of == number},
+            tuple(time for of, time in mark.repeated if of == number),
+        )
+        for number in sorted(numbers)
+    }
 
 
 def _records(task: ShardTask) -> np.ndarray:

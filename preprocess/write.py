@@ -9,7 +9,8 @@ from pathlib import Path
 
 from preprocess import cluster, metadata
 from preprocess.build import Build
-from preprocess.shard import run
+from preprocess.remarks import Odd
+from preprocess.shard import odd_of, run
 from shared import building, command, durable, limits, litter, manifest, schema, store_files
 from shared.building import Begun, Mark
 from shared.errors import ConfigError, StoreError
@@ -108,7 +109,7 @@ class Writing:
 
     def _gather(self) -> "_Gathered | None":
         """What all marks say together; None where a shard is not done. At the gate, so each is read once."""
-        gathered = _Gathered({}, Counter(), Counter(), {name: set() for name in schema.SPLITS})
+        gathered = _Gathered({}, Counter(), Counter(), {name: set() for name in schema.SPLITS}, {})
         for shard in range(self.build.plan.layout.n_shards):
             mark = self._done(shard)
             if mark is None:
@@ -118,6 +119,8 @@ class Writing:
             gathered.samples.update(mark.samples)
             for name, held in gathered.drifters.items():
                 held.update(mark.drifters[name])
+            for number, odd in odd_of(mark).items():
+                gathered.odd.setdefault(number, []).append(odd)
         return gathered
 
     def _is_finished(self) -> bool:
@@ -173,8 +176,10 @@ class Writing:
         """Writes the metadata and, last, the manifest; then removes `.building`. At the gate."""
         store, status = self.store, gathered.status
         dropped = {schema.STATUS[k]: n for k, n in sorted(status.items()) if k and n}
+        notes = self.build.remarks({number: Odd.joined(parts) for number, parts in gathered.odd.items()})
         if not status[0]:
-            raise StoreError(f"no usable sample: {dropped}. Look at the currents around the drifters.")
+            said = " ".join(f"{note}." for note in notes)
+            raise StoreError(f"no usable sample: {dropped}. Look at the currents around the drifters. {said}".strip())
         wanted = [name for name in schema.SPLITS if getattr(self.build.recipe.split, name)]
         splits = {
             name: {"samples": gathered.samples[name], "drifters": len(gathered.drifters[name])} for name in wanted
@@ -183,12 +188,14 @@ class Writing:
             name: manifest.write_file(store / name, manifest.to_bytes(tree), "metadata")
             for name, tree in metadata.trees(self.build).items()
         }
-        held = metadata.manifest_of(self.build, files, status[0], dropped, splits)
+        held = metadata.manifest_of(self.build, files, status[0], dropped, splits, notes)
         for left in store.rglob(f".*{durable.PART}"):  # of a writer that was killed; every shard is there now
             if left.parent.name != manifest.STAGING:
                 durable.remove(left)
         manifest.write_file(store / manifest.NAME, manifest.to_bytes(held.as_json()), "manifest")
         self.lock.clean()
+        for note in notes:
+            command.say(f"note: {note}")
 
 
 @dataclass(frozen=True)
@@ -200,12 +207,14 @@ class _Gathered:
         status: Number of samples by position in `schema.STATUS`.
         samples: Number of samples of each split.
         drifters: The drifters of each split, as numbers.
+        odd: What was odd about the levels of each source of currents, by its number.
     """
 
     files: dict[str, FileEntry]
     status: Counter[int]
     samples: Counter[str]
     drifters: dict[str, set[int]]
+    odd: dict[int, list[Odd]]
 
 
 def _difference(held: Begun, now: Begun) -> str:

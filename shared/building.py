@@ -71,15 +71,25 @@ class Mark:
         status: Number of samples of each of `schema.STATUS`.
         drifters: The drifters of each split, as numbers.
         samples: Number of samples of each split.
+        blank: Levels that hold exact zeros where currents should be: number of the source, time and cells.
+        repeated: Levels that are the one before once more: number of the source and time.
     """
 
     files: dict[str, FileEntry]
     status: tuple[int, ...]
     drifters: dict[str, tuple[int, ...]]
     samples: dict[str, int]
+    blank: tuple[tuple[int, int, int], ...] = ()
+    repeated: tuple[tuple[int, int], ...] = ()
 
     @classmethod
-    def of(cls, files: dict[str, FileEntry], values: dict[str, np.ndarray]) -> "Mark":
+    def of(
+        cls,
+        files: dict[str, FileEntry],
+        values: dict[str, np.ndarray],
+        blank: tuple[tuple[int, int, int], ...] = (),
+        repeated: tuple[tuple[int, int], ...] = (),
+    ) -> "Mark":
         """The mark of a shard of these files, with the labels of `values`."""
         split = {name: values["split"] == code for code, name in enumerate(schema.SPLITS)}
         return cls(
@@ -87,6 +97,8 @@ class Mark:
             status=tuple(np.bincount(values["status"], minlength=len(schema.STATUS)).tolist()),
             drifters={name: tuple(np.unique(values["drifter"][held]).tolist()) for name, held in split.items()},
             samples={name: int(held.sum()) for name, held in split.items()},
+            blank=blank,
+            repeated=repeated,
         )
 
     def as_json(self) -> dict[str, Any]:
@@ -96,6 +108,8 @@ class Mark:
             "status": list(self.status),
             "drifters": {name: list(held) for name, held in self.drifters.items()},
             "samples": self.samples,
+            "blank": [list(level) for level in self.blank],
+            "repeated": [list(level) for level in self.repeated],
         }
         return {**content, "digest": _digest(content)}
 
@@ -109,6 +123,8 @@ class Mark:
             status=tuple(int(n) for n in tree["status"]),
             drifters={name: tuple(int(d) for d in tree["drifters"][name]) for name in schema.SPLITS},
             samples={name: int(tree["samples"][name]) for name in schema.SPLITS},
+            blank=tuple((int(number), int(time), int(cells)) for number, time, cells in tree["blank"]),
+            repeated=tuple((int(number), int(time)) for number, time in tree["repeated"]),
         )
 
 
