@@ -2,7 +2,8 @@
 
 Latitude and longitude become `start + step * i` in degrees, ascending; longitude is continuous across the seam, so it
 may pass 180 or 360. Float32 axes jitter by about 1e-5 degrees: a line fitted through both ends must hold within 1 %
-of a cell. Each function also returns the order in which the file's rows or columns have to be read.
+of a cell. Where a file has rounded its degrees to few decimals, some line must hold within the rounding.
+Each function also returns the order in which the file's rows or columns have to be read.
 Times are whole seconds since 1970-01-01.
 """
 
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from scipy.optimize import linprog
 
 from preprocess.times import NO_TIME, seconds
 from shared.errors import DataError
@@ -20,6 +22,9 @@ Order = slice | np.ndarray
 
 JITTER = 4e-5
 """Two float32 roundings of an angle below 360 [degrees]: deviations up to this are never held against a file."""
+
+ROUNDED = 0.1
+"""Largest share of a cell by which the rounding of the degrees may move a node."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +65,8 @@ def latitude(values: np.ndarray, where: str) -> tuple[Axis, Order, tuple[str, ..
             f"{where}: latitudes must ascend or descend throughout, but {lat[i]:g} is followed by {lat[i + 1]:g} at "
             f"index {i + 1}. Sort the file by latitude."
         )
-    return _fit(lat, where), order, notes
+    axis, more = _fit(lat, where)
+    return axis, order, (*notes, *more)
 
 
 def longitude(values: np.ndarray, where: str) -> tuple[Axis, Order, bool, tuple[str, ...]]:
@@ -68,6 +74,7 @@ def longitude(values: np.ndarray, where: str) -> tuple[Axis, Order, bool, tuple[
 
     Whatever the convention ([0, 360), [-180, 180), across the seam), the columns of a regular axis are one step apart
     on the circle but for at most one gap; the axis begins after that gap. Without a gap it goes all the way round.
+    Where it goes round more than once, or a longitude is there twice, the later columns are left out.
 
     Args:
         values: `(n,)` longitudes [degrees] as in the file.
@@ -87,20 +94,14 @@ def longitude(values: np.ndarray, where: str) -> tuple[Axis, Order, bool, tuple[
         lon, order = lon[::-1], order[::-1]
         step = _median_step(_gaps(lon))
         notes.append(f"{where}: descending, flipped")
-    tolerance = max(0.01 * step, JITTER)
+    near = tolerance(lon, step)
 
-    same = np.flatnonzero(np.abs(_gaps(lon)) < tolerance)
-    for i in same[::-1]:
-        j = (i + 1) % lon.size
-        if abs(lon[j] - lon[i]) < 180.0:
-            raise DataError(f"{where}: longitude {lon[i]:g} is there twice (index {i} and {j}). Drop one of them.")
-        # Of the columns on either side of the seam the later one goes, so that the axis keeps its start.
-        drop = max(i, j)
-        notes.append(f"{where}: column {drop} ({lon[drop]:g}) repeats {lon[min(i, j)]:g} across the seam, dropped")
-        lon, order = np.delete(lon, drop), np.delete(order, drop)
+    lon, order, more = _once(lon, order, near, where)
+    notes += more
+    step = _median_step(_gaps(lon))
 
     gaps = _gaps(lon)
-    odd = np.flatnonzero(np.abs(gaps - step) > 2 * tolerance)
+    odd = np.flatnonzero(np.abs(gaps - step) > 2 * near)
     if abs(gaps.sum() - 360.0) > 1e-3 or odd.size > 1:
         i = int(odd[0]) if odd.size else 0
         raise DataError(
@@ -113,13 +114,42 @@ def longitude(values: np.ndarray, where: str) -> tuple[Axis, Order, bool, tuple[
         lon, order = np.roll(lon, -first), np.roll(order, -first)
         notes.append(f"{where}: rotated to begin at {lon[0]:g}, so that it is continuous")
     lon = lon[0] + np.concatenate([[0.0], np.cumsum(_gaps(lon)[:-1])])
-    axis = _fit(lon, where)
+    axis, more = _fit(lon, where)
     start = axis.start
     if not -180.0 <= start < 360.0:
         start = (start + 180.0) % 360.0 - 180.0
     periodic = odd.size == 0
     axis = Axis(start, 360.0 / axis.size if periodic else axis.step, axis.size)
-    return axis, _as_slice(order, values.size), periodic, tuple(notes)
+    return axis, _as_slice(order, values.size), periodic, (*notes, *more)
+
+
+def _once(lon: np.ndarray, order: np.ndarray, near: float, where: str) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """Columns less those that are there already, up to `near` [degrees]; their order likewise; and notes."""
+    notes = []
+    gaps = _gaps(lon)
+    same = np.flatnonzero(np.abs(gaps) < near)
+    inside = [i for i in same.tolist() if i + 1 < lon.size and abs(lon[i + 1] - lon[i]) < 180.0]
+    # Of the columns on either side of the seam the later one goes, so that the axis keeps its start.
+    later = np.unique([max(i, (i + 1) % lon.size) for i in same.tolist()]).astype(np.int64)
+    if 0 < len(inside) == len(later):
+        notes.append(
+            f"{where}: {len(inside)} longitudes are there twice, such as {lon[inside[0]]:g}; the second is dropped"
+        )
+    elif len(later):
+        first = int(later[-1])
+        notes.append(f"{where}: column {order[first]} ({lon[first]:g}) repeats another across the seam, dropped")
+    if len(later):
+        lon, order = np.delete(lon, later), np.delete(order, later)
+        gaps = _gaps(lon)
+    along = np.concatenate([[0.0], np.cumsum(gaps[:-1])])
+    round_ = along >= 360.0 - near
+    if round_.any() and np.ptp(gaps[:-1]) <= 4 * near:
+        notes.append(
+            f"{where}: goes round more than once, from {lon[0]:g} to {lon[-1]:g}: the last {int(round_.sum())} columns "
+            "are dropped"
+        )
+        lon, order = lon[~round_], order[~round_]
+    return lon, order, notes
 
 
 def level_times(stored: np.ndarray, attributes: Mapping[str, Any], where: str) -> np.ndarray:
@@ -158,9 +188,17 @@ def time_step(time: np.ndarray, where: str) -> int:
         raise DataError(
             f"{where}: levels are mostly {step} s apart, but {stamp(time[i])} and {stamp(time[i + 1])} are "
             f"{int(steps[i])} s apart, which is not a multiple ({odd.size} such steps of {steps.size}). "
-            "Expected one regular step with whole levels missing at most; use one product at a time."
+            f"Expected one regular step with whole levels missing at most; {_irregular(steps)}."
         )
     return step
+
+
+def _irregular(steps: np.ndarray) -> str:
+    """Advice on times that are `steps` [s] apart."""
+    days = steps / 86_400
+    if ((days >= 28) & (days <= 31)).all():
+        return "months are not of one length: interpolate the means in time to a regular step, or take a daily product"
+    return "use one product at a time, and interpolate one without a regular step in time first"
 
 
 def stamp(time: int | np.integer) -> str:
@@ -185,19 +223,77 @@ def _checked(values: np.ndarray, where: str, limit: float) -> np.ndarray:
     return values
 
 
-def _fit(values: np.ndarray, where: str) -> Axis:
-    """The regular axis through ascending `values`, which must stay within 1 % of a cell of it."""
+def tolerance(values: np.ndarray, step: float) -> float:
+    """Distance [degrees] that coordinates may be off a regular axis of this `step`: 1 % of a cell, or by rounding."""
+    allowed, rounding = max(0.01 * abs(step), JITTER), _rounding(values)
+    # of two coordinates that are compared each is rounded, and so is the step between them
+    return 1.5 * rounding if allowed < 1.5 * rounding and rounding <= ROUNDED * abs(step) else allowed
+
+
+def _rounding(values: np.ndarray) -> float:
+    """Half of the last decimal to which all `values` are rounded [degrees]; 0 where there are more than three."""
+    for decimals in (1, 2, 3):
+        if np.abs(values - np.round(values, decimals)).max() <= JITTER:
+            return 0.5 * 10.0**-decimals
+    return 0.0
+
+
+def _fit(values: np.ndarray, where: str) -> tuple[Axis, list[str]]:
+    """The regular axis through ascending `values`, and notes.
+
+    It goes through both ends, and all values must lie within 1 % of a cell of it. Where they are rounded more coarsely
+    than that, it is the line from which the furthest is least far, and that must be no further than rounding moves it.
+    """
     step = float(values[-1] - values[0]) / (values.size - 1)
-    axis = Axis(float(values[0]), step, values.size)
+    axis, allowed, notes = Axis(float(values[0]), step, values.size), max(0.01 * step, JITTER), []
     off = np.abs(values - axis.values)
-    if off.max() > max(0.01 * step, JITTER):
+    if off.max() > allowed and tolerance(values, step) > allowed:
+        rounding = _rounding(values)
+        line = _nearest_line(values)
+        near = np.abs(values - line.values)
+        if near.max() <= rounding + JITTER:
+            axis, off, allowed = line, near, rounding + JITTER
+            notes.append(
+                f"{where}: rounded to {2 * rounding:g} degrees; taken as the regular axis of step {axis.step:.6g} from "
+                f"{axis.start:.6g}, from which no coordinate is more than {off.max():.2g} degrees off "
+                f"({100 * off.max() / axis.step:.1f} % of a cell)"
+            )
+    if off.max() > allowed:
         i = int(off.argmax())
         raise DataError(
             f"{where}: expected evenly spaced values (not uniform: step {np.diff(values).min():g} to "
             f"{np.diff(values).max():g} degrees, {values[i]:g} at index {i} is {off[i]:g} off). Interpolate the "
             "field to a regular grid first."
         )
-    return axis
+    return axis, notes
+
+
+def _nearest_line(values: np.ndarray) -> Axis:
+    """The regular axis from which the furthest of `values` is least far."""
+    index, ones = np.arange(values.size) / values.size, np.ones(values.size)
+    shifted = values - values[0]
+    # unknowns: slope, start and the distance, which is minimised
+    above, below = np.stack([index, ones, -ones], -1), np.stack([-index, -ones, -ones], -1)
+    free = (None, None)
+    solved = linprog([0, 0, 1], np.concatenate([above, below]), np.concatenate([shifted, -shifted]), bounds=[free] * 3)
+    slope, start, _ = solved.x.tolist()
+    return Axis(float(values[0]) + start, slope / values.size, values.size)
+
+
+def repeats(values: np.ndarray, order: Order) -> tuple[np.ndarray, np.ndarray]:
+    """Columns that `longitude` left out, and for each the one that it kept in the same place; indices `(n,)`.
+
+    Args:
+        values: `(n,)` longitudes [degrees] as in the file.
+        order: of the columns that make up the axis.
+    """
+    every = np.arange(values.size)
+    kept = every[order]
+    out = np.setdiff1d(every, kept)
+    apart = np.abs((values[out][:, None] - values[kept] + 180.0) % 360.0 - 180.0)
+    nearest = apart.argmin(axis=1)
+    same = apart[np.arange(out.size), nearest] <= tolerance(values, _median_step(_gaps(values[kept])))
+    return out[same], kept[nearest[same]]
 
 
 def _gaps(lon: np.ndarray) -> np.ndarray:

@@ -6,18 +6,21 @@ The first file decides the `Layout`; every other file must have the same variabl
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import xarray as xr
 
-from preprocess.axes import level_times, stamp
-from preprocess.files import reading, retried
+from preprocess import current_roles, stamps
+from preprocess.axes import stamp
+from preprocess.coordinates import Angles, angles, stored
 from preprocess.packing import Packing, check_dtype
 from preprocess.recipe import CurrentSource
-from preprocess.roles import check_components, listing, require_current
-from preprocess.units import is_length, speed_factor, units_of
+from preprocess.roles import listing
+from preprocess.selection import Pick, picks
+from preprocess.units import Axis, is_length, speed_factor, units_of
 from shared.errors import DataError
+
+HORIZONTAL: tuple[Axis, Axis] = ("lat", "lon")
 
 _OTHER = {"u": "v", "v": "u"}
 
@@ -36,19 +39,35 @@ class Layout:
     """Units of u and v in the first file, where another does not say."""
     ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     """Valid ranges of components that are meant for the other kind of numbers than CF says, stored or decoded."""
+    picked: tuple[Pick, ...] = ()
+    """The same with the values there."""
+    stated: dict[str, str] = field(default_factory=dict)
+    """Units by role that the manifest states."""
+    time_shift: int | None = None
+    """Added to all times [s], as the manifest states; None: nothing is stated."""
 
     @property
     def axes(self) -> list[str]:
         """The variables that are not needed any more once the axes of a file are known."""
         return [name for role, name in self.names.items() if role not in _OTHER]
 
+    def units_of(self, dataset: xr.Dataset, role: str) -> tuple[str | None, str]:
+        """Units of component `role` in one file, and the variable whose they are.
+
+        They are the manifest's; else its own, else the other component's, there or in the first file.
+        """
+        name, other = self.names[role], self.names[_OTHER[role]]
+        if stated := self.stated.get(role):
+            return stated, name
+        here = [(units_of(dataset.variables[n].attrs), n) for n in (name, other)]
+        first = [(self.units[role], name), (self.units[_OTHER[role]], other)]
+        return next(((units, owner) for units, owner in (*here, *first) if units), (None, name))
+
     def packing(self, dataset: xr.Dataset, role: str, where: str) -> Packing:
-        """How component `role` is packed in one file; where it has no units they are the other component's."""
-        variables = {r: dataset.variables[self.names[r]] for r in ("u", "v")}
-        other = _OTHER[role]
-        stated = [*(units_of(variables[r].attrs) for r in (role, other)), self.units[role], self.units[other]]
-        units = next((units for units in stated if units), None)
-        packing = Packing.of(variables[role], units, f"{where}: {self.names[role]}")
+        """Packing of component `role` in one file."""
+        units, owner = self.units_of(dataset, role)
+        speed_factor(units, f"{where}: {owner}")
+        packing = Packing.of(dataset.variables[self.names[role]], units, f"{where}: {self.names[role]}")
         encoding = packing.encoding
         if encoding.has_range and self.ranges.get(role) == encoding.valid:
             return replace(packing, encoding=replace(encoding, valid_is_decoded=not encoding.valid_is_decoded))
@@ -59,9 +78,9 @@ class Layout:
         name = self.names[role]
         variable, dims = dataset.variables[name].isel(self.pick), (self.lat_dim, self.lon_dim)
         if self.time_dim is None:
-            return _values(variable.transpose(*dims), name, path)[None]
+            return stored(variable.transpose(*dims), name, path)[None]
         variable = variable.isel({self.time_dim: slice(start, stop)}).transpose(self.time_dim, *dims)
-        return _values(variable, f"{name}, levels {start} to {stop - 1},", path)
+        return stored(variable, f"{name}, levels {start} to {stop - 1},", path)
 
     def chunk_levels(self, dataset: xr.Dataset) -> int:
         """Levels in one chunk of the source; 1 where it is contiguous."""
@@ -73,20 +92,19 @@ class Layout:
         return max(1, min(int(chunks[axis]), variable.shape[axis]))
 
 
-def resolve(dataset: xr.Dataset, source: CurrentSource, path: str) -> tuple[Layout, list[str]]:
-    """Names, dimensions and indices, checked on the first file; and notes about them.
+def resolve(dataset: xr.Dataset, source: CurrentSource, path: str) -> tuple[Layout, dict[str, Angles], list[str]]:
+    """Names, dimensions and indices, checked on the first file; its latitudes and longitudes; and notes.
 
     Raises:
         DataError: a variable is missing or ambiguous, or the components are not on one regular grid.
     """
     where = f"currents {path}"
-    given = source.variables.get
-    names = {role: require_current(dataset, role, given(role), where) for role in ("u", "v", "time", "lat", "lon")}
-    check_components(dataset, names["u"], names["v"], where)
+    names = current_roles.resolve(dataset, {**source.variables}, where)
     u, v, time = (dataset.variables[names[role]] for role in ("u", "v", "time"))
     check_dtype(u, f"{where}: {names['u']}")
     check_dtype(v, f"{where}: {names['v']}")
-    dims = _horizontal(dataset, names, where)
+    grid = {role: angles(dataset, names[role], role, source.units.get(role), path) for role in HORIZONTAL}
+    dims = _horizontal(dataset, names, grid, where)
     if set(u.dims) != set(v.dims) or dict(u.sizes) != dict(v.sizes):
         raise DataError(
             f"{where}: {names['u']!r} {dict(u.sizes)} and {names['v']!r} {dict(v.sizes)} are on different grids. "
@@ -98,101 +116,76 @@ def resolve(dataset: xr.Dataset, source: CurrentSource, path: str) -> tuple[Layo
             f"{where}: {names['time']!r} on {time.dims} is not an axis of {names['u']!r} on {u.dims}. "
             "Set currents.variables.time in the manifest."
         )
-    pick = _picks(dataset, source.select, [str(d) for d in u.dims if d not in (time_dim, *dims.values())], path)
+    extra = [str(d) for d in u.dims if d not in (time_dim, *dims.values())]
+    chosen, more = picks(dataset, source.select, extra, list(names.values()), path)
     units = {"u": units_of(u.attrs), "v": units_of(v.attrs)}
-    notes = [", ".join(f"{role} is {name!r}" for role, name in names.items())]
-    notes += [f"taking index {index} of {dim!r}" for dim, index in pick.items()]
-    for role, other in _OTHER.items():
-        said = units[role] or units[other]
+    layout = Layout(
+        names=names, time_dim=time_dim, lat_dim=dims["lat"], lon_dim=dims["lon"],
+        pick={pick.dim: pick.index for pick in chosen}, picked=tuple(chosen), units=units, stated={**source.units},
+        time_shift=source.time_shift,
+    )  # fmt: skip
+    notes = [", ".join(f"{role} is {name!r}" for role, name in names.items()), *more]
+    for role in HORIZONTAL:
+        notes += [f"{names[role]} {note}" for note in grid[role].notes]
+    return layout, grid, notes + _unit_notes(dataset, layout, where)
+
+
+def _unit_notes(dataset: xr.Dataset, layout: Layout, where: str) -> list[str]:
+    """Notes on the units of both components.
+
+    Raises:
+        DataError: they are not those of a speed.
+    """
+    notes, names = [], layout.names
+    for role in _OTHER:
+        said, owner = layout.units_of(dataset, role)
         if is_length(said):
             raise DataError(
-                f"{where}: {names[role]!r} has units {said!r}: a length, not a speed. Set currents.variables.{role} to "
-                "a current, or correct the attribute `units` in the file."
+                f"{where}: {owner!r} has units {said!r}: a length, not a speed. Set currents.variables.{role} to a "
+                f"current; if it is one, set currents.units in the manifest, or correct the attribute `units` in the "
+                f"file."
             )
-        factor = speed_factor(said, f"{where}: {names[role]!r}")
-        if factor is None:
+        factor = speed_factor(said, f"{where}: {owner!r}")
+        if layout.stated.get(role):
+            notes.append(f"{names[role]} taken in {said} (currents.units)")
+        elif factor is None:
             notes.append(f"{names[role]} has {f'units {said!r}' if said else 'no units'}, taken as m/s")
         elif factor != 1.0:
             notes.append(f"{names[role]} converted from {said} to m/s")
-        elif units[role] is None:
+        elif owner != names[role]:
             notes.append(f"{names[role]} has no units, taken as the other component's ({said})")
-    return Layout(names, time_dim, dims["lat"], dims["lon"], pick, units), notes
+    return notes
 
 
-def _horizontal(dataset: xr.Dataset, names: Mapping[str, str], where: str) -> dict[str, str]:
+def _horizontal(
+    dataset: xr.Dataset, names: Mapping[str, str], grid: Mapping[str, Angles], where: str
+) -> dict[str, str]:
     """The dimensions of latitude and longitude."""
-    u, dims = dataset.variables[names["u"]], {}
-    for role in ("lat", "lon"):
-        variable = dataset.variables[names[role]]
-        if variable.ndim == 2:
+    u = dataset.variables[names["u"]]
+    for role, axis in grid.items():
+        if axis.dim not in u.dims:
             raise DataError(
-                f"{where}: {names[role]!r} is two-dimensional {variable.dims}: a curvilinear grid. Expected regular "
-                "latitudes and longitudes; interpolate the record to a regular grid first."
+                f"{where}: {names[role]!r} on {dataset.variables[names[role]].dims} is not an axis of "
+                f"{names['u']!r} on {u.dims}. Set currents.variables.{role} in the manifest."
             )
-        if variable.ndim != 1 or variable.dims[0] not in u.dims:
-            raise DataError(
-                f"{where}: {names[role]!r} on {variable.dims} is not an axis of {names['u']!r} on {u.dims}. "
-                f"Set currents.variables.{role} in the manifest."
-            )
-        dims[role] = str(variable.dims[0])
-    if dims["lat"] == dims["lon"]:
+    if grid["lat"].dim == grid["lon"].dim:
         raise DataError(
-            f"{where}: {names['lat']!r} and {names['lon']!r} share the dimension {dims['lat']!r}: scattered points. "
-            "Expected a grid; interpolate the record to one first."
+            f"{where}: {names['lat']!r} and {names['lon']!r} share the dimension {grid['lat'].dim!r}: scattered "
+            "points. Expected a grid; interpolate the record to one first."
         )
-    return dims
+    return {role: axis.dim for role, axis in grid.items()}
 
 
-def _picks(dataset: xr.Dataset, select: Mapping[str, Any], extra: list[str], path: str) -> dict[str, int]:
-    """The index to take along each dimension besides time, latitude and longitude."""
-    where = f"currents {path}"
-    if unknown := [name for name in select if name not in extra]:
-        raise DataError(
-            f"{where}: currents.select names {unknown[0]!r}, but the further dimensions are "
-            f"{listing(extra) if extra else 'none'}. Correct the manifest."
-        )
-    pick = {}
-    for dim in extra:
-        size = dataset.sizes[dim]
-        values = coordinate(dataset, dim, path) if dim in dataset.variables else np.arange(size)
-        if dim not in select and size == 1:
-            pick[dim] = 0
-            continue
-        shown = f"its {size} values are {listing([str(x) for x in values])}"
-        if dim not in select:
-            raise DataError(
-                f"{where}: dimension {dim!r} is not one of time, lat, lon; {shown}. "
-                f"Say which to take: currents.select: {{{dim}: {values[0]}}}."
-            )
-        wanted = select[dim]
-        if values.dtype.kind in "iuf" and not isinstance(wanted, str):
-            found = np.flatnonzero(np.isclose(values.astype(np.float64), float(wanted), rtol=1e-5, atol=1e-6))
-        else:
-            found = np.flatnonzero(values.astype(str) == str(wanted))
-        if found.size != 1:
-            raise DataError(f"{where}: currents.select asks for {dim}: {wanted}, but {shown}. Correct the manifest.")
-        pick[dim] = int(found[0])
-    return pick
-
-
-def coordinate(dataset: xr.Dataset, name: str, path: str) -> np.ndarray:
-    """Values of the variable `name`, as stored."""
-    return _values(dataset.variables[name], name, path)
-
-
-def _values(variable: xr.Variable, what: str, path: str) -> np.ndarray:
-    with reading(path, f"currents {path}", what):
-        return retried(lambda: variable.values)
-
-
-def scan(dataset: xr.Dataset, layout: Layout, grid: Mapping[str, np.ndarray], cell: float, path: str) -> np.ndarray:
-    """Times of one file [s since 1970-01-01], after checking that it has the first file's variables and grid.
+def scan(
+    dataset: xr.Dataset, layout: Layout, grid: Mapping[str, Angles], tolerance: Mapping[str, float], path: str
+) -> stamps.Stamps:
+    """Times of one file, after checking that it has the first file's variables and grid.
 
     Args:
         dataset: the opened file.
         layout: of the first file.
-        grid: latitudes and longitudes of the first file, by role, as stored.
-        cell: size of a cell [degrees], of which coordinates may differ by 1 %.
+        grid: latitudes and longitudes of the first file, by role.
+        tolerance: by which those may differ [degrees], by role.
         path: the file, for messages.
 
     Raises:
@@ -204,26 +197,29 @@ def scan(dataset: xr.Dataset, layout: Layout, grid: Mapping[str, np.ndarray], ce
             f"{where}: lacks {listing(lacking)}, which the first file has; found "
             f"{listing([str(n) for n in dataset.variables])}. Give files of other kinds as a source of their own."
         )
-    for role, expected in grid.items():
-        came = coordinate(dataset, names[role], path)
-        if came.shape != expected.shape or not np.abs(came - expected).max() <= 0.01 * cell:
+    for role in HORIZONTAL:
+        expected = grid[role].values
+        came = angles(dataset, names[role], role, layout.stated.get(role), path).values
+        if came.shape != expected.shape or not np.abs(came - expected).max() <= tolerance[role]:
             raise DataError(
                 f"{where}: {names[role]!r} has {came.size} points from {came.flat[0]:g} to {came.flat[-1]:g}, "
                 f"the first file's has {expected.size} from {expected.flat[0]:g} to {expected.flat[-1]:g}: the grids "
                 "differ. Expected one grid; give files on another as a source of their own."
             )
-    stored = coordinate(dataset, names["time"], path)
-    times = level_times(stored, dataset.variables[names["time"]].attrs, f"{where}: {names['time']}")
+    components = [names[role] for role in _OTHER]
+    read = stamps.read(dataset, names["time"], components, layout.stated.get("time"), layout.time_shift, path)
     expected_dims = {layout.lat_dim, layout.lon_dim, *layout.pick} | ({layout.time_dim} if layout.time_dim else set())
     for role in ("u", "v"):
         variable = dataset.variables[names[role]]
         check_dtype(variable, f"{where}: {names[role]}")
-        if set(variable.dims) != expected_dims or (layout.time_dim is None and times.size != 1):
+        if set(variable.dims) != expected_dims or (layout.time_dim is None and read.time.size != 1):
             raise DataError(
                 f"{where}: {names[role]!r} is on {variable.dims}, expected {tuple(sorted(expected_dims))} as in the "
                 "first file. Give files of other kinds as a source of their own."
             )
-    return times
+    for pick in layout.picked:
+        pick.check(dataset, path)
+    return read
 
 
 def merge(

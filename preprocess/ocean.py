@@ -265,6 +265,7 @@ def _write_month(file: Path, ocean: Ocean, days: np.ndarray, bar: tqdm) -> None:
                     "standard_name": f"surface_geostrophic_{towards}_sea_water_velocity",
                     "long_name": f"Absolute geostrophic velocity: {component} component",
                     "units": "m/s",
+                    "cell_methods": "time: point",
                     "scale_factor": SCALE,
                 }
             )

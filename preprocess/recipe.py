@@ -11,8 +11,10 @@ import numpy as np
 from fsspec import available_protocols
 from pydantic import AfterValidator, BeforeValidator, Field, Strict, model_validator
 
+from preprocess.units import angle_factor, speed_factor
 from shared import paths
-from shared.settings import Duration, Settings
+from shared.errors import DataError
+from shared.settings import Duration, Settings, Shift
 
 DAY = 86_400
 """Seconds in a day."""
@@ -75,18 +77,51 @@ class DrifterSource(Settings):
     which zarr leaves them out."""
 
 
+CurrentRole = Literal["u", "v", "time", "lat", "lon"]
+
+
+class Place(Settings):
+    """A place on a dimension by its number, for dimensions without a coordinate."""
+
+    index: int = Field(ge=0)
+
+
+def _units(value: Any) -> Any:
+    return dict.fromkeys(("u", "v"), value) if isinstance(value, str) else value
+
+
 class CurrentSource(Settings):
     """One source of currents: a NetCDF file, a glob of daily files, a zarr store or an fsspec URL."""
 
     path: SourcePath
-    variables: dict[Literal["u", "v", "time", "lat", "lon"], str] = {}
-    select: dict[str, int | float | str] = {}
-    """Which value of an extra dimension (depth, member) to take, by its coordinate."""
+    variables: dict[CurrentRole, str] = {}
+    units: Annotated[dict[CurrentRole, Annotated[str, Field(min_length=1)]], BeforeValidator(_units)] = {}
+    """Units by role, where those in the files are wrong or lacking; a text is those of u and v."""
+    time_shift: Shift | None = None
+    """Added to all times, where levels are stamped at the start or end of what they average; 0 states that the stamps
+    are right. Bounds are not read then."""
+    select: dict[str, int | float | str | Place] = {}
+    """Which value of an extra dimension (depth, member) to take, by its coordinate or as `{index: 0}`."""
     always_zero: Literal["u", "v"] | None = None
     """A component that is meant to be 0 in the whole record, as in made flows along one axis. Without it exact zeros
     over all of the sea are missing data."""
     frozen: bool = False
     """Take a record of a single time as constant: for climatologies and tests, never for skill."""
+
+    @model_validator(mode="after")
+    def _known_units(self) -> "CurrentSource":
+        for role, units in self.units.items():
+            try:
+                if role in ("lat", "lon"):
+                    known = angle_factor(units, role, role)
+                else:
+                    known = role == "time" or speed_factor(units, role)
+            except DataError:
+                known = None
+            if not known:
+                expected = "degrees, degrees_west or radians" if role in ("lat", "lon") else "m/s, cm/s, km/h or knots"
+                raise ValueError(f"units of {role} are {units!r}; expected such as {expected}")
+        return self
 
 
 class Segment(Settings):

@@ -4,6 +4,7 @@ What cannot be a record of surface currents is refused here, before anything is 
 """
 
 import itertools
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,16 +12,20 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
-from preprocess import files, identity
+from preprocess import files, identity, stamps
 from preprocess.absent_chunks import absences, refuse_unwritten
-from preprocess.axes import Order, latitude, longitude, stamp, time_step
-from preprocess.contradictions import doubts, sample, settle_range
-from preprocess.current_files import coordinate, merge, resolve, scan
-from preprocess.currents import COMPONENTS, Currents, land_levels
+from preprocess.axes import Order, latitude, longitude, repeats, stamp, time_step, tolerance
+from preprocess.current_files import merge, resolve, scan
+from preprocess.currents import COMPONENTS, Currents
 from preprocess.levels import Levels
+from preprocess.plausible import repeated_columns
+from preprocess.probe import checked
 from preprocess.recipe import DAY, CurrentSource
 from shared.errors import DataError
 from shared.schema import FILL
+
+WARNING = "WARNING: "
+"""Begins a note that must be dealt with."""
 
 LONG_CHUNK = 64
 """Source chunks of more levels than this are noted: a block of samples may decode all of them."""
@@ -42,24 +47,28 @@ def open_currents(source: CurrentSource, levels: Levels | None = None, number: i
     where = f"currents {source.path}"
     paths = files.find(source.path, where)
     with files.opened(paths[0], f"currents {paths[0]}") as dataset:
-        layout, notes = resolve(dataset, source, paths[0])
-        grid = {role: coordinate(dataset, layout.names[role], paths[0]) for role in ("lat", "lon")}
+        layout, grid, notes = resolve(dataset, source, paths[0])
         chunk_levels, itemsize = layout.chunk_levels(dataset), dataset.variables[layout.names["u"]].dtype.itemsize
-    lat, lat_order, lat_notes = latitude(grid["lat"], f"{where}: {layout.names['lat']}")
-    lon, lon_order, periodic, lon_notes = longitude(grid["lon"], f"{where}: {layout.names['lon']}")
-    notes = [*(f"{where}: {note}" for note in notes), *lat_notes, *lon_notes]
+    lat, lat_order, lat_notes = latitude(grid["lat"].values, f"{where}: {layout.names['lat']}")
+    lon, lon_order, periodic, lon_notes = longitude(grid["lon"].values, f"{where}: {layout.names['lon']}")
+    notes = [*_marked(notes, where), *lat_notes, *lon_notes]
     if chunk_levels > LONG_CHUNK:
         notes.append(
             f"{where}: chunks of {chunk_levels} levels; every block of samples decodes all of them, which costs time "
             "and memory. Rechunk the record to a few levels a chunk if it is to be read more than once"
         )
-    times = []
+    apart = {role: tolerance(grid[role].values, axis.step) for role, axis in (("lat", lat), ("lon", lon))}
+    stamped = []
     for path in paths:
         with files.opened(path, f"currents {path}") as dataset:
-            times.append(scan(dataset, layout, grid, min(lat.step, lon.step), path))
+            stamped.append(scan(dataset, layout, grid, apart, path))
             notes += _absent(dataset, [layout.names[role] for role in COMPONENTS], path)
-    time, file, level, time_notes = merge(times, paths, where)
+    stamps.check(stamped, paths, where)
+    time, file, level, time_notes = merge([of_file.time for of_file in stamped], paths, where)
+    notes += _counted(stamped, where)
     step = time_step(time, where) if time.size > 1 else DAY
+    if not source.frozen:
+        notes += _marked(stamps.remark(stamped, time, step), where)
     if time.size > 1 and (absent := int((time[-1] - time[0]) // step + 1 - time.size)):
         time_notes.append(f"{where}: {absent} levels are missing between {stamp(time[0])} and {stamp(time[-1])}")
     if source.frozen and time.size > 1:
@@ -83,7 +92,10 @@ def open_currents(source: CurrentSource, levels: Levels | None = None, number: i
         layout=layout, paths=tuple(paths), file=file, level=level, number=number,
         _lat_order=lat_order, _lon_order=_run(lon_order), _levels=levels,
     )  # fmt: skip
-    return _without_repeat(_checked(currents, levels, where), where)
+    currents, whole, packings = checked(currents, levels, where)
+    twice = repeated_columns(whole, packings, repeats(grid["lon"].values, lon_order), grid["lon"].values, where)
+    currents = replace(currents, notes=(*currents.notes, *_marked(twice, where)))
+    return _without_repeat(currents, where)
 
 
 def _absent(dataset: xr.Dataset, names: list[str], path: str) -> list[str]:
@@ -103,107 +115,24 @@ def _absent(dataset: xr.Dataset, names: list[str], path: str) -> list[str]:
     ]
 
 
+def _counted(stamped: Sequence[stamps.Stamps], where: str) -> list[str]:
+    """Notes on the times of the files, each once."""
+    counts = Counter(note for of_file in stamped for note in of_file.notes)
+    some = {note: f" (in {n} of {len(stamped)} files)" if n < len(stamped) else "" for note, n in counts.items()}
+    return _marked([note + some[note] for note in counts], where)
+
+
+def _marked(notes: Sequence[str], where: str) -> list[str]:
+    """`notes` with their source, behind the mark of a warning."""
+    split = [(note.startswith(WARNING), note.removeprefix(WARNING)) for note in notes]
+    return [f"{WARNING if warns else ''}{where}: {note}" for warns, note in split]
+
+
 def _run(order: Order) -> Order:
     """`order` as a slice where it is one: that copies blocks instead of single values."""
     if isinstance(order, slice) or not (np.diff(order) == 1).all():
         return order
     return slice(int(order[0]), int(order[0]) + len(order))
-
-
-def _checked(currents: Currents, levels: Levels | None, where: str) -> Currents:
-    """The record, its speeds checked on a level in the middle, or on another one where that is empty; with notes."""
-    n, zero = currents.time.size, []
-    probes = list(dict.fromkeys([n // 2, 0, n - 1, *land_levels(currents.time).tolist()]))
-    for i in probes:
-        path, level = currents.paths[currents.file[i]], int(currents.level[i])
-        with files.opened(path, f"currents {path}", currents.layout.axes) as dataset:
-            stored = [
-                currents.oriented(currents.layout.stored(dataset, role, level, level + 1, path)[0])
-                for role in COMPONENTS
-            ]
-            currents = _settled(currents, dataset, stored, path)
-            packings = [currents.layout.packing(dataset, role, f"currents {path}") for role in COMPONENTS]
-        for role, packing, values in zip(COMPONENTS, packings, stored, strict=True):
-            speed = packing.speeds(values[~packing.missing(values)])
-            # Unmasked fills, which packing tells, are far above the fastest current in any unit.
-            _check_unit(
-                speed[speed < 1000.0], currents.layout.units[role], f"currents {path}: {currents.layout.names[role]}"
-            )
-        packed = currents.packed(stored, packings, path, level)
-        if levels is not None:
-            levels.put(currents.keys([i])[0], packed)
-        known = ~(packings[0].missing(stored[0]) | packings[1].missing(stored[1]))
-        if known.any():
-            zero.append([bool(packing.zero(v[known]).all()) for packing, v in zip(packings, stored, strict=True)])
-        known = packed[0] != FILL
-        if known.any():
-            break
-    else:
-        raise DataError(_nothing(currents, zero, len(probes), where))
-    if currents.always_zero is not None and not zero[-1][COMPONENTS.index(currents.always_zero)]:
-        raise DataError(
-            f"currents {path}: currents.always_zero says that {currents.always_zero} is 0 everywhere, but at "
-            f"{stamp(currents.time[i])} {currents.layout.names[currents.always_zero]!r} is not. Remove "
-            "currents.always_zero from the manifest."
-        )
-    speeds = [packing.speeds(values[known]) for packing, values in zip(packings, stored, strict=True)]
-    moving = np.concatenate([speed[speed > 0] for speed in speeds])
-    if moving.size and moving.max() < 1e-3 and np.median(moving) < 1e-4:
-        raise DataError(
-            f"currents {path}: the fastest current is {moving.max():.2g} m/s and the median {np.median(moving):.2g}: "
-            "scale_factor was applied twice, or the units are wrong. Expected m/s; correct the file."
-        )
-    return currents
-
-
-def _settled(currents: Currents, dataset: xr.Dataset, stored: list[np.ndarray], path: str) -> Currents:
-    """The record with what its attributes must mean, by the numbers of one level, where they contradict them."""
-    layout, notes, ranges = currents.layout, [], {}
-    for role, values in zip(COMPONENTS, stored, strict=True):
-        name = f"currents {path}: {layout.names[role]}"
-        packing = layout.packing(dataset, role, f"currents {path}")
-        encoding, said = settle_range(packing.encoding, sample(values), name)
-        if encoding != packing.encoding:
-            ranges[role] = encoding.valid
-        known = values[~encoding.missing(values)]
-        notes += [*said, *doubts(packing, sample(known), name)]
-    return replace(
-        currents,
-        layout=replace(layout, ranges={**layout.ranges, **ranges}),
-        notes=(*currents.notes, *notes),
-    )
-
-
-def _nothing(currents: Currents, zero: list[list[bool]], n: int, where: str) -> str:
-    """What to say of a record without any current on the `n` levels looked at.
-
-    `zero` has, of each level with any number, which components are exactly 0 on it.
-    """
-    still = [k for k in (0, 1) if zero and all(level[k] for level in zero)]
-    looked_at = f"the {n} levels that were looked at, at both ends of the record and between"
-    if len(still) == 1:
-        role = COMPONENTS[still[0]]
-        return (
-            f"{where}: {currents.layout.names[role]!r} is exactly 0 over all of the sea on {looked_at}, while the "
-            f"other component is not: it was not written, or not copied. Check the download. If it is meant to be 0, "
-            f"set currents.always_zero: {role} in the manifest."
-        )
-    if still:
-        return (
-            f"{where}: the currents are exactly 0 everywhere on {looked_at}: they were not written. Check the download."
-        )
-    return (
-        f"{where}: no current anywhere on {looked_at}: all values are fills, or exact zeros that stand for missing "
-        "ones. Expected a field with data; check the download."
-    )
-
-
-def _check_unit(speed: np.ndarray, units: str | None, where: str) -> None:
-    if speed.size and (middle := float(np.median(speed))) > 5.0:
-        raise DataError(
-            f"{where}: the median of its absolute values is {middle:.3g} as m/s (units {units or 'not given'}): values "
-            "like cm/s. Expected m/s; correct the attribute `units` in the file."
-        )
 
 
 def _without_repeat(currents: Currents, where: str) -> Currents:

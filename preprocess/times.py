@@ -54,8 +54,8 @@ def seconds(stored: np.ndarray, attributes: Mapping[str, Any], where: str) -> np
     length = SECONDS.get(match[1].lower()) if match else None
     if match is None or length is None:
         raise DataError(
-            f"{where}: times have units {units!r}; expected such as 'seconds since 1970-01-01'. Correct the attribute "
-            "`units` in the file; in a table without attributes write times as 2010-01-31T06:00:00Z."
+            f"{where}: times have units {units!r}; expected such as 'seconds since 1970-01-01'. {_remedy(where)}; in a "
+            "table without attributes write times as 2010-01-31T06:00:00Z."
         )
     calendar = _calendar(attributes)
     zero = _epoch(match[2], calendar, where)
@@ -88,6 +88,11 @@ def remarks(attributes: Mapping[str, Any]) -> list[str]:
     return notes
 
 
+def _remedy(where: str) -> str:
+    stated = "Set currents.units.time in the manifest to what they are, or correct"
+    return f"{stated if where.startswith('currents ') else 'Correct'} the attribute `units` in the file"
+
+
 def _since(units: str) -> re.Match[str] | None:
     return re.fullmatch(r"(\w+)\s+since\s+(.+)", units, re.IGNORECASE)
 
@@ -113,10 +118,10 @@ def _epoch(text: str, calendar: str, where: str) -> int:
         )
     match = _EPOCH.fullmatch(text.strip())
     if match is None:
-        raise DataError(f"{unknown}. Correct the attribute `units` in the file.")
+        raise DataError(f"{unknown}. {_remedy(where)}.")
     part = {name: float(number or 0) for name, number in match.groupdict().items() if name != "sign"}
     if part["hour"] > 24 or part["minute"] >= 60 or part["second"] >= 61:
-        raise DataError(f"{unknown} (time of day). Correct the attribute `units` in the file.")
+        raise DataError(f"{unknown} (time of day). {_remedy(where)}.")
     date = int(part["year"]), int(part["month"]), int(part["day"])
     # Real dates under a Julian label: those of both calendars are equally far apart where leap years are the same.
     real = "proleptic_gregorian" if calendar == "julian" else calendar
@@ -124,7 +129,7 @@ def _epoch(text: str, calendar: str, where: str) -> int:
         midnight = cftime.datetime(*date, calendar=real)
         start = int(cftime.date2num(midnight, "seconds since 1970-01-01", calendar=real))
     except ValueError as error:
-        raise DataError(f"{unknown} ({error}). Correct the attribute `units` in the file.") from error
+        raise DataError(f"{unknown} ({error}). {_remedy(where)}.") from error
     if calendar == "julian":
         _check_alike(np.array([start]), where)
     ahead = (-1 if match["sign"] == "-" else 1) * (part["ahead"] * 3600 + part["ahead_minutes"] * 60)

@@ -49,7 +49,9 @@ _ANGLE = re.compile(
     # a bare s is the plural's, not the south's
     r"(?:[ _]?\(?(?:(?:true|positive)[ _])?(?P<way>north|south|east|west|n|e|w|(?<=[ _(])s)\)?)?"
 )
-"""`degrees_north`, `degreeE`, `degrees west`, `radians` and their like."""
+"""`degrees_north`, `degreeE`, `degrees west`, `radians` and their like.
+
+The longer unit goes first: `degrees` are not a `degree` south."""
 
 Axis = Literal["lat", "lon"]
 
@@ -79,7 +81,8 @@ def speed_factor(units: str | None, where: str) -> float | None:
     if (match := _SPEED.fullmatch(text)) is None:
         raise DataError(
             f"{where} has units {units!r}, which are not known as those of a speed; expected m/s, cm s-1, km/h, knots "
-            "or the like. Correct the attribute `units` in the file."
+            "or the like. Set currents.units in the manifest to what they are, or correct the attribute `units` in the "
+            "file."
         )
     return METRES[match["length"] or match["factor"]] / _SPEED_TIMES[match["time"] or match["inverse"]]
 
@@ -105,12 +108,20 @@ def angle_factor(units: str | None, axis: Axis, where: str) -> float:
     if match is None or way in (("e", "w") if axis == "lat" else ("n", "s")):
         kind, expected = ("latitude", "degrees_north") if axis == "lat" else ("longitude", "degrees_east")
         swapped = " Are lat and lon exchanged? Say which is which under `variables` in the manifest." if match else ""
+        stated = f"set currents.units.{axis} in the manifest or " if where.startswith("currents ") else ""
         raise DataError(
             f"{where} has units {units!r}, which are not known as those of a {kind}; expected {expected}, degrees or "
-            f"radians.{swapped} Give geographical coordinates, or correct the attribute `units` in the file."
+            f"radians.{swapped} Give geographical coordinates; if they are, {stated}correct the attribute `units` in "
+            "the file."
         )
     length = float(np.rad2deg(1.0)) if match["unit"].startswith("rad") else 1.0
     return -length if way in ("s", "w") else length
+
+
+def angle_way(units: str | None) -> str:
+    """Direction in which units of an angle count, by its letter (n, s, e or w); empty where they tell none."""
+    match = _ANGLE.fullmatch(_plain(units))
+    return (match["way"] or "")[:1] if match else ""
 
 
 def _plain(units: str | None) -> str:

@@ -41,6 +41,19 @@ _UNITS = {
 }
 
 
+def _shift(value: Any) -> int:
+    """Whole seconds of a shift: a duration with a sign, or nothing."""
+    if isinstance(value, str):
+        length = re.sub(r"^\s*[+-]?\s*", "", value)
+        zero = re.fullmatch(rf"0+(\.0*)?\s*({'|'.join(_UNITS)})", length.lower())
+        return 0 if zero else _seconds(length) * (-1 if value.strip().startswith("-") else 1)
+    if value == 0 and not isinstance(value, bool):
+        return 0
+    if isinstance(value, int | float) and value < 0:
+        return -_seconds(-value)
+    return _seconds(value)
+
+
 def _seconds(value: Any) -> int:
     """Whole seconds of a duration such as `1h`, `30min`, `6 hours`, `1d 12h`, or of a number of seconds."""
     if isinstance(value, str):
@@ -59,6 +72,9 @@ def _seconds(value: Any) -> int:
 
 Duration = Annotated[int, BeforeValidator(_seconds), PlainSerializer(lambda s: f"{s}s", when_used="json")]
 """A duration, written as `1h`, `30min` or `1d 12h`, held as whole seconds."""
+
+Shift = Annotated[int, BeforeValidator(_shift), PlainSerializer(lambda s: f"{s}s", when_used="json")]
+"""A duration that is added, written as `12h`, `-12h` or `0h`, held as whole seconds."""
 
 Model = TypeVar("Model", bound=Settings)
 

@@ -376,8 +376,9 @@ def test_37_longitude():
     axis, order, periodic, notes = longitude(np.concatenate([full[360:], full[:360]]), "lon")
     assert (axis.start, axis.size, periodic) == (0.0, 720, True)
     assert "repeats" in notes[0]
-    with pytest.raises(DataError, match="there twice"):
-        longitude(np.array([1.0, 2.0, 2.0, 3.0]), "lon")
+    axis, order, periodic, notes = longitude(np.array([1.0, 2.0, 2.0, 3.0, 4.0]), "lon")
+    assert (axis.start, axis.size, periodic, order.tolist()) == (1.0, 4, False, [0, 1, 3, 4])
+    assert "1 longitudes are there twice, such as 2" in notes[0]
     with pytest.raises(DataError, match="rotation"):
         longitude(np.array([1.0, 2.0, 4.0, 3.0, 5.0]), "lon")
     with pytest.raises(DataError, match="rotation"):

@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 
 from preprocess.drifters import Drifters, Fixes, open_drifters
 from preprocess.recipe import DrifterSource
-from preprocess.roles import CURRENT_TIERS, resolve
 from preprocess.times import NO_TIME, seconds
 from shared.errors import DataError
 from tests.sources import START, Track, erddap, per_fix, ragged, save, table, track, tracks
@@ -545,15 +544,6 @@ def test_csv_variants(tmp_path: Path):
     )
     block = read(path)
     assert (block.time.tolist(), block.drifter, block.dropped) == ([START], {0: "1"}, {"position missing": 1})
-
-
-def test_currents_anomalies_are_refused():
-    data = xr.Dataset({"ugosa": ("x", [1.0]), "vgosa": ("x", [1.0])})
-    with pytest.raises(DataError, match=r"found 'ugosa' .* anomalies .* set currents\.variables\.u"):
-        resolve(data, "u", CURRENT_TIERS["u"], None, "currents a.nc")
-    assert resolve(data.assign(UGOS=data.ugosa), "u", CURRENT_TIERS["u"], None, "currents a.nc") == "UGOS"
-    with pytest.raises(DataError, match="'uo' and 'u' could both be the 'u' variable"):
-        resolve(data.assign(uo=data.ugosa, u=data.ugosa), "u", CURRENT_TIERS["u"], None, "currents a.nc")
 
 
 @pytest.mark.parametrize(
