@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import xarray as xr
@@ -169,7 +170,9 @@ def write(folder: Path, pair: Pair) -> dict[str, Any]:
 def figures(tree: dict[str, Any]) -> dict[str, Any]:
     """What planning the manifest `tree` tells: the figures, the losses and the warnings, or the error."""
     recipe = settings.build(Recipe, tree, "manifest")
-    with tempfile.TemporaryDirectory(prefix="driftcal-") as folder:
+    # the comparison alone: without the reader's own check, which takes exact zeros for missing
+    alone = mock.patch("preprocess.currents.remove_blanks", lambda *_: 0)
+    with alone, tempfile.TemporaryDirectory(prefix="driftcal-") as folder:
         try:
             build = planned(recipe, Path(folder) / "store", Path(folder) / "tracks.bin", progress=False)
         except DriftcalError as error:

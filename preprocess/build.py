@@ -14,7 +14,7 @@ from preprocess.currents import Currents, land_levels
 from preprocess.levels import Levels
 from preprocess.plan import Plan, take
 from preprocess.recipe import DAY, Recipe
-from preprocess.remarks import Odd
+from preprocess.remarks import Odd, pairs
 from preprocess.shard import Pending, ShardTask
 from shared.agreement import Agreement
 from shared.building import Begun
@@ -73,11 +73,7 @@ class Build:
     @property
     def foreseen(self) -> list[str]:
         """Remarks on the levels of currents that planning has looked at."""
-        found = []
-        for source in self.currents:
-            levels = land_levels(source.time)
-            found += source.odd(levels).notes(source.where, len(levels), _pairs(levels))
-        return found
+        return [note for source in self.currents for note in source.notes_on(land_levels(source.time))]
 
     def remarks(self, odd: Mapping[int, Odd]) -> list[str]:
         """Notes on what was odd about the levels that the samples need, by the number of their source."""
@@ -85,7 +81,7 @@ class Build:
         return [
             note
             for number, of_source in sorted(odd.items())
-            for note in of_source.notes(self.currents[number].where, len(needed[number]), _pairs(needed[number]))
+            for note in of_source.notes(self.currents[number].where, len(needed[number]), pairs(needed[number]))
         ]
 
     def pending(self, shards: list[int], lock: Path, together: bool) -> list[Pending]:
@@ -146,8 +142,3 @@ class Build:
                 "split": plan.split[part],
             },
         )
-
-
-def _pairs(levels: np.ndarray) -> int:
-    """Number of levels, ascending, that follow another one without a gap."""
-    return int((np.diff(levels) == 1).sum())

@@ -21,7 +21,7 @@ from preprocess.current_files import Layout
 from preprocess.levels import Key, Levels
 from preprocess.packing import Packing, pack_level
 from preprocess.recipe import DAY
-from preprocess.remarks import Odd, Remarks, is_repeat
+from preprocess.remarks import Odd, Remarks, is_repeat, pairs
 from shared.schema import FILL
 from shared.slabs import Slabs
 
@@ -178,6 +178,10 @@ class Currents:
             {times[k]: cells for k, cells in blank.items()},
             tuple(time for time in times.values() if self.remarks.repeated(time)),
         )
+
+    def notes_on(self, wanted: np.ndarray) -> list[str]:
+        """Notes on what was odd about the levels `wanted`, all of which were decoded in this process."""
+        return self.odd(wanted).notes(self.where, len(wanted), pairs(wanted))
 
     def _blank(self, index: int) -> int:
         return self.remarks.blank(self.paths[self.file[index]], int(self.level[index]))

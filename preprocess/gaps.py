@@ -64,7 +64,8 @@ def known(plan: Plan, currents: Sequence[Currents]) -> Gaps:
     unusable = {STATUS[code]: n for code, n in enumerate(counts) if code and n}
     if not counts[0]:
         told = " ".join(f"{n} of {len(status)} windows, {why!r}: {OF_SAMPLES[why]}" for why, n in unusable.items())
-        raise DataError(f"no window can be used. {explain(plan.funnel)} {told}")
+        odd = "".join(f" {note}." for source in currents for note in source.notes_on(land_levels(source.time)))
+        raise DataError(f"no window can be used. {explain(plan.funnel)} {told}{odd}")
     return Gaps(len(status), unusable, levels)
 
 

@@ -105,6 +105,11 @@ def longest(where: str) -> list[str]:
     return Odd(dict.fromkeys(times, 10**9), tuple(times)).notes(where, 10**7, 10**7)
 
 
+def pairs(levels: np.ndarray) -> int:
+    """Number of levels, ascending, that follow another one without a gap."""
+    return int((np.diff(levels) == 1).sum())
+
+
 def is_repeat(level: np.ndarray, before: np.ndarray) -> bool:
     """Whether a decoded level is exactly the one before, and holds any current."""
     sparse = np.s_[:, :: _SPARSE[0], :: _SPARSE[1]]
