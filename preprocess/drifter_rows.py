@@ -1,19 +1,19 @@
-"""The trajectories of a drifter file: where the fixes of each lie, in any of three layouts.
+"""The trajectories of a drifter file: where the fixes of each lie, in any of four layouts.
 
-A contiguous ragged array (`rowsize(traj)`, `time/lat/lon(obs)`), a 2-D table `(traj, obs)`, or a table with one row
-per fix, which is grouped by drifter. Whatever the layout, a trajectory becomes a row: an index along the flattened
-observations, a count of fixes and the drifter's id. Rows without fixes are left out.
+A contiguous ragged array (`rowsize(traj)`, `time/lat/lon(obs)`), an indexed one (CF H.4.4: each fix has the index of
+its trajectory), a 2-D table `(traj, obs)`, or a table with one row per fix, which is grouped by drifter. Whatever the
+layout, a trajectory becomes a row: an index along the flattened observations, a count of fixes and the drifter's id.
+Rows without fixes are left out.
 """
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 
-from preprocess.encoding import decode, texts
+from preprocess.encoding import decode
+from preprocess.ids import identifiers
 from preprocess.roles import listing
 from shared.errors import DataError
 
@@ -79,10 +79,15 @@ def find_rows(dataset: xr.Dataset, names: dict[str, str], where: str) -> tuple[R
         return _table_rows(lat, ids, rowsize, where)
     if rowsize is not None and rowsize.ndim == 1 and rowsize.dims != lat.dims:
         return _ragged_rows(lat, ids, rowsize, where)
+    of_fix = _instances(dataset, lat)
+    if of_fix is not None and ids.dims != lat.dims:
+        return _indexed_rows(lat, ids, of_fix, where)
     if ids.ndim and ids.dims != lat.dims:
         raise DataError(
             f"{where}: ids are on {ids.dims} and positions on {lat.dims}, but no 'rowsize' tells how they belong "
-            f"together; found {listing([str(v) for v in dataset.variables])}. Set drifters.variables.rowsize."
+            "together, nor does a variable on the positions' dimension with the attribute `instance_dimension`; found "
+            f"{listing([str(v) for v in dataset.variables])}. Set drifters.variables.rowsize to the numbers of fixes, "
+            "or drifters.variables.id to ids on the positions' dimension."
         )
     rows, notes = _grouped_rows(lat, ids, where)
     return rows, notes if rowsize is None else [*notes, f"{rowsize.name!r} is not per trajectory and was ignored"]
@@ -114,7 +119,7 @@ def _table_rows(
         index=index,
         starts=index * width,
         counts=np.full(len(index), width, np.int64),
-        ids=_identifiers(values, ids.attrs, where, index.tolist()),
+        ids=identifiers(values, ids.attrs, where, index.tolist()),
         width=width,
         filled=None if filled is None else filled[index],
     ), notes
@@ -156,14 +161,54 @@ def _ragged_rows(lat: xr.DataArray, ids: xr.Variable, rowsize: xr.DataArray, whe
         index=index,
         starts=starts,
         counts=counts,
-        ids=_identifiers(values, ids.attrs, where, index.tolist()),
+        ids=identifiers(values, ids.attrs, where, index.tolist()),
+    ), notes
+
+
+def _instances(dataset: xr.Dataset, lat: xr.DataArray) -> xr.DataArray | None:
+    """The variable that gives each fix the index of its trajectory (CF conventions, 9.3.4), if there is one."""
+    fits = [v for v in dataset.variables if "instance_dimension" in dataset[v].attrs and dataset[v].dims == lat.dims]
+    return dataset[fits[0]] if len(fits) == 1 else None
+
+
+def _indexed_rows(lat: xr.DataArray, ids: xr.Variable, of_fix: xr.DataArray, where: str) -> tuple[Rows, list[str]]:
+    """Rows of an indexed ragged array: one per trajectory that holds fixes, in the order of their indices."""
+    row_dim = str(of_fix.attrs["instance_dimension"])
+    if ids.dims not in ((row_dim,), ()):
+        raise DataError(f"{where}: ids are on {ids.dims}, expected ({row_dim!r},) as {of_fix.name!r} says.")
+    stored = decode(of_fix.values, of_fix.attrs, f"{where}: {of_fix.name!r}")
+    n = ids.size
+    with np.errstate(invalid="ignore"):
+        whole = stored.dtype.kind in "iuf" and bool((np.isfinite(stored) & (stored == np.rint(stored))).all())
+    if not whole or stored.min() < 0 or stored.max() >= n:
+        came = f"{stored.min()} to {stored.max()}" if whole else f"{stored.dtype} values, some of them missing"
+        raise DataError(
+            f"{where}: {of_fix.name!r} holds {came}; expected for every fix the index of its trajectory along "
+            f"{row_dim!r}, from 0 to {n - 1}. Correct the file: indices that count from 1 have to be one less."
+        )
+    index, codes, counts = np.unique(stored.astype(np.int64), return_inverse=True, return_counts=True)
+    grouped = bool((np.diff(codes) >= 0).all())
+    notes = [] if grouped else ["the fixes of drifters interleave: the whole table is held in memory"]
+    if len(index) < n:
+        notes.append(f"{n - len(index)} of {n} rows hold no fixes and were skipped")
+    values = ids.values[index] if ids.ndim else np.full(len(index), ids.values)
+    return Rows(
+        layout=f"indexed by {of_fix.name!r} along {lat.dims[0]}",
+        obs_dim=str(lat.dims[0]),
+        row_dim=row_dim,
+        size=lat.size,
+        index=index,
+        starts=np.cumsum(counts) - counts,
+        counts=counts,
+        ids=identifiers(values, ids.attrs, where, index.tolist()),
+        order=None if grouped else np.argsort(codes, kind="stable"),
     ), notes
 
 
 def _grouped_rows(lat: xr.DataArray, ids: xr.Variable, where: str) -> tuple[Rows, list[str]]:
     """Rows of a table with one row per fix: one per drifter, in the order of their first fixes."""
     firsts, found = _runs(ids) if ids.ndim else (np.zeros(1, np.int64), np.full(1, ids.values))
-    names = _identifiers(found, ids.attrs, where, firsts.tolist())
+    names = identifiers(found, ids.attrs, where, firsts.tolist())
     codes, drifters = pd.factorize(np.array(names, dtype=object))
     lengths = np.diff(firsts, append=lat.size)
     counts = np.zeros(len(drifters), np.int64)
@@ -218,18 +263,3 @@ def _runs(ids: xr.Variable) -> tuple[np.ndarray, np.ndarray]:
         found.append(values[new])
         last = values[-1]
     return np.concatenate(firsts), np.concatenate(found)
-
-
-def _identifiers(values: np.ndarray, attrs: Mapping[str, Any], where: str, positions: Sequence[int]) -> list[str]:
-    """Identifiers `[n]` as text: whole numbers without `.0`, bytes decoded, blanks stripped.
-
-    `positions` `[n]` are the rows that an error names.
-    """
-    names = texts(decode(values, attrs, f"{where}: the drifter ids"))
-    missing = [position for position, name in zip(positions, names, strict=True) if not name]
-    if missing:
-        raise DataError(
-            f"{where}: the drifter id of row {missing[0]} is missing ({len(missing)} in all); every trajectory needs "
-            "one, because drifters are split by id. Fill it in or remove these rows."
-        )
-    return names

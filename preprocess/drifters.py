@@ -1,24 +1,21 @@
 """Drifters as they come: opened and read in bounded blocks of whole trajectories.
 
-A source is a contiguous ragged array (`rowsize(traj)`, `time/lat/lon(obs)`), a table `(traj, obs)`, or a table with
-one row per fix, which is grouped by drifter; as NetCDF, zarr or csv (ERDDAP's too), local or behind an fsspec URL.
+A source is a contiguous or indexed ragged array, a table `(traj, obs)`, or a table with one row per fix, which is
+grouped by drifter; as NetCDF, zarr, Parquet or a table in text, local or behind an fsspec URL.
 Whatever the layout, the same `Fixes` come out. Nothing stays open between passes.
 """
 
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
-import xarray as xr
 
-from preprocess import files, identity
-from preprocess.drifter_files import check_chunks, opened, read_csv, resolve_names
-from preprocess.drifter_rows import find_rows
-from preprocess.fixes import DrifterFile, Fixes, gap_unit
+from preprocess import drifter_roles, files, identity, ids
+from preprocess.drifter_structure import NoFixesError, open_file
+from preprocess.fixes import DrifterFile, Fixes
 from preprocess.recipe import DrifterSource
-from preprocess.roles import DRIFTER_TIERS
+from preprocess.suspects import Suspects
 from shared.errors import DataError
 
 BLOCK_FIXES = 500_000
@@ -37,28 +34,32 @@ class Drifters:
         state: sizes and times of change, as JSON: tells whether the source is still the same.
     """
 
-    def __init__(self, source: DrifterSource, opened: list[DrifterFile]):
+    def __init__(self, source: DrifterSource, opened: list[DrifterFile], notes: Sequence[str] = ()):
         where = f"drifters {source.path}"
+        self._source = source
         self._files = opened
         self.n_rows = sum(len(f.rows.counts) for f in opened)
         self.n_fixes = sum(int(f.rows.counts.sum()) for f in opened)
         self.has_drogue = any("drogue" in f.names for f in opened)
         entries = identity.entries([f.path for f in opened], where)
-        names = {role: sorted({f.names[role] for f in opened if role in f.names}) for role in DRIFTER_TIERS}
+        names = {role: sorted({f.names[role] for f in opened if role in f.names}) for role in drifter_roles.TIERS}
         self.fingerprint: dict[str, Any] = identity.fingerprint(source.path, entries, where) | {
             "variables": {role: found for role, found in names.items() if found},
             "rows": self.n_rows,
             "fixes": self.n_fixes,
         }
         self.state: dict[str, Any] = identity.state(entries)
-        self._opened = []
+        self._opened = [f"{where}: {note}" for note in notes]
         for note, count in Counter(note for f in opened for note in f.notes).items():
             share = f" ({count} of {len(opened)} files)" if count < len(opened) else ""
             self._opened.append(f"{where}: {note}{share}")
         ids = Counter(drifter for f in opened for drifter in f.rows.ids)
-        repeated = sum(count > 1 for count in ids.values())
-        if repeated:
-            self._opened.append(f"{repeated} of {len(ids)} drifters have several trajectories, which stay separate")
+        self._repeated = {drifter for drifter, count in ids.items() if count > 1}
+        self._n_ids = len(ids)
+        if self._repeated:
+            self._opened.append(
+                f"{len(self._repeated)} of {len(ids)} drifters have several trajectories, which stay separate"
+            )
         self._read: list[str] = []
 
     @property
@@ -70,6 +71,7 @@ class Drifters:
         """The fixes in blocks of whole rows: at most `max_fixes` stored fixes, or a single longer row."""
         first_row = first_fix = kept = resorted = 0
         dropped: Counter[str] = Counter()
+        suspects = Suspects(self._repeated)
         for file in self._files:
             ends, start = np.cumsum(file.rows.counts), 0
             with file.opened() as dataset:
@@ -79,8 +81,10 @@ class Drifters:
                     block = file.fixes(dataset, start, stop, first_row, first_fix)
                     kept, resorted, start = kept + len(block.row), resorted + block.resorted, stop
                     dropped.update(block.dropped)
+                    suspects.add(block)
                     yield block
             first_row, first_fix = first_row + len(ends), first_fix + file.rows.size
+        said = suspects.verdict(self._source, self.n_rows, self._n_ids, self._track, self._path_of)
         if not kept:
             reasons = ", ".join(f"{reason}: {number}" for reason, number in dropped.items())
             raise DataError(
@@ -88,6 +92,25 @@ class Drifters:
                 "metadata and no data, or fill values that its attributes do not declare."
             )
         self._read = [f"the times of {resorted} trajectories were out of order and were sorted"] if resorted else []
+        self._read += said
+
+    def _file_of(self, row: int) -> tuple[DrifterFile, int]:
+        """The file that holds a row, and the row's number in it."""
+        for file in self._files:
+            if row < len(file.rows.counts):
+                return file, row
+            row -= len(file.rows.counts)
+        raise IndexError(row)
+
+    def _path_of(self, row: int) -> str:
+        return self._file_of(row)[0].path
+
+    def _track(self, row: int) -> tuple[np.ndarray, np.ndarray]:
+        """Times [s] `[n]` and positions [degrees] `[n, 2]` of a row."""
+        file, number = self._file_of(row)
+        with file.opened() as dataset:
+            fixes = file.fixes(dataset, number, number + 1, 0, 0)
+        return fixes.time, np.stack([fixes.lon, fixes.lat], axis=-1)
 
 
 def open_drifters(source: DrifterSource) -> Drifters:
@@ -96,57 +119,15 @@ def open_drifters(source: DrifterSource) -> Drifters:
     Raises:
         DataError: the source is missing, unreadable, ambiguous, damaged, or does not hold drifters.
     """
-    return Drifters(source, [_open_file(path, source) for path in files.find(source.path, f"drifters {source.path}")])
-
-
-def _open_file(path: str, source: DrifterSource) -> DrifterFile:
-    where = f"drifters {path}"
-    table = read_csv(path, where, source)
-    if table is not None:
-        return replace(_checked(table, path, source), held=table)
-    with opened(path, where) as dataset:
-        file = _checked(dataset, path, source)
-        if file.rows.order is None:
-            return file
-        # Scattered reads would read the whole file for every block.
-        with files.reading(path, where, "the table"):
-            return replace(file, held=files.retried(lambda: dataset[list(file.names.values())].load()))
-
-
-def _checked(dataset: xr.Dataset, path: str, source: DrifterSource) -> DrifterFile:
-    """The roles and the layout of an opened file."""
-    where = f"drifters {path}"
-    names = resolve_names(dataset, source, where)
-    lat, lon = dataset[names["lat"]], dataset[names["lon"]]
-    if set(lat.dims) != set(lon.dims) or lat.ndim not in (1, 2):
-        raise DataError(
-            f"{where}: {lat.name!r} is on {lat.dims} and {lon.name!r} on {lon.dims}; expected the same one or two "
-            "dimensions. This looks like a grid, not drifters."
-        )
-    if lat.size == 0:
-        raise DataError(f"{where} is empty: dimensions {dict(dataset.sizes)} hold no fixes.")
-    with files.reading(path, where, "the list of chunks"):
-        files.retried(lambda: check_chunks(path, dataset, names, source.absent_chunks == "fill", where))
-    with files.reading(path, where, "ids and row sizes"):
-        rows, notes = files.retried(lambda: find_rows(dataset, names, where))
-    allowed = {("time",): [set(lat.dims), {rows.obs_dim}], ("gap", "drogue"): [set(lat.dims), {rows.row_dim}, set()]}
-    for roles, dims in allowed.items():
-        for name in (names[role] for role in roles if role in names):
-            if set(dataset[name].dims) not in dims:
-                raise DataError(f"{where}: {name!r} is on {dataset[name].dims}, expected {lat.dims} as positions are.")
-    resolved = ", ".join(f"{role} from {name!r}" for role, name in names.items())
-    if "gap" in names:
-        gap_unit(dataset[names["gap"]].attrs, names["gap"], where)
-    else:
-        notes.append("nothing tells the gaps between satellite fixes")
-    if "drogue" not in names:
-        notes.append("nothing tells the state of the drogue: all fixes count as unknown")
-    return DrifterFile(
-        path=path,
-        where=where,
-        names=names,
-        attributes={role: dict(dataset[name].attrs) for role, name in names.items()},
-        rows=rows,
-        own_times=dataset[names["time"]].ndim == 2,
-        notes=(f"{rows.layout}; {resolved}", *notes),
-    )
+    paths = files.find(source.path, f"drifters {source.path}")
+    names = ids.of_files(paths)
+    opened, empty = [], []
+    for path in paths:
+        try:
+            opened.append(open_file(path, names[path], source))
+        except NoFixesError as error:
+            empty.append((path, error))
+    if not opened:
+        raise empty[0][1]
+    skipped = f"{len(empty)} of {len(paths)} files hold no fixes and were skipped" if empty else ""
+    return Drifters(source, opened, [f"{skipped}, such as {path}" for path, _ in empty[:1]])

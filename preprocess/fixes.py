@@ -4,6 +4,7 @@ Whatever the file, the same fixes come out: times in whole seconds since 1970-01
 by time within a trajectory. What cannot be used is dropped and counted; what makes no sense is a `DataError`.
 """
 
+from collections import Counter
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -12,10 +13,11 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from preprocess import drogues, namesakes, quality
 from preprocess.contradictions import check_angles
 from preprocess.drifter_files import opened
 from preprocess.drifter_rows import Rows
-from preprocess.encoding import decode
+from preprocess.encoding import Encoding
 from preprocess.files import reading, retried
 from preprocess.times import NO_TIME, seconds
 from preprocess.units import SECONDS, units_of
@@ -54,6 +56,8 @@ class Fixes:
     """Fixes of the block that were dropped, by reason."""
     resorted: int = 0
     """Rows of the block whose times were out of order."""
+    mixed: tuple[tuple[int, str], ...] = ()
+    """Rows of the block that hold several drifters, and where that shows; their fixes were dropped."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,8 @@ class DrifterFile:
     own_times: bool
     """Whether each fix of a 2-D table has a time of its own."""
     notes: tuple[str, ...]
+    factors: Mapping[str, float]
+    """What makes degrees north and east of the stored positions, by role, where it is not 1."""
     held: xr.Dataset | None = None
     """The content, where it is held in memory."""
 
@@ -80,21 +86,29 @@ class DrifterFile:
     def _stored(self, dataset: xr.Dataset, start: int, stop: int) -> dict[str, np.ndarray]:
         """Values of the fixes of rows [start, stop) as stored, by role, each `[n]`."""
         stored = {}
-        for role in ("time", "lat", "lon", "gap", "drogue"):
+        for role in ("time", "lat", "lon", "gap", "drogue", "drogue_lost_date", *quality.FLAGS):
             if role in self.names:
                 with reading(self.path, self.where, repr(self.names[role])):
                     variable = dataset[self.names[role]].variable
                     stored[role] = retried(lambda variable=variable: self.rows.take(variable, start, stop))
         return stored
 
-    def _numbers(self, role: str, stored: Mapping[str, np.ndarray]) -> np.ndarray:
-        what = f"{self.where}: {self.names[role]!r}"
+    def _numbers(self, role: str, stored: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        """Numbers of a role, NaN where missing; and which are so because they are out of their valid range."""
+        where = f"{self.where}: {self.names[role]!r}"
+        if stored.dtype.kind not in "iufb":
+            raise DataError(f"{where} holds {stored.dtype}, expected numbers for {role!r}.")
         if role in _LIMITS:
-            check_angles(stored[role], self.attributes[role], _LIMITS[role], what)
-        values = decode(stored[role], self.attributes[role], what)
-        if values.dtype.kind not in "iufb":
-            raise DataError(f"{self.where}: {self.names[role]!r} holds {values.dtype}, expected numbers for {role!r}.")
-        return values.astype(np.float64)
+            # the limit in the units that are stored
+            check_angles(stored, self.attributes[role], _LIMITS[role] / abs(self.factors.get(role, 1.0)), where)
+        encoding = Encoding.of(stored.dtype, self.attributes[role], where)
+        values = encoding.decoded(stored).astype(np.float64)
+        if role in self.factors:
+            values *= self.factors[role]
+        if not encoding.has_range:
+            return values, None
+        read = encoding.read(stored)
+        return values, encoding.outside(read) & ~np.isin(read, encoding.fills)
 
     def fixes(self, dataset: xr.Dataset, start: int, stop: int, first_row: int, first_fix: int) -> Fixes:
         """The fixes of rows [start, stop), numbered from `first_row` and `first_fix` in the whole source.
@@ -105,42 +119,60 @@ class DrifterFile:
         rows, stored = self.rows, self._stored(dataset, start, stop)
         row = np.repeat(np.arange(start, stop, dtype=np.int64), rows.counts[start:stop])
         time = seconds(stored["time"], self.attributes["time"], self.where)
-        lat, lon = self._numbers("lat", stored), self._numbers("lon", stored)
+        (lat, lat_outside), (lon, lon_outside) = (self._numbers(role, stored[role]) for role in ("lat", "lon"))
         untimed, unplaced = time == NO_TIME, ~((np.abs(lat) < UNDECODED) & (np.abs(lon) < UNDECODED))
         padding, beyond = self._padding(start, stop, time, unplaced)
-        reasons = {"time missing": untimed, "position missing": unplaced, "beyond rowsize": beyond}
-        kept, dropped = ~padding, {}
-        for reason, bad in reasons.items():
-            dropped[reason] = int((kept & bad).sum())
+        reasons = [("position out of its valid range", out) for out in (lat_outside, lon_outside) if out is not None]
+        reasons += [("time missing", untimed), ("position missing", unplaced), ("beyond rowsize", beyond)]
+        reasons += self._flagged(stored)
+        kept, dropped = ~padding, Counter()
+        for reason, bad in reasons:
+            dropped[reason] += int((kept & bad).sum())
             kept &= ~bad
         _check_degrees(lat[kept], lon[kept], self.where)
 
         place = np.flatnonzero(kept)
         back = (np.diff(time[place]) < 0) & (np.diff(row[place]) == 0)
-        if back.any():
+        resorted = len(np.unique(row[place[1:]][back]))
+        if resorted:
             place = place[np.lexsort((time[place], row[place]))]  # stable: of duplicates the first stored stays first
+        at = row[place], time[place], lon[place], lat[place]
+        several = namesakes.mixed(*at)
+        mixed = tuple((int(k) + first_row, _proof(k, *at)) for k in several)
+        theirs = np.isin(at[0], several) if len(several) else np.zeros(len(place), bool)
         again = np.zeros(len(place), bool)
-        again[1:] = (np.diff(time[place]) == 0) & (np.diff(row[place]) == 0)
+        again[1:] = (np.diff(at[1]) == 0) & (np.diff(at[0]) == 0) & ~theirs[1:]
+        dropped[namesakes.REASON] = int(theirs.sum())
         dropped["duplicate time"] = int(again.sum())
-        resorted = len(np.unique(row[np.flatnonzero(kept)[1:]][back]))
-        place = place[~again]
+        if dropped[namesakes.REASON] or dropped["duplicate time"]:
+            use = ~(again | theirs)
+            place, at = place[use], tuple(values[use] for values in at)
 
-        east = lon[place]
+        row, time_of_fix, east, north = at
         # Longitudes that are in range already stay as they are, to the last bit.
         outside = ~((east >= -180) & (east < 180))
         east[outside] = wrap_longitude(east[outside])
         return Fixes(
-            row=row[place] + first_row,
-            time=time[place],
+            row=row + first_row,
+            time=time_of_fix,
             lon=np.where(east == 180.0, -180.0, east),  # the remainder of -1e-14 rounds up to the whole turn
-            lat=lat[place],
+            lat=north,
             drogue=self._drogue(stored, time)[place],
-            gap=self._gap(stored, len(row))[place],
+            gap=self._gap(stored, len(time))[place],
             source_row=rows.source_rows(start, stop)[place] + first_fix,
             drifter={first_row + k: rows.ids[k] for k in range(start, stop)},
             dropped={reason: number for reason, number in dropped.items() if number},
             resorted=resorted,
+            mixed=mixed,
         )
+
+    def _flagged(self, stored: Mapping[str, np.ndarray]) -> list[tuple[str, np.ndarray]]:
+        """Why fixes are not used by their quality flags, and which."""
+        return [
+            (why, quality.bad(stored[role], self.attributes[role], f"{self.where}: {self.names[role]!r}"))
+            for role, why in quality.FLAGS.items()
+            if role in stored
+        ]
 
     def _padding(self, start: int, stop: int, time: np.ndarray, unplaced: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Which fixes of a 2-D table only fill its rows up, and which hold data where `rowsize` says padding."""
@@ -161,22 +193,29 @@ class DrifterFile:
 
     def _drogue(self, stored: Mapping[str, np.ndarray], time: np.ndarray) -> np.ndarray:
         """State of the drogue from its status, or from the date it was lost: 1, 0 or -1, int8 `[n]`."""
-        if "drogue" not in stored:
-            return np.full(len(time), -1, np.int8)
-        values, attributes = stored["drogue"], self.attributes["drogue"]
-        if values.dtype.kind in "iufb" and " since " not in (units_of(attributes) or ""):
-            status = decode(values, attributes, f"{self.where}: {self.names['drogue']!r}")
-            return np.select([status == 1, status == 0], [1, 0], -1).astype(np.int8)
-        lost = seconds(values, attributes, self.where)
-        # In GDP files no date means never lost, and 1970-01-01 unknown from the start.
-        return np.select([lost == NO_TIME, lost <= 0, time < lost], [1, -1, 1], 0).astype(np.int8)
+        for role in ("drogue", "drogue_lost_date"):
+            if role in stored:
+                attributes, where = self.attributes[role], f"{self.where}: {self.names[role]!r}"
+                if role == "drogue":
+                    return drogues.of_status(stored[role], attributes, where)
+                return drogues.of_lost_date(stored[role], attributes, time, where)
+        return np.full(len(time), -1, np.int8)
 
     def _gap(self, stored: Mapping[str, np.ndarray], n: int) -> np.ndarray:
         """Time between satellite fixes [s], NaN where unknown, `[n]`."""
         if "gap" not in stored:
             return np.full(n, np.nan)
-        gap = self._numbers("gap", stored) * gap_unit(self.attributes["gap"], self.names["gap"], self.where)
+        gap = self._numbers("gap", stored["gap"])[0] * gap_unit(self.attributes["gap"], self.names["gap"], self.where)
         return np.where((gap >= 0) & (gap < 1e12), gap, np.nan)  # beyond 30,000 years it is an undecoded fill
+
+
+def _proof(row: int, of_fix: np.ndarray, time: np.ndarray, lon: np.ndarray, lat: np.ndarray) -> str:
+    """Two fixes of a row that one drifter cannot have, as text."""
+    of_row = np.flatnonzero(of_fix == row)
+    at, east, north = time[of_row], lon[of_row], lat[of_row]
+    first = int(np.flatnonzero(namesakes.impossible(of_fix[of_row], at, east, north))[0])
+    one, other = (namesakes.text(at[k], (east[k], north[k])) for k in (first, first + 1))
+    return f"{one} and {other}"
 
 
 def gap_unit(attributes: Mapping[str, Any], name: str, where: str) -> float:

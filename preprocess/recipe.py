@@ -9,15 +9,20 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 from fsspec import available_protocols
-from pydantic import AfterValidator, BeforeValidator, Field, Strict, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, Strict, model_validator
 
+from preprocess import times
 from preprocess.units import angle_factor, speed_factor
 from shared import paths
 from shared.errors import DataError
-from shared.settings import Duration, Settings, Shift
+from shared.settings import Duration, Settings, Shift, seconds_of
 
 DAY = 86_400
 """Seconds in a day."""
+
+
+DEFAULT_TOLERANCE = 600
+"""Greatest time [s] from a regular clock to the fix that a position is interpolated from, if the manifest says none."""
 
 
 def _as_list(value: Any) -> Any:
@@ -60,12 +65,33 @@ SourcePath = Annotated[str, Field(min_length=1), AfterValidator(_nameable)]
 """A path, a glob or a URL of a source."""
 
 
+def _time_units(value: Any) -> Any:
+    if value is not None:
+        try:
+            times.seconds(np.zeros(1), {"units": value}, "drifters.time_units")
+        except (DataError, TypeError) as error:
+            raise ValueError("expected units such as 'seconds since 1970-01-01'") from error
+    return value
+
+
+def _duration_or_none(value: Any) -> Any:
+    return 0 if value in (0, "0", "0s") and not isinstance(value, bool) else seconds_of(value)
+
+
 class DrifterSource(Settings):
-    """One source of drifters: NetCDF, zarr or csv, local path, glob or fsspec URL."""
+    """One source of drifters: NetCDF, zarr, Parquet or csv; local path, glob or fsspec URL."""
 
     path: SourcePath
-    variables: dict[Literal["id", "time", "lat", "lon", "rowsize", "gap", "drogue"], str] = {}
+    variables: dict[Literal["id", "time", "lat", "lon", "rowsize", "gap", "drogue", "drogue_lost_date"], str] = {}
     """Names in the file for the roles that the alias table cannot resolve."""
+    time_units: Annotated[str | None, BeforeValidator(_time_units)] = None
+    """Units of times that are numbers, such as `seconds since 1970-01-01`, where the file does not tell them."""
+    id_per_file: bool = False
+    """Whether every file numbers its drifters anew: an id becomes `file/id`, with the file's name before it."""
+    clock_tolerance: Annotated[
+        int, BeforeValidator(_duration_or_none), PlainSerializer(lambda s: f"{s}s", when_used="json")
+    ] = DEFAULT_TOLERANCE
+    """Fixes at most this far [s] from a regular clock are interpolated to it; 0 interpolates none."""
     drogue: Annotated[Literal["on", "lost", "any"], BeforeValidator(_on)] = "on"
     """Which fixes are kept: drogued, undrogued, or all. A source that does not tell at all is kept, and said so."""
     max_gap: Duration = DAY // 2

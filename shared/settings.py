@@ -55,6 +55,7 @@ def _shift(value: Any) -> int:
 
 
 def _seconds(value: Any) -> int:
+def seconds_of(value: Any) -> int:
     """Whole seconds of a duration such as `1h`, `30min`, `6 hours`, `1d 12h`, or of a number of seconds."""
     if isinstance(value, str):
         parts = re.findall(r"(\d+(?:\.\d+)?)\s*([a-z]+)\s*", value.strip().lower())
@@ -70,7 +71,7 @@ def _seconds(value: Any) -> int:
     return int(value)
 
 
-Duration = Annotated[int, BeforeValidator(_seconds), PlainSerializer(lambda s: f"{s}s", when_used="json")]
+Duration = Annotated[int, BeforeValidator(seconds_of), PlainSerializer(lambda s: f"{s}s", when_used="json")]
 """A duration, written as `1h`, `30min` or `1d 12h`, held as whole seconds."""
 
 Shift = Annotated[int, BeforeValidator(_shift), PlainSerializer(lambda s: f"{s}s", when_used="json")]

@@ -233,7 +233,7 @@ def test_every_stage_of_the_funnel_accounts_for_the_one_before(tmp_path: Path) -
     rng = np.random.default_rng(5)
     tracks = []
     for k in range(60):
-        track = two_days(k % 50, START + 3600 * int(rng.integers(-30, 190)), rng.uniform(30, 37), rng.uniform(-40, -34),
+        track = two_days(k, START + 3600 * int(rng.integers(-30, 190)), rng.uniform(30, 37), rng.uniform(-40, -34),
                          days=int(rng.integers(1, 7)), speed=float(rng.choice([0.2, 1.5])))  # fmt: skip
         n = len(track.time)
         lost = int(rng.integers(n // 2, 3 * n))

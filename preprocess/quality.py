@@ -1,0 +1,32 @@
+"""Quality flags of positions and times, as In Situ TAC, Argo and OceanSITES give them (reference table 2).
+
+0 is no quality control, 1 good, 2 probably good; what has any other flag is not used.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from preprocess.encoding import decode, texts
+
+FLAGS = {
+    "position_qc": "position flagged as bad",
+    "latitude_qc": "position flagged as bad",
+    "longitude_qc": "position flagged as bad",
+    "time_qc": "time flagged as bad",
+}
+"""Roles of flags, and why a fix is dropped by them."""
+
+USED = (0, 1, 2)
+
+
+def bad(values: np.ndarray, attributes: Mapping[str, Any], where: str) -> np.ndarray:
+    """Marks flags that say not to use a value; a missing flag says nothing. Bool, of the same shape."""
+    if values.dtype.kind in "iuf":
+        flags = np.asarray(decode(values, attributes, where), np.float64)
+    else:
+        words = pd.Series(texts(values.ravel()), dtype=object)
+        flags = pd.Series(pd.to_numeric(words, errors="coerce")).to_numpy(np.float64)
+    return ~(np.isin(flags, USED) | np.isnan(flags)).reshape(values.shape)

@@ -1,0 +1,324 @@
+"""Tables of drifters in text: dialects, units, hemispheres, roles by name, and messages that lead on."""
+
+import bz2
+import gzip
+import io
+import lzma
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from preprocess.drifters import Fixes, open_drifters
+from preprocess.recipe import DrifterSource
+from shared.errors import DataError
+from tests.sources import START
+
+HEADER = "ID,time,lat,lon"
+N = 6
+LAT, LON = 41.5 + 0.02 * np.arange(N), -12.25 + 0.03 * np.arange(N)
+ROWS = [f"300234,2010-01-01T{k:02d}:00:00Z,{LAT[k]:.2f},{LON[k]:.2f}" for k in range(N)]
+PLAIN = "\n".join([HEADER, *ROWS]) + "\n"
+
+
+def read(path: Path, **settings: object) -> Fixes:
+    (block,) = open_drifters(DrifterSource.model_validate({"path": str(path), **settings})).blocks()
+    return block
+
+
+def check(block: Fixes, drifter: str = "300234", n: int = N) -> None:
+    np.testing.assert_array_equal(block.time, START + 3600 * np.arange(n))
+    np.testing.assert_allclose(block.lat, LAT[:n], rtol=0, atol=1e-12)
+    np.testing.assert_allclose(block.lon, LON[:n], rtol=0, atol=1e-12)
+    assert block.drifter == {0: drifter}
+    assert not block.dropped
+
+
+def zipped(content: bytes) -> bytes:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("inside.csv", content)
+        archive.writestr("__MACOSX/._inside.csv", b"x")
+    return packed.getvalue()
+
+
+DIALECTS = {
+    "comma": PLAIN,
+    "windows": PLAIN.replace("\n", "\r\n"),
+    "semicolon": PLAIN.replace(",", ";"),
+    "decimal comma": PLAIN.replace(",", ";").replace(".", ","),
+    "tab": PLAIN.replace(",", "\t"),
+    "bar": PLAIN.replace(",", "|"),
+    "blanks": PLAIN.replace(",", "   "),
+    "comments": f"# made by a logger, in 2010\n#second\n{PLAIN}",
+    "blank lines": "\n\n" + PLAIN,
+    "header as a comment": f"# {PLAIN}",
+    "trailing separators": PLAIN.replace("\n", ",\n"),
+    "trailing in rows only": f"{HEADER}\n" + "".join(f"{row},\n" for row in ROWS),
+    "pandas index": f",{HEADER}\n" + "".join(f"{k},{row}\n" for k, row in enumerate(ROWS)),
+    "names that differ by unit": f"{HEADER},wind (m/s),wind (kn),x,x\n" + "".join(f"{row},1,2,a,b\n" for row in ROWS),
+    "quotes": f"{HEADER},remark\n" + "".join(f'"{row.replace(",", chr(34) + "," + chr(34))}","a, b"\n' for row in ROWS),
+    "bad cell without a role": f"{HEADER},volts\n" + "".join(f"{row},{k}.{k}.{k}\n" for k, row in enumerate(ROWS)),
+    "csvp": PLAIN.replace("lat,lon", "lat (degrees_north),lon (degrees_east)").replace("time", "time (UTC)"),
+    "brackets": PLAIN.replace("lat,lon", "lat [deg],lon [deg]"),
+    "datum": PLAIN.replace("lat,lon", "lat (WGS84),lon (WGS84)"),
+    "ERDDAP": PLAIN.replace("\n", "\n,UTC,degrees_north,degrees_east\n", 1),
+    "units with digits": PLAIN.replace("lon\n", "lon,v\n,yyyy-MM-ddTHH:mm:ssZ,degrees_north,degrees_east,m s-1\n"),
+    "west": PLAIN.replace("lon\n", "lon (degrees_west)\n").replace(",-12.", ",12."),
+    "radians": "ID,time,lat [rad],lon [rad]\n"
+    + "".join(f"300234,2010-01-01T{k:02d}:00Z,{np.radians(LAT[k]):.17g},{np.radians(LON[k]):.17g}\n"
+              for k in range(N)),
+    "letters": f"{HEADER}\n"
+    + "".join(f"300234,2010-01-01T{k:02d}:00Z,{LAT[k]:.2f} N,{-LON[k]:.2f}W\n" for k in range(N)),
+    "degrees and minutes": f"{HEADER}\n"
+    + "".join(f"300234,2010-01-01T{k:02d}:00Z,41°{60 * (LAT[k] - 41):.1f}'N,W12°{-60 * (LON[k] + 12):.1f}′\n"
+              for k in range(N)),
+    "signed degrees, minutes, seconds": f"{HEADER}\n"
+    + "".join(f"300234,2010-01-01T{k:02d}:00Z,{LAT[k]},-12°{s // 60}'{s % 60}''\n"
+              for k, s in enumerate(np.round(3600 * (-12 - LON)).astype(int))),
+    "date and time": f"{HEADER.replace('time', 'Date,Time')}\n" + "\n".join(ROWS).replace("T", ",").replace("Z", ""),
+    "other names": PLAIN.replace(HEADER, "Drifter,Date Time,Latitude (deg),Long"),
+    "Spotter": PLAIN.replace(HEADER, "spotterId,timestamp,latitude,longitude"),
+    "seals.csv": PLAIN.replace(HEADER, "Instrument,Timestamp,Lat,Lon").replace("Z", "+00:00"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", DIALECTS)
+def test_dialects(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "fixes.dat"
+    path.write_text(DIALECTS[name], encoding="utf-8")
+    block = read(path)
+    if name == "degrees and minutes":  # one decimal of a minute
+        np.testing.assert_allclose(block.lon, LON, atol=0.06 / 60)
+        np.testing.assert_allclose(block.lat, LAT, atol=0.06 / 60)
+        return
+    if "seconds" in name:
+        np.testing.assert_allclose(block.lon, LON, atol=1e-9)
+        return
+    check(block)
+
+
+PACKED: dict[str, Callable[[bytes], bytes]] = {
+    "plain": bytes,
+    "gzip": gzip.compress,
+    "bzip2": bz2.compress,
+    "xz": lzma.compress,
+    "zip": zipped,
+}
+
+
+@pytest.mark.parametrize("packing", PACKED)
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "latin-1"])
+def test_packings_and_encodings(packing: str, encoding: str, tmp_path: Path) -> None:
+    text = f"{HEADER},name\n" + "".join(f"{row},Bøye é\n" for row in ROWS)
+    path = tmp_path / "no-ending"
+    path.write_bytes(PACKED[packing](text.encode(encoding)))
+    check(read(path))
+
+
+@pytest.mark.parametrize("spelt", ["", "NA", "nan", "null", "-", "--", "None", "N/A", "-999", "-9999.0", "?"])
+def test_missing_positions_are_counted(spelt: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(PLAIN.replace("41.56", spelt))
+    block = read(path)
+    assert block.dropped == {"position missing": 1}
+    np.testing.assert_allclose(block.lon, np.delete(LON, 3), atol=1e-12)
+
+
+def test_ids_are_kept_as_text(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    for written, drifter in (("00123", "00123"), ("104099.0", "104099"), ("3E4", "3E4"), ("300234066717160", None)):
+        path.write_text(PLAIN.replace("300234", written))
+        assert read(path).drifter == {0: drifter or written}
+
+
+LOST = {
+    "": [1] * N,
+    "NaN": [1] * N,
+    "never": [1] * N,
+    "2010-01-01T02:30:00Z": [1, 1, 1, 0, 0, 0],
+    "1970-01-01T00:00:00Z": [-1] * N,
+    "2009-06-01": [0] * N,
+}
+
+
+@pytest.mark.parametrize("date", LOST)
+def test_a_date_of_loss_means_the_same_whatever_the_file_holds(date: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(PLAIN.replace("\n", f",{date}\n").replace(f"lon,{date}", "lon,drogue_lost_date"))
+    assert read(path).drogue.tolist() == LOST[date]
+
+
+def test_one_table_a_drifter_of_which_some_never_lost_their_drogue(tmp_path: Path) -> None:
+    """What blank cells say does not depend on which file they are in."""
+    for k, date in enumerate(("", "2010-01-01T02:30:00Z", "")):
+        text = (
+            PLAIN.replace("\n", f",{date}\n").replace(f"lon,{date}", "lon,drogue_lost_date").replace("300234", f"{k}")
+        )
+        (tmp_path / f"{k}.csv").write_text(text)
+    source = open_drifters(DrifterSource(path=str(tmp_path / "*.csv")))
+    states = [block.drogue.tolist() for block in source.blocks()]
+    assert states == [[1] * N, LOST["2010-01-01T02:30:00Z"], [1] * N]
+    whole = "\n".join([f"{HEADER},drogue_lost_date", *(f"{r},".replace("300234", "9") for r in ROWS),
+                       *(f"{r},2010-01-01T02:30:00Z" for r in ROWS)])  # fmt: skip
+    (tmp_path / "one.csv").write_text(whole)
+    assert read(tmp_path / "one.csv").drogue.tolist() == [1] * N + LOST["2010-01-01T02:30:00Z"]
+
+
+STATES = {"1": 1, "1.0": 1, "true": 1, "True": 1, "yes": 1, "on": 1, "attached": 1, "0": 0, "FALSE": 0, "lost": 0,
+          "": -1, "unknown": -1, "2": -1}  # fmt: skip
+
+
+@pytest.mark.parametrize("word", STATES)
+def test_status_of_the_drogue(word: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(PLAIN.replace("\n", f",{word}\n").replace(f"lon,{word}", "lon,drogue_status"))
+    assert read(path).drogue.tolist() == [STATES[word]] * N
+
+
+def test_flags_of_quality(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    rows = [f"{row},{flag},{1 if k else 4}" for k, (row, flag) in enumerate(zip(ROWS, "101293", strict=True))]
+    path.write_text("\n".join([f"{HEADER},position_qc,time_qc", *rows]))
+    block = read(path)
+    assert block.source_row.tolist() == [1, 2, 3]
+    assert block.dropped == {"position flagged as bad": 2, "time flagged as bad": 1}
+
+
+UNIX = f"{HEADER}\n" + "".join(f"7,{START + 3600 * k},{LAT[k]:.2f},{LON[k]:.2f}\n" for k in range(N))
+
+
+@pytest.mark.parametrize(("scale", "unit"), [(1, "seconds"), (1000, "milliseconds")])
+def test_unix_times_are_read_as_the_message_says(scale: int, unit: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(UNIX if scale == 1 else UNIX.replace(",126", ",000126").replace("00,4", "00000,4"))
+    with pytest.raises(DataError, match=rf"set drifters\.time_units: {unit} since 1970-01-01 in the manifest"):
+        read(path)
+    check(read(path, time_units=f"{unit} since 1970-01-01"), "7")
+
+
+def test_time_units_must_be_units_of_time() -> None:
+    with pytest.raises(ValueError, match="expected units such as 'seconds since 1970-01-01'"):
+        DrifterSource(path="x", time_units="furlongs since 1970")
+
+
+def broken(text: str, **change: str) -> str:
+    for old, new in change.items():
+        text = text.replace(old, new)
+    return text
+
+
+REFUSED = {
+    "decimal comma among commas": (PLAIN.replace("41.", "41,"), r"row 0 has more cells than the header, which names 4.*"
+                                   r"\(6 such rows\).*comma is the decimal mark, separate the columns by semicolons"),
+    "sign and letter": (PLAIN.replace("-12.25", "-12.25W"), r"'lon' holds '-12\.25W' in row 0 .*cannot be read as a"),
+    "letter of the other axis": (PLAIN.replace("41.50", "41.50E"), r"'lat' holds '41\.50E'.*expected degrees such as"),
+    "a word": (PLAIN.replace("41.52", "high"), r"'lat' holds 'high' in row 1 \(1 such cells\), which cannot be"),
+    "thousands": (PLAIN.replace("lon\n", "lon,gap\n").replace("5\n", '5,"12,500"\n'), r"'gap' holds '12,500'.*thous"),
+    "minutes beyond 60": (PLAIN.replace("41.50", "41°61'N"), r"'lat' holds \"41°61'N\""),
+    "west twice": (PLAIN.replace("lon\n", "lon (degrees_west)\n").replace(",-12.25", ",12.25W"), r"hemisphere too"),
+    "units of length": (PLAIN.replace("lat,", "lat (m),"), r"'lat' has units 'm', which are not known as those of"),
+    "another zone": (PLAIN.replace("time", "time (UTC+2)"), r"time zone 'UTC\+2'; expected UTC"),
+    "times of day": (PLAIN.replace("2010-01-01T", ""), r"times of day such as '00:00:00Z', and no"),
+    "rounded": (PLAIN.replace("300234", "3.00234E+14"), r"id '3\.00234E\+14' was rounded by a spreadsheet.*Restore"),
+    "rounded whole": (PLAIN.replace("300234", "300234000000000"), r"'300234000000000' was rounded by a spreadsheet"),
+    "date as status": (PLAIN.replace("\n", ",2010-01-02\n").replace("lon,2010-01-02", "lon,drogue_status"),
+                       r"holds '2010-01-02'; expected the status.*name it as drifters\.variables\.drogue_lost_date"),
+    "no date": (PLAIN.replace("\n", ",2010-01-02\n").replace("lon,2010-01-02", "lon,drogue_lost_date")
+                .replace("02\n", "31/01\n", 1), r"'drogue_lost_date' holds '2010-01-31/01', which is no date"),
+    "no names": ("x,y,z\n1,2,3\n", r"no 'time' .* and no 'lat' .* and no 'lon' .* and no 'id'"
+                 r".*found x, y, z\. Set drifters\.variables\.time, .*\{time: NAME, lat: NAME, lon: NAME, id: N"),
+    "datenum": (f"{HEADER}\n1,734139.5,2,3\n", r"MATLAB's datenum \(734140\): subtract 719529, and set drifters"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_refused(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    content, message = REFUSED[name]
+    path.write_text(content, encoding="utf-8")
+    with pytest.raises(DataError, match=message):
+        read(path)
+
+
+def test_manifest_names_that_the_message_asks_for(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(PLAIN.replace(HEADER, "who,when,north,east"))
+    names = {"id": "who", "time": "when", "lat": "north", "lon": "east"}
+    with pytest.raises(
+        DataError, match=r"Set drifters\.variables\.time, .*lat, .*lon, drifters\.variables\.id in the man"
+    ):
+        read(path)
+    check(read(path, variables=names))
+    path.write_text(PLAIN.replace("\n", ",2010-01-01T02:30:00Z\n").replace("lon,2010-01-01T02:30:00Z", "lon,off"))
+    assert read(path, variables={"drogue_lost_date": "off"}).drogue.tolist() == LOST["2010-01-01T02:30:00Z"]
+
+
+def test_archives_that_hold_no_table(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    for members, message in (
+        (["a.csv", "b.csv"], r"a zip archive of 2 files \(a\.csv, b\.csv\); expected one table. Unpack it"),
+        (["[Content_Types].xml", "xl/workbook.xml"], "an Excel workbook.*Save its sheet as csv"),
+        (["zarr.json", "lat/zarr.json"], "neither NetCDF, zarr nor csv"),
+    ):
+        with zipfile.ZipFile(path, "w") as archive:
+            for member in members:
+                archive.writestr(member, PLAIN)
+        with pytest.raises(DataError, match=message):
+            read(path)
+
+
+def test_a_table_without_a_header_is_read_by_the_numbers_of_its_columns(tmp_path: Path) -> None:
+    path = tmp_path / "a.dat"
+    path.write_text("# no names here\n" + "\n".join(ROWS))
+    with pytest.raises(
+        DataError, match=r"found column 1, column 2, column 3, column 4\. Set drifters\.variables\.time"
+    ):
+        read(path)
+    check(read(path, variables={"id": "column 1", "time": "column 2", "lat": "column 3", "lon": "column 4"}))
+
+
+def test_a_header_without_fixes_in_a_glob_is_a_note(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text(f"{HEADER}\n")
+    with pytest.raises(DataError, match=r"a\.csv is empty"):
+        open_drifters(DrifterSource(path=str(tmp_path / "*.csv")))
+    (tmp_path / "b.csv").write_text(PLAIN)
+    source = open_drifters(DrifterSource(path=str(tmp_path / "*.csv")))
+    check(next(source.blocks()))
+    assert any(f"1 of 2 files hold no fixes and were skipped, such as {tmp_path / 'a.csv'}" in n for n in source.notes)
+
+
+def test_a_table_without_ids_is_one_drifter_where_it_can_be(tmp_path: Path) -> None:
+    path = tmp_path / "spot-0042.csv"
+    alone = "\n".join(line.partition(",")[2] for line in PLAIN.splitlines())
+    path.write_text(alone)
+    source = open_drifters(DrifterSource(path=str(path)))
+    check(next(source.blocks()), "spot-0042")
+    assert any("every file is one drifter, named by its own name" in note for note in source.notes)
+    path.write_text(alone + "\n" + "\n".join(alone.splitlines()[1:]).replace("41.", "44."))
+    with pytest.raises(
+        DataError, match=r"no 'id' variable.*taken for one drifter, which this cannot be: its times go back 1"
+    ):
+        read(path)
+    path.write_text(alone.replace("41.54", "44.54"))
+    with pytest.raises(DataError, match=r"2 of its steps are faster than 15 m/s"):
+        read(path)
+
+
+def test_large_tables_are_checked_to_their_end(tmp_path: Path) -> None:
+    """A row that is a cell too long is found wherever it is, not only where pandas looks at first."""
+    n = 30_000
+    frame = pd.DataFrame(
+        {"ID": 7, "time": pd.date_range("2010-01-01", periods=n, freq="h", tz="UTC").strftime("%FT%TZ")}
+    )
+    frame["lat"], frame["lon"] = np.round(40 + 1e-4 * np.arange(n), 4), np.round(-12 - 1e-4 * np.arange(n), 4)
+    text = frame.to_csv(index=False)
+    path = tmp_path / "a.csv"
+    path.write_text(text)
+    np.testing.assert_allclose(read(path).lon, frame.lon, atol=1e-9)
+    path.write_text(text.rstrip("\n") + ",99\n")
+    with pytest.raises(DataError, match=rf"row {n - 1} has more cells than the header"):
+        read(path)
