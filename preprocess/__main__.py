@@ -279,6 +279,7 @@ def planned(recipe: Recipe, store: Path, scratch: Path, progress: bool) -> Build
         notes=(
             *(note for source in (*drifters, *currents) for note in source.notes),
             *record.warnings(recipe.currents, currents),
+            *found.notes,
             *survey.warnings(found),
             *plan.warnings,
             *gaps.known(plan, currents).warnings(),

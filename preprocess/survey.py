@@ -13,11 +13,11 @@ import numpy as np
 from tqdm import tqdm
 
 from preprocess import segments
+from preprocess.clock import Clock
 from preprocess.drifters import Drifters
 from preprocess.recipe import Recipe
 from shared import durable
 from shared.crashpoints import reached
-from shared.errors import DataError
 
 _LABELS = (
     ("drifter", np.int32, ()),
@@ -66,6 +66,8 @@ class Survey:
     aground: np.ndarray
     kept: Counter
     dropped: Counter
+    notes: tuple[str, ...] = ()
+    """What was done to fixes to bring them to a regular clock."""
 
 
 def survey(recipe: Recipe, sources: list[Drifters], scratch: Path, progress: bool) -> Survey:
@@ -77,16 +79,15 @@ def survey(recipe: Recipe, sources: list[Drifters], scratch: Path, progress: boo
         OSError: it cannot be read again, or is gone since.
     """
     names: dict[str, int] = {}
-    kept, dropped, n = Counter(), Counter(), 0
+    kept, dropped, notes, n = Counter(), Counter(), [], 0
     bar = tqdm(
         total=sum(s.n_fixes for s in sources), unit="fix", unit_scale=True, desc="drifters", disable=not progress
     )
     with durable.scratch(scratch) as put, bar:
         for number, (spec, source) in enumerate(zip(recipe.drifters, sources, strict=True)):
-            steps: Counter = Counter()
+            clock = Clock(recipe.segment, spec)
             for fixes in source.blocks():
-                steps[segments.typical_step(fixes)] += 1
-                for cut in segments.cut(fixes, spec, recipe.segment, source.has_drogue):
+                for cut in segments.cut(clock.regular(fixes), spec, recipe.segment, source.has_drogue):
                     drifter = [names.setdefault(fixes.drifter[row], len(names)) for row in cut.row.tolist()]
                     content = _records(cut, number, drifter).tobytes()
                     put(content[: len(content) // 2])
@@ -96,9 +97,12 @@ def survey(recipe: Recipe, sources: list[Drifters], scratch: Path, progress: boo
                     dropped.update(cut.dropped)
                     n += len(cut)
                 bar.update(len(fixes.time))
-            _check_step(recipe, spec.path, steps)
+            clock.check()
+            notes += clock.notes()
     reached("tracks: written")
-    return Survey(list(names), kept=kept, dropped=dropped, **_read_labels(scratch, n, recipe.segment.n_obs))
+    return Survey(
+        list(names), kept=kept, dropped=dropped, notes=tuple(notes), **_read_labels(scratch, n, recipe.segment.n_obs)
+    )
 
 
 def warnings(found: Survey) -> list[str]:
@@ -136,15 +140,6 @@ def _read_labels(scratch: Path, n: int, n_obs: int) -> dict[str, np.ndarray]:
             for name, values in labels.items():
                 values[first : first + len(block)] = block[name]
     return labels
-
-
-def _check_step(recipe: Recipe, path: str, steps: Counter) -> None:
-    step = steps.most_common(1)[0][0] if steps else None
-    if step is not None and step != recipe.segment.step:
-        raise DataError(
-            f"drifters {path}: fixes are mostly {step} s apart, but segment.step is {recipe.segment.step} s. "
-            f"Set segment.step: {step}s, or resample the drifters."
-        )
 
 
 def read_records(scratch: Path, n_obs: int, index: np.ndarray) -> np.ndarray:

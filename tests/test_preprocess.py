@@ -213,7 +213,7 @@ def test_another_manifest_neither_continues_nor_replaces_a_store(
     assert fields.digests(out) == before
     # a wrong manifest takes nothing away, even with --overwrite
     refused(
-        capsys, 1, manifest, "--out", str(out), "--overwrite", "--set", "segment.step=2h", "--set", "segment.days=1"
+        capsys, 1, manifest, "--out", str(out), "--overwrite", "--set", "segment.step=30min", "--set", "segment.days=1"
     )
     assert fields.digests(out) == before
     fields.make(manifest, out, "--overwrite", *other)
