@@ -46,15 +46,14 @@ def _shift(value: Any) -> int:
     if isinstance(value, str):
         length = re.sub(r"^\s*[+-]?\s*", "", value)
         zero = re.fullmatch(rf"0+(\.0*)?\s*({'|'.join(_UNITS)})", length.lower())
-        return 0 if zero else _seconds(length) * (-1 if value.strip().startswith("-") else 1)
+        return 0 if zero else seconds_of(length) * (-1 if value.strip().startswith("-") else 1)
     if value == 0 and not isinstance(value, bool):
         return 0
     if isinstance(value, int | float) and value < 0:
-        return -_seconds(-value)
-    return _seconds(value)
+        return -seconds_of(-value)
+    return seconds_of(value)
 
 
-def _seconds(value: Any) -> int:
 def seconds_of(value: Any) -> int:
     """Whole seconds of a duration such as `1h`, `30min`, `6 hours`, `1d 12h`, or of a number of seconds."""
     if isinstance(value, str):
