@@ -44,7 +44,11 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "here"
 
 
-@pytest.mark.parametrize(("main", "arguments", "where"), GIVEN, ids=lambda part: str(part)[:40])
+@pytest.mark.parametrize(
+    ("main", "arguments", "where"),
+    GIVEN,
+    ids=[f"{main.__module__}-{where}-{k}" for k, (main, _, where) in enumerate(GIVEN)],
+)
 def test_every_path_of_every_command_is_one_of_this_machine(
     here: Path, capsys: Capture, main: Callable, arguments: list[str], where: str
 ) -> None:
