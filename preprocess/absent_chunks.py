@@ -16,7 +16,7 @@ import numpy as np
 import xarray as xr
 import zarr
 
-from preprocess import files
+from preprocess import addresses, files
 from preprocess.encoding import Encoding
 from shared.errors import DataError
 
@@ -60,7 +60,7 @@ def absences(path: str, dataset: xr.Dataset, names: Sequence[str]) -> list[Absen
         dataset: The same, opened.
         names: Variables of it.
     """
-    if not files.is_zarr(path) or files.is_web(path):
+    if not files.is_zarr(path) or addresses.is_web(path):
         return []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

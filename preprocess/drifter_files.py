@@ -7,7 +7,7 @@ from pathlib import Path
 
 import xarray as xr
 
-from preprocess import dialect, files, formats, parquet, tables
+from preprocess import addresses, dialect, files, formats, parquet, tables
 from preprocess.absent_chunks import absences, refuse_unwritten
 from preprocess.recipe import DrifterSource
 from shared.errors import DataError
@@ -32,7 +32,7 @@ def read_table(path: str, where: str, source: DrifterSource) -> tuple[xr.Dataset
     """
     if files.is_zarr(path):
         folder = Path(path)
-        if files.is_url(path) or any((folder / name).exists() for name in files.STORE_DOCUMENTS):
+        if addresses.is_url(path) or any((folder / name).exists() for name in files.STORE_DOCUMENTS):
             return None
         if not folder.is_dir() or not parquet.is_folder(folder):
             return None

@@ -25,7 +25,7 @@ import numpy as np
 import xarray as xr
 import zarr
 
-from preprocess import formats
+from preprocess import addresses, formats
 from preprocess.formats import Format
 from shared import litter, temporary
 from shared.errors import DataError
@@ -54,35 +54,10 @@ _PASSING = {errno.EIO, errno.EAGAIN, errno.EBUSY, errno.ESTALE, errno.ETIMEDOUT,
 _PASSING_STATUS = {408, 429, 500, 502, 503, 504}
 """The same of web servers: they are slow, busy, or restarted."""
 
-_CACHES = ("simplecache::", "filecache::", "blockcache::")
-_WEB_SCHEMES = ("http://", "https://")
-_FILE_ENDINGS = (".nc", ".nc3", ".nc4", ".cdf", ".h5", ".csv", ".gz", ".parquet", ".zip", ".json")
-
 Result = TypeVar("Result")
 
 # netCDF-C is not thread-safe, and xarray guards its reads but not the opening and closing of files.
 _NETCDF_LOCK = threading.RLock()
-
-
-def is_url(path: str) -> bool:
-    """Tells whether `path` is reached through fsspec; `file://` is as good as a local path."""
-    return "::" in path or ("://" in path and not path.startswith("file://"))
-
-
-def bare(url: str) -> str:
-    """What a URL names first, without the query or fragment of a web address and without what it is chained to."""
-    first = url.partition("::")[2] if url.startswith(_CACHES) else url
-    first = first.partition("::")[0]
-    return first.partition("?")[0].partition("#")[0] if first.startswith(_WEB_SCHEMES) else first
-
-
-def child(url: str, name: str) -> str:
-    """URL of the file `name` in the folder behind `url`, which may be chained to others."""
-    before, chain, after = url.partition("::")
-    if url.startswith(_CACHES):
-        return f"{before}::{child(after, name)}"
-    folder = before if before.endswith("://") else f"{before.rstrip('/')}/"
-    return f"{folder}{name}{chain}{after}"
 
 
 def find(path: str, where: str) -> list[str]:
@@ -92,7 +67,7 @@ def find(path: str, where: str) -> list[str]:
         DataError: nothing is there, or it cannot be reached.
     """
     try:
-        if is_url(path):
+        if addresses.is_url(path):
             found = retried(lambda: _find_url(path.removeprefix("simplecache::")))
         else:
             local = str(Path(path.removeprefix("file://")).expanduser().absolute())
@@ -102,7 +77,7 @@ def find(path: str, where: str) -> list[str]:
                 found = sorted(litter.unless_named(glob.glob(local, recursive=True), local))  # noqa: PTH207
     except UNREADABLE as error:
         otherwise = "Check the address, and access to it."
-        if is_web(path) and "range requests" in str(error):
+        if addresses.is_web(path) and "range requests" in str(error):
             archive = path.rpartition("::")[2]
             otherwise = f"Let the archive be fetched whole: {path.replace(archive, f'simplecache::{archive}')}."
         remedy = _remedy(error, otherwise)
@@ -117,13 +92,19 @@ def find(path: str, where: str) -> list[str]:
 
 
 def _find_url(url: str) -> list[str]:
-    _check_address(url)
+    addresses.check(url)
     system, root = fsspec.core.url_to_fs(url)
-    if system.exists(root) or (is_web(url) and documents(url)):  # many web servers know files only, no folders
+    if system.exists(root) or (
+        addresses.is_web(url) and documents(url)
+    ):  # many web servers know files only, no folders
         return [url]
     name, chain, rest = url.partition("::")
-    if not glob.has_magic(bare(url)) or url.startswith(_CACHES) or (chain and is_web(name)):
-        if is_web(url):  # fsspec says of a server that does not answer, too, that nothing exists there
+    if (
+        not glob.has_magic(addresses.bare(url))
+        or url.startswith(addresses.CACHES)
+        or (chain and addresses.is_web(name))
+    ):
+        if addresses.is_web(url):  # fsspec says of a server that does not answer, too, that nothing exists there
             with contextlib.suppress(FileNotFoundError):
                 system.cat_file(root, 0, 1)
         return []
@@ -134,52 +115,30 @@ def _find_url(url: str) -> list[str]:
     return sorted(f"{scheme}://{member}::{rest}" for member in members)
 
 
-def _check_address(url: str) -> None:
-    """Refuses addresses that no file can be read from."""
-    last = url.rpartition("::")[2]
-    if last.startswith(_WEB_SCHEMES) and "/dodsC/" in last:
-        raise DataError(
-            f"{url} is an address of OPeNDAP, from which no file can be fetched. Give the file itself: on a THREDDS "
-            f"server {last.replace('/dodsC/', '/fileServer/')}."
-        )
-    if url.startswith("reference://"):
-        raise DataError(f"{url}: {formats.advice(formats.REFERENCES, last)}")
-    if last.startswith(_WEB_SCHEMES) and bare(url) != last and bare(url).rstrip("/").endswith(".zarr"):
-        raise DataError(
-            f"{url}: a zarr store cannot be read behind an address with a query, as each of its files needs an address "
-            "of its own. Download the store, or give it by the service's own scheme (s3://, abfs://, gs://)."
-        )
-
-
-def is_web(path: str) -> bool:
-    """Whether `path` is read from a web server, which lists nothing: what is not there is known by asking for it."""
-    return path.rpartition("::")[2].startswith(("http://", "https://"))
-
-
 def is_zarr(path: str) -> bool:
     """Tells whether `path` is to be read as a zarr store: a local folder, or a URL that names one."""
-    if is_url(path):
+    if addresses.is_url(path):
         return _is_remote_zarr(path)
     return Path(path).is_dir() or (path.endswith(".zarr") and not Path(path).is_file())
 
 
 @functools.cache
 def _is_remote_zarr(url: str) -> bool:
-    name = bare(url).rstrip("/")
+    name = addresses.bare(url).rstrip("/")
     if name.endswith(".zarr"):
         return True
-    if name.endswith(_FILE_ENDINGS):
+    if name.endswith(addresses.FILE_ENDINGS):
         return False
     return bool(documents(url))
 
 
 def documents(url: str) -> list[str]:
     """The metadata files of a store behind `url`."""
-    if is_web(url) and bare(url) != url.rpartition("::")[2]:
+    if addresses.is_web(url) and addresses.bare(url) != url.rpartition("::")[2]:
         return []  # a server may answer with the file itself, whatever is written after a query
     found = []
     for name in STORE_DOCUMENTS:
-        system, root = fsspec.core.url_to_fs(child(url, name))
+        system, root = fsspec.core.url_to_fs(addresses.child(url, name))
         if system.exists(root):
             found.append(name)
     return found
@@ -187,13 +146,13 @@ def documents(url: str) -> list[str]:
 
 def local_file(path: str) -> Path:
     """The file itself, or the copy of what a URL names."""
-    return _download(path) if is_url(path) else Path(path)
+    return _download(path) if addresses.is_url(path) else Path(path)
 
 
 @functools.cache
 def _download(url: str) -> Path:
     # fsspec's own memory of its copies is one per thread: each would download the file again.
-    cached = url.startswith(_CACHES[:2])
+    cached = url.startswith(addresses.CACHES[:2])
 
     def copy() -> Path:
         # not fsspec.open_local, which takes the `?` of a query for a pattern
@@ -287,11 +246,11 @@ def _open(path: str, without: list[str]) -> xr.Dataset:
     raw: dict[str, Any] = {"decode_cf": False, "cache": False, "drop_variables": without}
     if not is_zarr(path):
         return xr.open_dataset(local_file(path), engine="netcdf4", **raw)
-    if not is_url(path) and not any((Path(path) / name).exists() for name in STORE_DOCUMENTS):
+    if not addresses.is_url(path) and not any((Path(path) / name).exists() for name in STORE_DOCUMENTS):
         if (Path(path) / "snapshots").is_dir() and (Path(path) / "manifests").is_dir():
             raise FileNotFoundError("an Icechunk repository; write a snapshot of it as zarr, and give that")
         raise FileNotFoundError(f"a folder without zarr metadata; for files in it give {path}/*.nc")
-    if not is_url(path) and next(Path(path).glob("*/refs.*.parq*"), None) is not None:
+    if not addresses.is_url(path) and next(Path(path).glob("*/refs.*.parq*"), None) is not None:
         raise FileNotFoundError(formats.advice(formats.REFERENCES, path))
     try:
         dataset = xr.open_dataset(path, engine="zarr", chunks=None, consolidated=True, **raw)

@@ -12,7 +12,7 @@ from typing import Any
 
 import fsspec
 
-from preprocess import files
+from preprocess import addresses, files
 from shared import litter
 from shared.errors import DataError
 
@@ -50,11 +50,11 @@ def entries(paths: Sequence[str], where: str) -> tuple[Entry, ...]:
 
 
 def _entries(path: str) -> Iterator[Entry]:
-    base = (files.bare(path) if files.is_url(path) else path).rstrip("/").rpartition("/")[2]
-    if files.is_url(path):
+    base = (addresses.bare(path) if addresses.is_url(path) else path).rstrip("/").rpartition("/")[2]
+    if addresses.is_url(path):
         inside = files.documents(path) if files.is_zarr(path) else [""]
         for name in inside:
-            place = files.child(path, name) if name else path
+            place = addresses.child(path, name) if name else path
             system, root = fsspec.core.url_to_fs(place)
             info = system.info(root)
             changed = next((str(info[key]) for key in _CHANGES if info.get(key)), "")
@@ -95,7 +95,7 @@ def fingerprint(path: str, found: Sequence[Entry], where: str) -> dict[str, Any]
 def _with_content(before: "hashlib._Hash", place: str) -> "hashlib._Hash":
     """The digest `before`, which is left as it is, with what the file at `place` holds."""
     digest = before.copy()
-    if files.is_url(place) and place.endswith(files.STORE_DOCUMENTS):
+    if addresses.is_url(place) and place.endswith(files.STORE_DOCUMENTS):
         system, name = fsspec.core.url_to_fs(place)
         digest.update(system.cat_file(name))
         return digest

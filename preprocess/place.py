@@ -6,7 +6,7 @@ import re
 import stat
 from pathlib import Path
 
-from preprocess import files
+from preprocess import addresses
 from preprocess.recipe import Recipe
 from shared import litter, manifest
 from shared.errors import ConfigError
@@ -35,7 +35,7 @@ def _check_inputs(recipe: Recipe, store: Path) -> None:
 
 def _places(path: str) -> list[Path]:
     """The local files and folders that a source's path stands for, whether or not they exist; none for a URL."""
-    if files.is_url(path):
+    if addresses.is_url(path):
         return []
     path = path.removeprefix("file://")
     local = Path(path).expanduser()

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
-from preprocess import files, identity, stamps
+from preprocess import addresses, files, identity, stamps
 from preprocess.absent_chunks import absences, refuse_unwritten
 from preprocess.axes import Order, latitude, longitude, repeats, stamp, time_step, tolerance
 from preprocess.current_files import merge, resolve, scan
@@ -101,7 +101,7 @@ def open_currents(source: CurrentSource, levels: Levels | None = None, number: i
 def _absent(dataset: xr.Dataset, names: list[str], path: str) -> list[str]:
     """Notes on chunks of the components that a zarr store on this machine lacks."""
     where = f"currents {path}"
-    if files.is_url(path):  # listing a remote store can take longer than reading the part of it that a run needs
+    if addresses.is_url(path):  # listing a remote store can take longer than reading the part of it that a run needs
         return []
     with files.reading(path, where, "the list of chunks"):
         found = files.retried(lambda: absences(path, dataset, names))

@@ -4,6 +4,9 @@ What is drawn is stored as it is, with raw attributes: nothing here decodes, so 
 with what other libraries (xarray, netCDF4, cftime, pandas) decode from the same file.
 """
 
+import bz2
+import gzip
+import lzma
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +18,9 @@ from hypothesis import strategies as st
 
 NT, NY, NX = 5, 4, 6
 
+START = 1_262_304_000
+"""2010-01-01 in seconds since 1970-01-01."""
+
 SPEEDS = {"m/s": 1.0, "m s-1": 1.0, "cm/s": 0.01, "cm s**-1": 0.01, "mm/s": 1e-3, "knots": 1852 / 3600, "km/h": 1 / 3.6}
 """Units of speeds and their factor to m/s."""
 
@@ -23,6 +29,16 @@ ANGLES = {
     "lon": ["degrees_east", "degree_E", "degrees", "degreeE", "\u00b0"],
 }
 """Units of coordinates that are degrees north and east."""
+
+HEADERS = [
+    ("ID", "time", "latitude", "longitude"),
+    ("drifter", "datetime", "Lat", "Lon"),
+    ("buoy", "timestamp", "lat", "lng"),
+]
+"""Names of columns: id, time, latitude, longitude."""
+
+PACKINGS = [("csv", bytes), ("csv.gz", gzip.compress), ("csv.bz2", bz2.compress), ("txt.xz", lzma.compress)]
+"""Endings of tables, and what compresses them so."""
 
 STEPS = {"seconds": 1, "minutes": 60, "hours": 3600, "days": 86_400}
 
@@ -239,3 +255,112 @@ def write(dataset: xr.Dataset, folder: Path, ending: str, big: bool = False) -> 
             made.setncatts({key: value for key, value in variable.attrs.items() if key != "_FillValue"})
             made[...] = variable.values
     return path
+
+
+@dataclass(frozen=True)
+class Drifters:
+    """Tracks in one encoding, written or to be written: by what, and how others read the same."""
+
+    tracks: list[tuple[str, np.ndarray, np.ndarray, np.ndarray]]
+    """Id, times [s since 1970-01-01], longitudes and latitudes [degrees], NaN where missing."""
+
+
+@st.composite
+def drifters(draw: st.DrawFn) -> Drifters:
+    """Up to four drifters of different length, some of whose positions are missing."""
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    tracks = []
+    for number in range(draw(st.integers(1, 4))):
+        n = int(rng.integers(3, 9))
+        time = START + 3600 * (int(rng.integers(0, 5000)) + np.arange(n))
+        lon = (-175.0 + 90.0 * number + 0.02 * np.arange(n) + rng.random()).round(4)
+        lat = (-38.5 + 11.0 * number - 0.01 * np.arange(n)).round(4)
+        lost = rng.random(n) < draw(st.sampled_from([0.0, 0.2]))
+        lost[0] = False
+        lon[lost], lat[lost] = np.nan, np.nan
+        tracks.append((str(300_234_060 + 7 * number), time, lon, lat))
+    return Drifters(tracks)
+
+
+def ragged(draw: st.DrawFn, case: Drifters) -> xr.Dataset:
+    """The tracks as a contiguous ragged array, raw, in a random encoding."""
+    time = draw(times(np.concatenate([t[1] for t in case.tracks]), ["", "standard", "proleptic_gregorian"]))
+    variables: dict[str, Any] = {
+        "rowsize": ("traj", np.array([len(t[1]) for t in case.tracks], draw(st.sampled_from(["i4", "i8", "u2"])))),
+        "id": ("traj", np.array([int(t[0]) for t in case.tracks], draw(st.sampled_from(["i8", "i4", "f8"])))),
+        "time": ("obs", time.stored, time.attributes),
+    }
+    for name, k, least, greatest in (("lon", 2, -180.0, 180.0), ("lat", 3, -90.0, 90.0)):
+        values = np.concatenate([t[k] for t in case.tracks])
+        encoding = draw(numbers(least, greatest, lossy=False))
+        lost = np.isnan(values)
+        if not {"_FillValue", "missing_value"} & set(encoding.attributes) and encoding.dtype[0] != "f":
+            values, lost = np.where(lost, 10.0, values), np.zeros(lost.shape, bool)
+        attributes = encoding.attributes | {"units": draw(st.sampled_from(ANGLES[name]))}
+        variables[name] = ("obs", encoding.stored(np.nan_to_num(values, nan=10.0), lost), attributes)
+    return xr.Dataset(variables)
+
+
+@dataclass(frozen=True)
+class Text:
+    """A table in text, and how pandas is told to read it."""
+
+    content: bytes
+    ending: str
+    options: dict[str, Any]
+
+
+def table(draw: st.DrawFn, case: Drifters) -> Text:
+    """The tracks as a table in text, one row a fix, in a random dialect."""
+    separator = draw(st.sampled_from([",", ";", "\t", "|"]))
+    decimal = draw(st.sampled_from([".", ","])) if separator != "," else "."
+    names = draw(
+        st.sampled_from(
+            [
+                ("ID", "time", "latitude", "longitude"),
+                ("drifter", "datetime", "Lat", "Lon"),
+                ("buoy", "timestamp", "lat", "lng"),
+            ]
+        )
+    )
+    stamp = draw(st.sampled_from(["%Y-%m-%dT%H:%M:%SZ", "%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M:%S+00:00"]))
+    missing = draw(st.sampled_from(["", "NaN", "NA", "null"]))
+    order = draw(st.permutations([0, 1, 2, 3]))
+    beside = draw(st.booleans())  # a column that plays no role
+    quote = draw(st.booleans())
+
+    def number(value: float) -> str:
+        return missing if np.isnan(value) else f"{value:.4f}".replace(".", decimal)
+
+    def line(cells: list[str]) -> str:
+        row = [cells[k] for k in order] + (["a note"] if beside else [])
+        return separator.join(f'"{cell}"' if quote else cell for cell in row)
+
+    ahead = draw(st.sampled_from([[], ["# of a logger", "# version 3"]]))
+    lines = [*ahead, line(list(names)).replace("a note", "remark")]
+    units = draw(st.booleans()) and names[0] == "ID"
+    if units:
+        lines.append(line(["", "UTC", "degrees_north", "degrees_east"]).replace("a note", ""))
+    for drifter, time, lon, lat in case.tracks:
+        stamps = np.asarray(time, "datetime64[s]").tolist()
+        for at, east, north in zip(stamps, lon.tolist(), lat.tolist(), strict=True):
+            lines.append(line([drifter, at.strftime(stamp), number(north), number(east)]))
+    end = draw(st.sampled_from(["\n", "\r\n"]))
+    encoding = draw(st.sampled_from(["utf-8", "utf-8-sig", "latin-1"]))
+    text = (end.join(lines) + draw(st.sampled_from(["", end]))).encode(encoding)
+    ending, pack = draw(
+        st.sampled_from(
+            [("csv", bytes), ("csv.gz", gzip.compress), ("csv.bz2", bz2.compress), ("txt.xz", lzma.compress)]
+        )
+    )
+    options = {
+        "sep": separator,
+        "decimal": decimal,
+        "comment": "#",
+        "skiprows": [len(ahead) + 1] if units else None,
+        "encoding": encoding,
+        "na_values": ["null"],
+        "dtype": {names[0]: str, names[1]: str},
+        "usecols": list(names),
+    }
+    return Text(pack(text), ending, {"names": names, **options})

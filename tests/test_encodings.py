@@ -9,14 +9,16 @@ from typing import Any
 import cftime
 import netCDF4
 import numpy as np
+import pandas as pd
 import pytest
 import xarray as xr
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
 from preprocess.currents import Currents
+from preprocess.drifters import open_drifters
 from preprocess.encoding import Encoding, decode
-from preprocess.recipe import CurrentSource
+from preprocess.recipe import CurrentSource, DrifterSource
 from preprocess.record import open_currents
 from preprocess.times import NO_TIME, seconds
 from preprocess.units import angle_factor
@@ -166,6 +168,60 @@ def test_times_in_any_units(hours: int, data: st.DataObject) -> None:
         return
     ours = seconds(counted.stored, counted.attributes, "here")
     assert np.array_equal(ours, stamps.astype("datetime64[s]").astype(np.int64))
+
+
+def read_tracks(path: Path) -> dict[str, np.ndarray]:
+    """Times, longitudes and latitudes of every drifter, `(n, 3)`, as they are read."""
+    rows = []
+    for block in open_drifters(DrifterSource(path=str(path))).blocks():
+        drifter = [block.drifter[row] for row in block.row.tolist()]
+        rows += list(zip(drifter, block.time.tolist(), block.lon.tolist(), block.lat.tolist(), strict=True))
+    names = {row[0] for row in rows}
+    return {name: np.array([row[1:] for row in rows if row[0] == name]) for name in names}
+
+
+@both(st.data())
+def test_drifters_in_any_encoding(data: st.DataObject) -> None:
+    case = data.draw(encodings.drifters())
+    raw = encodings.ragged(data.draw, case)
+    with tempfile.TemporaryDirectory() as folder:
+        path = encodings.write(raw, Path(folder), data.draw(st.sampled_from(["nc", "nc3", "zarr2", "zarr3"])))
+        if path is None:
+            event("the format has no such type")
+            return
+        read = read_tracks(path)
+        lon, lat = (decoded_by_others(path, name) for name in ("lon", "lat"))
+    attributes = raw["time"].attrs
+    labels = cftime.num2date(raw["time"].values, attributes["units"], attributes.get("calendar", "standard"))
+    stamps = np.array([label.isoformat() for label in labels], "datetime64[ms]") + np.timedelta64(500, "ms")
+    time = stamps.astype("datetime64[s]").astype(np.int64)
+    first = 0
+    for drifter, n in zip(case.tracks, raw["rowsize"].values.tolist(), strict=True):
+        rows = slice(first, first + n)
+        first += n
+        known = ~(np.isnan(lon[rows]) | np.isnan(lat[rows]))
+        expected = np.stack([time[rows], lon[rows], lat[rows]], axis=1)[known]
+        # xarray decodes some packed integers in float32
+        coarse = [5e-7 * abs(float(raw[name].attrs.get("add_offset", 0.0))) + 3e-5 for name in ("lon", "lat")]
+        assert np.allclose(read[drifter[0]], expected, rtol=0, atol=[0.0, *coarse])
+    assert len(read) == len(case.tracks)
+
+
+@both(st.data())
+def test_tables_in_any_dialect(data: st.DataObject) -> None:
+    case = data.draw(encodings.drifters())
+    text = encodings.table(data.draw, case)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"drifters.{text.ending}"
+        path.write_bytes(text.content)
+        read = read_tracks(path)
+        identity, time, lat, lon = text.options["names"]
+        frame = pd.read_csv(path, **{key: value for key, value in text.options.items() if key != "names"})
+    frame = frame.dropna(subset=[lat, lon])
+    since_1970 = pd.to_datetime(frame[time], utc=True).dt.tz_localize(None).to_numpy("datetime64[s]").astype(np.int64)
+    assert set(read) == set(frame[identity])
+    for drifter, rows in frame.assign(at=since_1970).groupby(identity):
+        assert np.array_equal(read[str(drifter)], rows[["at", lon, lat]].to_numpy(np.float64))
 
 
 @pytest.mark.parametrize(
