@@ -268,8 +268,14 @@ def _without_default_fills(dataset: xr.Dataset, path: str) -> None:
     """Takes away the `_FillValue` of 0 that xarray makes of zarr v2's `fill_value`, where no attribute declares it.
 
     0 is what zarr writes where nobody has chosen a fill value: a current of 0 or a drogue that is lost is not missing.
+    Of numbers with an offset it is no zero, and was chosen.
     """
-    zero = [name for name, variable in dataset.variables.items() if _is_zero(variable.attrs.get("_FillValue"))]
+    attributes = {name: variable.attrs for name, variable in dataset.variables.items()}
+    zero = [
+        name
+        for name, given in attributes.items()
+        if _is_zero(given.get("_FillValue")) and _is_zero(given.get("add_offset", 0))
+    ]
     if zero:
         group = zarr.open_group(path, mode="r")
         for name in zero:

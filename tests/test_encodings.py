@@ -185,7 +185,10 @@ def test_drifters_in_any_encoding(data: st.DataObject) -> None:
     case = data.draw(encodings.drifters())
     raw = encodings.ragged(data.draw, case)
     with tempfile.TemporaryDirectory() as folder:
-        path = encodings.write(raw, Path(folder), data.draw(st.sampled_from(["nc", "nc3", "zarr2", "zarr3"])))
+        # zarr 2 has 0 as fill value of whatever nobody chose one for: it declares nothing
+        zero = any(variable.attrs.get("_FillValue") == 0 for variable in raw.variables.values())
+        formats = ["nc", "nc3", "zarr3"] if zero else ["nc", "nc3", "zarr2", "zarr3"]
+        path = encodings.write(raw, Path(folder), data.draw(st.sampled_from(formats)))
         if path is None:
             event("the format has no such type")
             return

@@ -99,7 +99,6 @@ def test_a_tar_archive_and_a_zip_of_files(currents: Path) -> None:
         (b"", ["it is empty"]),
         (b"\x0e\x03\x13\x01" + b"1" * 50, ["HDF4"]),
         (b"MATLAB 5.0 MAT-file, Platform: GLNXA64", ["a MATLAB file", "ncwrite"]),
-        (b"PK\x03\x04 cut short", ["a damaged zip archive"]),
         (b"\x80\x04\x95rest", ["a Python pickle"]),
     ],
 )
@@ -112,6 +111,14 @@ def test_other_content_is_named_whatever_the_file_is_called(content: bytes, text
         open_drifters(DrifterSource(path=str(path)))
     for text in [str(path), *texts]:
         assert text in str(caught.value)
+
+
+def test_an_archive_that_is_cut_short(tmp_path: Path) -> None:
+    path = tmp_path / "all.zip"
+    path.write_bytes(b"PK\x03\x04 cut short")
+    assert "a damaged zip archive. Fetch it again" in message(path)
+    with pytest.raises(DataError, match="etch it again"):
+        open_drifters(DrifterSource(path=str(path)))
 
 
 def test_what_is_read_has_no_remedy(currents: Path, tmp_path: Path) -> None:

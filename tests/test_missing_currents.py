@@ -478,3 +478,19 @@ def test_the_fill_value_0_of_zarr_v2_is_no_declaration(tmp_path: Path, declared:
         speeds[2, :, 5, 7] = speeds[4, :, 9, 3] = np.nan
     currents = opened(str(path))
     np.testing.assert_array_equal(currents.read(0, 8), due(speeds))
+
+
+def test_the_fill_value_0_of_packed_numbers_with_an_offset_was_chosen(tmp_path: Path) -> None:
+    """0 is no current there, and xarray writes what is declared as the array's fill value alone."""
+    speeds = eddies()
+    speeds[:, :, 5, 7] = np.nan
+    ds = raw(speeds)
+    for name in ("ugos", "vgos"):
+        meant = np.where(np.isnan(speeds[:, ("ugos", "vgos").index(name)]), np.nan, ds[name].values * 1e-4)
+        stored = np.where(np.isnan(meant), 0, np.rint((meant + 3.0) / 1e-4)).astype(np.uint16)
+        attrs = {"units": "m/s", "scale_factor": 1e-4, "add_offset": -3.0, "_FillValue": np.uint16(0)}
+        ds[name] = (ds[name].dims, stored, attrs)
+    path = tmp_path / "currents.zarr"
+    ds.to_zarr(path, zarr_format=2, consolidated=False)
+    assert "_FillValue" not in zarr.open_group(path, mode="r")["ugos"].attrs
+    np.testing.assert_array_equal(opened(str(path)).read(0, 8), due(speeds))

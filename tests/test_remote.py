@@ -125,7 +125,7 @@ def test_what_http_says_is_one_message(tmp_path: Path, served: tuple[Path, str],
     (folder / "currents.zarr" / "vgos" / "1.0.0").unlink()
     # a chunk that is missing is no current, and counted as such
     assert main([manifest, "--out", str(out), "--set", f"currents={{path: {address}/currents.zarr}}"]) == 1
-    assert "no usable sample: {'currents missing at times in the window': 6}" in capsys.readouterr().err
+    assert "6 of 6 windows, 'currents missing at times in the window'" in capsys.readouterr().err
 
 
 def test_without_aiohttp_a_message_says_what_to_install(tmp_path: Path) -> None:
