@@ -5,8 +5,10 @@ before anything is sent, and every shard carries the edition that it is to be ma
 """
 
 import contextlib
+import importlib
 import itertools
 import pickle
+import socket
 import time
 import warnings
 from collections.abc import Iterator
@@ -81,6 +83,7 @@ def connected(address: str) -> Iterator[Any]:
         stack.enter_context(warnings.catch_warnings())
         warnings.simplefilter("ignore", VersionMismatchWarning)  # versions are compared below
         try:
+            _greet(address)
             client = stack.enter_context(Client(address, timeout=CONNECT))
         except (OSError, ValueError, TypeError, LookupError, AssertionError, RuntimeError, ImportError) as error:
             raise ConfigError(
@@ -99,6 +102,25 @@ def connected(address: str) -> Iterator[Any]:
         if differs:
             raise ConfigError(f"{where}: the scheduler has {differs}. {SAME}.")
         yield client
+
+
+def _greet(address: str) -> None:
+    """Raises an OSError unless a server of dask is there, which speaks first: its client waits for others for ever."""
+    scheme, _, place = address.partition("://")
+    host, _, port = place.rpartition(":")
+    if scheme != "tcp":  # an encrypted connection is set up by both
+        return
+    until = time.monotonic() + CONNECT
+    while True:
+        try:
+            with socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT) as comm:
+                if comm.recv(1):
+                    return
+                raise ConnectionError("the connection was closed without a word")
+        except ConnectionRefusedError:  # it may be about to start
+            if time.monotonic() > until:
+                raise
+        time.sleep(0.1)
 
 
 def check_workers(client: Any, address: str) -> None:
@@ -204,12 +226,16 @@ def _send(pending: list[Pending], address: str, client: Any, wait: _Wait, bar: t
 
     ours, left, sent = edition.own(), iter(pending), {}
 
+    def make(expected: Edition, task: bytes) -> int:
+        """Sent by value, being local: a worker that cannot find a function of ours by name would end without a word."""
+        return importlib.import_module("preprocess.cluster").make_sent(expected, task)
+
     def send() -> None:
         ahead = AHEAD
         with contextlib.suppress(OSError):  # a scheduler that is lost is told by the shards that it had
             ahead = max(AHEAD, 2 * wait.threads())  # workers may have come since
         for task in itertools.islice(left, max(0, ahead - len(sent))):
-            future = client.submit(make_sent, ours, pickle.dumps(task), pure=False)
+            future = client.submit(make, ours, pickle.dumps(task), pure=False)
             sent[future] = task.days
 
     try:

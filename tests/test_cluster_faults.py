@@ -31,6 +31,7 @@ def start() -> Iterator[Callable[..., subprocess.Popen]]:
         command = [sys.executable, "-m", f"distributed.cli.{module}", "--no-dashboard", *options]
         quiet: Any = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
         path = {} if code is None else {"PYTHONPATH": str(code)}
+        quiet |= {} if code is None else {"cwd": code}  # which Python looks into first
         running.append(subprocess.Popen(command, env={**os.environ, crashpoints.VARIABLE: crash, **path}, **quiet))
         return running[-1]
 
