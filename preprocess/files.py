@@ -14,6 +14,7 @@ import lzma
 import threading
 import time
 import warnings
+import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -38,7 +39,7 @@ except ImportError:  # an extra, for sources behind http only
     _WEB = ()
 
 UNREADABLE = (OSError, EOFError, ValueError, TypeError, LookupError, AttributeError, RuntimeError, ImportError,
-              zlib.error, lzma.LZMAError, csv.Error, *_WEB)  # fmt: skip
+              zlib.error, lzma.LZMAError, zipfile.BadZipFile, csv.Error, *_WEB)  # fmt: skip
 """What xarray, netCDF4, zarr, pandas and fsspec raise for files that are missing, damaged or something else."""
 
 STORE_DOCUMENTS = ("zarr.json", ".zmetadata", ".zgroup")
