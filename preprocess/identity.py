@@ -8,6 +8,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from stat import S_ISREG
 from typing import Any
 
 import fsspec
@@ -62,11 +63,12 @@ def _entries(path: str) -> Iterator[Entry]:
             yield Entry(f"{base}/{name}" if name else base, size, changed, place)
         return
     local = Path(path)
-    within = (file for file, left in litter.walk(local) if not left and file.is_file())
+    within = (file for file, left in litter.walk(local) if not left)
     for file in within if local.is_dir() else [local]:
         stat = file.stat()
-        name = file.relative_to(local.parent).as_posix()
-        yield Entry(name, stat.st_size, str(stat.st_mtime_ns), str(file))
+        if S_ISREG(stat.st_mode) or file == local:
+            name = file.relative_to(local.parent).as_posix()
+            yield Entry(name, stat.st_size, str(stat.st_mtime_ns), str(file))
 
 
 def fingerprint(path: str, found: Sequence[Entry], where: str) -> dict[str, Any]:

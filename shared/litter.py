@@ -6,6 +6,7 @@ damage nor input, by their names alone; a name that could be content, such as a 
 
 import fnmatch
 import os
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -30,21 +31,26 @@ FOLDERS = (
 """Names of folders, likewise; nothing inside them counts."""
 
 
+# a store may hold hundreds of thousands of files
+_FILE, _FOLDER = (re.compile("|".join(map(fnmatch.translate, names))) for names in (FILES, FOLDERS))
+
+
 def is_file(name: str) -> bool:
     """Whether a file of this name, without its folder, is litter."""
-    return any(fnmatch.fnmatchcase(name.lower(), pattern) for pattern in FILES)
+    return _FILE.fullmatch(name.lower()) is not None
 
 
 def is_folder(name: str) -> bool:
     """Whether a folder of this name is litter, with all that it holds."""
-    return any(fnmatch.fnmatchcase(name.lower(), pattern) for pattern in FOLDERS)
+    return _FOLDER.fullmatch(name.lower()) is not None
 
 
 def is_litter(path: Path) -> bool:
     """Whether what is at `path` is litter: a plain file or a folder of such a name, never a link."""
-    if path.is_symlink():
+    file, folder = is_file(path.name), is_folder(path.name)
+    if not (file or folder) or path.is_symlink():
         return False
-    return is_folder(path.name) if path.is_dir() else is_file(path.name)
+    return folder if path.is_dir() else file
 
 
 def unless_named(paths: Iterable[str], pattern: str) -> list[str]:
