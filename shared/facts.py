@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from shared import building, durable, geo, limits, manifest, schema
+from shared import building, geo, limits, manifest, schema
 from shared.agreement import Agreement
 from shared.errors import StoreError
 from shared.manifest import Stage
@@ -88,7 +88,7 @@ def facts(store: str | Path) -> Facts:
         StoreError: there is no store, or what it says about itself is damaged.
     """
     root = Path(store)
-    if not durable.there(root / manifest.NAME) and durable.there(building.plan_of(root)):
+    if not limits.kind_of(root / manifest.NAME) and limits.kind_of(building.plan_of(root)):
         return _half_built(root)
     opened = ShardStore(root)
     held = checked_words(opened.manifest)

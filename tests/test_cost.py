@@ -385,7 +385,7 @@ def test_the_command_writes_csv_json_and_figure(tmp_path, capsys: pytest.Capture
         ("no_scalar", r"the loss must be a scalar"),
         ("not_a_model", r"not_a_model\(\) returns int, not a train\.cost\.Model"),
         ("fails", r"cannot call fails\(\) of mine \(RuntimeError: no such forcing\)"),
-        ("absent", r"has no attribute 'absent'"),
+        ("absent", r"has no function called absent"),
     ],
 )
 def test_models_of_ones_own_are_checked(name: str, message: str | None, tmp_path, monkeypatch) -> None:

@@ -35,7 +35,7 @@ def nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_dry_run_without_a_temporary_folder(tmp_path: Path, capsys: Capture, request: pytest.FixtureRequest) -> None:
     manifest = fields.small(tmp_path / "input")
     request.getfixturevalue("nowhere")
-    assert main([manifest, "--out", str(tmp_path / "store"), "--dry-run"]) == 1
+    assert main([manifest, "--out", str(tmp_path / "store"), "--dry-run"]) == 4
     said = capsys.readouterr().err
     assert "error: --dry-run: needs the system's temporary folder, which cannot be written to (No usable " in said
     assert REMEDY in said
@@ -46,7 +46,7 @@ def test_a_dry_run_in_a_full_one(tmp_path: Path, capsys: Capture, monkeypatch: p
     """The store's place has nothing to do with it; where it is the store's that is full, TMPDIR has not."""
     manifest = fields.small(tmp_path / "input")
     monkeypatch.setattr(durable, "os", Failing(("writev",), 1, errno.ENOSPC))
-    assert main([manifest, "--out", str(tmp_path / "store"), "--dry-run"]) == 1
+    assert main([manifest, "--out", str(tmp_path / "store"), "--dry-run"]) == 4
     said = capsys.readouterr().err
     place = re.escape(tempfile.gettempdir())
     assert re.search(rf"error: --dry-run: needs .* is {place} and .* or is full \(No space left on device\)\.", said)
@@ -83,7 +83,7 @@ def test_a_download_that_finds_no_room(
     else:
         request.getfixturevalue("nowhere")
     SimpleCacheFileSystem.clear_instance_cache()
-    assert main([manifest, "--out", str(tmp_path / "store"), "--set", f"drifters.path={url}"]) == 1
+    assert main([manifest, "--out", str(tmp_path / "store"), "--set", f"drifters.path={url}"]) == 4
     said = capsys.readouterr().err
     assert f"error: the local copy of {url}: needs the system's temporary folder, which " in said
     assert REMEDY in said
