@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from preprocess import files, ids, namesakes, quality, times
+from preprocess import drogues, files, ids, namesakes, quality, times
 from preprocess.drifter_files import check_chunks, opened, read_table
 from preprocess.drifter_roles import absent, resolve
 from preprocess.drifter_rows import Rows, find_rows
@@ -95,7 +95,7 @@ def _checked(dataset: xr.Dataset, names: dict[str, str], path: str, name: str, s
         gap_unit(attributes["gap"], names["gap"], where)
     else:
         said.append("nothing tells the gaps between satellite fixes")
-    if not {"drogue", "drogue_lost_date"} & set(names):
+    if not any(role in names for role in drogues.ROLES):
         said.append("nothing tells the state of the drogue: all fixes count as unknown")
     file = DrifterFile(
         path=path,

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from preprocess import drifter_roles, files, identity, ids
+from preprocess import drifter_roles, drogues, files, identity, ids
 from preprocess.drifter_structure import NoFixesError, open_file
 from preprocess.fixes import DrifterFile, Fixes
 from preprocess.recipe import DrifterSource
@@ -40,7 +40,7 @@ class Drifters:
         self._files = opened
         self.n_rows = sum(len(f.rows.counts) for f in opened)
         self.n_fixes = sum(int(f.rows.counts.sum()) for f in opened)
-        self.has_drogue = any("drogue" in f.names for f in opened)
+        self.has_drogue = any(role in f.names for f in opened for role in drogues.ROLES)
         entries = identity.entries([f.path for f in opened], where)
         names = {role: sorted({f.names[role] for f in opened if role in f.names}) for role in drifter_roles.TIERS}
         self.fingerprint: dict[str, Any] = identity.fingerprint(source.path, entries, where) | {
@@ -53,12 +53,12 @@ class Drifters:
         for note, count in Counter(note for f in opened for note in f.notes).items():
             share = f" ({count} of {len(opened)} files)" if count < len(opened) else ""
             self._opened.append(f"{where}: {note}{share}")
-        ids = Counter(drifter for f in opened for drifter in f.rows.ids)
-        self._repeated = {drifter for drifter, count in ids.items() if count > 1}
-        self._n_ids = len(ids)
+        rows_of = Counter(drifter for f in opened for drifter in f.rows.ids)
+        self._repeated = {drifter for drifter, count in rows_of.items() if count > 1}
+        self._n_ids = len(rows_of)
         if self._repeated:
             self._opened.append(
-                f"{len(self._repeated)} of {len(ids)} drifters have several trajectories, which stay separate"
+                f"{len(self._repeated)} of {self._n_ids} drifters have several trajectories, which stay separate"
             )
         self._read: list[str] = []
 

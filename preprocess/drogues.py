@@ -15,6 +15,11 @@ from preprocess.encoding import decode, texts
 from preprocess.times import NO_TIME, seconds
 from shared.errors import DataError
 
+ROLES = ("drogue", "drogue_lost_date")
+"""Roles that tell the state of the drogue, the one that is taken where there are both first."""
+
+_AS_DATE = "If it is the date on which the drogue was lost, name it as drifters.variables.drogue_lost_date."
+
 _ON = ("1", "true", "t", "yes", "y", "on", "attached", "drogued", "present", "drogue on", "drogue_on")
 _LOST = ("0", "false", "f", "no", "n", "off", "lost", "undrogued", "detached", "absent", "drogue off", "drogue lost",
          "drogue_off", "drogue_lost")  # fmt: skip
@@ -38,9 +43,6 @@ def of_status(values: np.ndarray, attributes: Mapping[str, Any], where: str) -> 
     codes, words = pd.factorize(np.array(texts(values), dtype=object))
     states = np.array([_state(str(word), where) for word in words], np.int8)
     return states[codes]
-
-
-_AS_DATE = "If it is the date on which the drogue was lost, name it as drifters.variables.drogue_lost_date."
 
 
 def _state(word: str, where: str) -> int:

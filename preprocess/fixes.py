@@ -86,7 +86,7 @@ class DrifterFile:
     def _stored(self, dataset: xr.Dataset, start: int, stop: int) -> dict[str, np.ndarray]:
         """Values of the fixes of rows [start, stop) as stored, by role, each `[n]`."""
         stored = {}
-        for role in ("time", "lat", "lon", "gap", "drogue", "drogue_lost_date", *quality.FLAGS):
+        for role in ("time", "lat", "lon", "gap", *drogues.ROLES, *quality.FLAGS):
             if role in self.names:
                 with reading(self.path, self.where, repr(self.names[role])):
                     variable = dataset[self.names[role]].variable
@@ -193,7 +193,7 @@ class DrifterFile:
 
     def _drogue(self, stored: Mapping[str, np.ndarray], time: np.ndarray) -> np.ndarray:
         """State of the drogue from its status, or from the date it was lost: 1, 0 or -1, int8 `[n]`."""
-        for role in ("drogue", "drogue_lost_date"):
+        for role in drogues.ROLES:
             if role in stored:
                 attributes, where = self.attributes[role], f"{self.where}: {self.names[role]!r}"
                 if role == "drogue":

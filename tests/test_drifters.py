@@ -14,8 +14,9 @@ import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from preprocess import segments
 from preprocess.drifters import Drifters, Fixes, open_drifters
-from preprocess.recipe import DrifterSource
+from preprocess.recipe import DrifterSource, Segment
 from preprocess.times import NO_TIME, seconds
 from shared.errors import DataError
 from tests.sources import START, Track, erddap, per_fix, ragged, save, table, track, tracks
@@ -489,7 +490,13 @@ def test_23_lost_dates(tmp_path: Path):
     lost = np.array([START + 3600.0, 0.0, np.nan, START - 10**6])
     data = ragged(rows).drop_vars("drogue_status")
     data["drogue_lost_date"] = ("traj", lost, {"units": "seconds since 1970-01-01"})
-    assert read(save(data, tmp_path / "a.nc")).drogue.tolist() == [1, 0, 0, -1, -1, -1, 1, 1, 1, 0, 0, 0]
+    path = save(data, tmp_path / "a.nc")
+    assert read(path).drogue.tolist() == [1, 0, 0, -1, -1, -1, 1, 1, 1, 0, 0, 0]
+    source = opened(path)
+    assert source.has_drogue
+    cut = next(segments.cut(next(source.blocks()), DrifterSource(path=path), Segment(days=1), source.has_drogue))
+    assert cut.kept["drogued"] == 4
+    assert (cut.dropped["drogue lost"], cut.dropped["drogue unknown"]) == (5, 3)
 
 
 @pytest.mark.parametrize(
