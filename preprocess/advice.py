@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from preprocess import funnel, segments, windows
+from preprocess import clock, fixes, funnel, namesakes, quality, segments, windows
 from preprocess.currents import Currents
 from preprocess.funnel import Loss
 from preprocess.recipe import Recipe
@@ -21,12 +21,27 @@ from shared.schema import STATUS
 SOME = 0.2
 """Share of what enters the stage that is left empty which a reason must take to be spoken of."""
 
+_FLAGGED = (
+    "Their quality flags are other than 0, 1 and 2 (no control, good, probably good). If the flags mean something else "
+    "in these files, remove them there."
+)
+
 OF_FIXES = {
-    "time missing": "Their times are missing, or undecoded fills: look at the file.",
-    "position missing": "Their positions are missing, or undecoded fills: look at the file.",
-    "beyond rowsize": "They lie behind the end of their row: check that drifters.variables.rowsize names the right "
+    fixes.UNTIMED: "Their times are missing, or undecoded fills: look at the file.",
+    fixes.UNPLACED: "Their positions are missing, or undecoded fills: look at the file.",
+    fixes.OUT_OF_RANGE: "Their positions are outside what valid_min, valid_max or valid_range of latitude or longitude "
+    "allow. If the positions are right, correct or remove these attributes in the file.",
+    fixes.BEYOND: "They lie behind the end of their row: check that drifters.variables.rowsize names the right "
     "variable.",
-    "duplicate time": "One drifter has several fixes at one time: check that drifters.variables.id names what tells "
+    quality.BAD_POSITION: _FLAGGED,
+    quality.BAD_TIME: _FLAGGED,
+    namesakes.REASON: "Their tracks are in two places at one time or jump to and fro: restore the ids from the "
+    "original, or set drifters.variables.id to what tells the drifters apart.",
+    clock.BETWEEN: "There are more fixes than segment.step asks for, and those at its instants are used: nothing need "
+    "be done. A smaller segment.step uses more of them.",
+    clock.FAST: "A step faster than drifters.max_speed lies beside them, so that nothing is interpolated there. If "
+    "such speeds are real raise it; else positions are wrong.",
+    fixes.AGAIN: "One drifter has several fixes at one time: check that drifters.variables.id names what tells "
     "drifters apart, and that no file is given twice.",
     funnel.ON: "drifters.drogue: lost keeps the fixes without drogue alone, and these have theirs. That is normal "
     "where most do; set drifters.drogue: on or any if these are wanted.",
@@ -169,10 +184,13 @@ class Situation:
         )
 
 
+_SAID = (segments.TOO_FAST, clock.BETWEEN)
+"""Reasons that are spoken of anyway: the survey warns of fewer fast fixes, the clock notes those between its steps."""
+
+
 def warnings(stages: Sequence[Stage], situation: Situation) -> list[str]:
     """What one reason takes more than half of, with what to do."""
-    # fast fixes are warned of by the survey, which needs fewer
-    found = [loss for loss in funnel.losses(stages, funnel.MANY) if loss.reason != segments.TOO_FAST]
+    found = [loss for loss in funnel.losses(stages, funnel.MANY) if loss.reason not in _SAID]
     return [_warning(loss, situation.about(loss.reason)) for loss in found]
 
 

@@ -24,6 +24,9 @@ BETWEEN = "between the steps of a regular clock"
 FAST = "off a regular clock, beside a step faster than max_speed"
 """Why no position is interpolated between two fixes."""
 
+REASONS = (BETWEEN, FAST)
+"""Why fixes are dropped here."""
+
 HEAD = 512
 """Fixes that the phase of a clock is told by."""
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from preprocess import drogues, files, ids, namesakes, quality, times
+from preprocess import drogues, files, fixes, ids, namesakes, quality, times
 from preprocess.drifter_files import check_chunks, opened, read_table
 from preprocess.drifter_roles import absent, resolve
 from preprocess.drifter_rows import Rows, find_rows
@@ -197,7 +197,7 @@ def _check_single(file: DrifterFile, dataset: xr.Dataset) -> None:
     block = file.fixes(dataset, 0, n_rows, 0, 0)
     n = len(block.time)
     far = int(namesakes.impossible(block.row, block.time, block.lon, block.lat).sum())
-    again = block.dropped.get("duplicate time", 0)
+    again = block.dropped.get(fixes.AGAIN, 0)
     if block.mixed or back or far > BAD_SHARE * n or again > BAD_SHARE * (n + again):
         raise DataError(
             f"{_no_id(dataset, file.names, file.where)} Without ids a file is taken for one drifter, which this cannot "

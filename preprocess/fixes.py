@@ -27,6 +27,11 @@ from shared.geo import wrap_longitude
 UNDECODED = 990.0
 """Positions of at least this size [degrees] are undecoded fills (999, 9999, 1e20, -1e34), not positions."""
 
+OUT_OF_RANGE = "position out of its valid range"
+UNTIMED, UNPLACED, BEYOND, AGAIN = "time missing", "position missing", "beyond rowsize", "duplicate time"
+
+REASONS = (OUT_OF_RANGE, UNTIMED, UNPLACED, BEYOND, *quality.FLAGS.values(), namesakes.REASON, AGAIN)
+"""Why fixes are dropped when they are read."""
 
 _LIMITS = {"lat": 90.0, "lon": 360.0}
 """Largest angles of positions [degrees]."""
@@ -122,8 +127,8 @@ class DrifterFile:
         (lat, lat_outside), (lon, lon_outside) = (self._numbers(role, stored[role]) for role in ("lat", "lon"))
         untimed, unplaced = time == NO_TIME, ~((np.abs(lat) < UNDECODED) & (np.abs(lon) < UNDECODED))
         padding, beyond = self._padding(start, stop, time, unplaced)
-        reasons = [("position out of its valid range", out) for out in (lat_outside, lon_outside) if out is not None]
-        reasons += [("time missing", untimed), ("position missing", unplaced), ("beyond rowsize", beyond)]
+        reasons = [(OUT_OF_RANGE, out) for out in (lat_outside, lon_outside) if out is not None]
+        reasons += [(UNTIMED, untimed), (UNPLACED, unplaced), (BEYOND, beyond)]
         reasons += self._flagged(stored)
         kept, dropped = ~padding, Counter()
         for reason, bad in reasons:
@@ -143,8 +148,8 @@ class DrifterFile:
         again = np.zeros(len(place), bool)
         again[1:] = (np.diff(at[1]) == 0) & (np.diff(at[0]) == 0) & ~theirs[1:]
         dropped[namesakes.REASON] = int(theirs.sum())
-        dropped["duplicate time"] = int(again.sum())
-        if dropped[namesakes.REASON] or dropped["duplicate time"]:
+        dropped[AGAIN] = int(again.sum())
+        if dropped[namesakes.REASON] or dropped[AGAIN]:
             use = ~(again | theirs)
             place, at = place[use], tuple(values[use] for values in at)
 

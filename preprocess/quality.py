@@ -11,11 +11,13 @@ import pandas as pd
 
 from preprocess.encoding import decode, texts
 
+BAD_POSITION, BAD_TIME = "position flagged as bad", "time flagged as bad"
+
 FLAGS = {
-    "position_qc": "position flagged as bad",
-    "latitude_qc": "position flagged as bad",
-    "longitude_qc": "position flagged as bad",
-    "time_qc": "time flagged as bad",
+    "position_qc": BAD_POSITION,
+    "latitude_qc": BAD_POSITION,
+    "longitude_qc": BAD_POSITION,
+    "time_qc": BAD_TIME,
 }
 """Roles of flags, and why a fix is dropped by them."""
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from preprocess import advice, gaps, segments, splits, windows
+from preprocess import advice, clock, fixes, funnel, gaps, segments, splits, windows
 from preprocess import plan as planning
 from preprocess.__main__ import main, planned
 from preprocess.currents import land_levels
@@ -357,10 +357,32 @@ def test_the_advice_is_about_what_ended_it_and_about_what_was_lost_before(
 
 
 def test_every_reason_has_advice() -> None:
-    situation = set(advice.OF_FIXES) | set(advice.OF_SAMPLES)
-    assert {*planning.REASONS[1:]}.isdisjoint(situation)
-    assert set(segments.LEFT_OVER[1:]) <= situation
+    of_fixes = {*fixes.REASONS, *clock.REASONS, funnel.LOST, funnel.ON, funnel.UNKNOWN, funnel.GAP}
+    assert set(advice.OF_FIXES) == of_fixes | set(segments.LEFT_OVER[1:])
+    assert {*planning.REASONS[1:]}.isdisjoint(advice.OF_FIXES)
     assert set(STATUS[1:]) == set(advice.OF_SAMPLES)
+
+
+@pytest.mark.parametrize("what", ["position", "time"])
+def test_flags_that_take_most_fixes_are_warned_of(
+    what: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tracks = [two_days(k, days=6) for k in range(4)]
+    path = files(tmp_path, tracks, 12)
+    data = sources.ragged(tracks)
+    data[f"{what}_qc"] = ("obs", np.tile(np.where(np.arange(145) < 60, 1, 4).astype(np.int8), 4))
+    sources.save(data, tmp_path / "drifters.nc")
+    (note,) = notes(path, capsys)
+    assert note.startswith(f"WARNING: 340 of 580 fixes are lost to one reason, '{what} flagged as bad'. ")
+    assert "flags are other than 0, 1 and 2" in note
+
+
+def test_fixes_that_are_more_often_than_a_step_are_no_loss(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tracks = [fields.walk(k, 33.5, -37.0, n=6 * 49, step=600) for k in range(4)]
+    path = files(tmp_path, tracks, 12)
+    assert notes(path, capsys) == []
+    main([path, "--out", str(tmp_path / "store"), "--dry-run"])
+    assert "lie between the steps of a clock of 3600 s and are not used" in capsys.readouterr().err
 
 
 # Windows that cannot be used
