@@ -31,26 +31,26 @@ FOLDERS = (
 """Names of folders, likewise; nothing inside them counts."""
 
 
-# a store may hold hundreds of thousands of files
+# one pattern of each: a source may have a million files
 _FILE, _FOLDER = (re.compile("|".join(map(fnmatch.translate, names))) for names in (FILES, FOLDERS))
 
 
 def is_file(name: str) -> bool:
-    """Whether a file of this name, without its folder, is litter."""
-    return _FILE.fullmatch(name.lower()) is not None
+    """Tells whether a file of this name, without its folder, is litter."""
+    return _FILE.match(name.lower()) is not None
 
 
 def is_folder(name: str) -> bool:
-    """Whether a folder of this name is litter, with all that it holds."""
-    return _FOLDER.fullmatch(name.lower()) is not None
+    """Tells whether a folder of this name is litter, with all that it holds."""
+    return _FOLDER.match(name.lower()) is not None
 
 
 def is_litter(path: Path) -> bool:
-    """Whether what is at `path` is litter: a plain file or a folder of such a name, never a link."""
-    file, folder = is_file(path.name), is_folder(path.name)
-    if not (file or folder) or path.is_symlink():
+    """Tells whether what is at `path` is litter: a plain file or a folder of such a name, never a link."""
+    as_file, as_folder = is_file(path.name), is_folder(path.name)
+    if not (as_file or as_folder) or path.is_symlink():
         return False
-    return folder if path.is_dir() else file
+    return as_folder if path.is_dir() else as_file
 
 
 def unless_named(paths: Iterable[str], pattern: str) -> list[str]:
