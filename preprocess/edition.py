@@ -6,13 +6,15 @@ sends a function by its name, and each worker runs what it has under that name.
 
 import hashlib
 import sys
+from collections.abc import Iterator
 from importlib import resources
 from importlib.metadata import PackageNotFoundError, version
+from importlib.resources.abc import Traversable
 
 PACKAGES = ("preprocess", "shared")
 """Packages whose sources take part in making a shard."""
 
-LIBRARIES = ("dask", "distributed", "numpy", "numcodecs", "zarr", "xarray", "netCDF4")
+LIBRARIES = ("dask", "distributed", "numpy", "scipy", "numcodecs", "zarr", "xarray", "netCDF4", "cftime")
 """Those that the bytes of a store rest on, and those that must understand each other."""
 
 PYTHON = "Python"
@@ -25,10 +27,19 @@ def _read() -> Edition:
     found = {"driftcal": _version("driftcal"), PYTHON: "{}.{}".format(*sys.version_info)}
     found |= {name: _version(name) for name in LIBRARIES}
     for package in PACKAGES:
-        for file in resources.files(package).iterdir():
-            if file.name.endswith((".py", ".pyc")):
-                found[f"{package}/{file.name}"] = hashlib.sha256(file.read_bytes()).hexdigest()[:16]
+        for name, file in _sources(resources.files(package), package):
+            found[name] = hashlib.sha256(file.read_bytes()).hexdigest()[:16]
     return found
+
+
+def _sources(folder: Traversable, name: str) -> Iterator[tuple[str, Traversable]]:
+    """Files of code in `folder` and below, with their names; without caches, which need not be those that run."""
+    for file in folder.iterdir():
+        inside = f"{name}/{file.name}"
+        if file.name.endswith((".py", ".pyc")):
+            yield inside, file
+        elif file.is_dir() and file.name != "__pycache__":
+            yield from _sources(file, inside)
 
 
 def _version(name: str) -> str:

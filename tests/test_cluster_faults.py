@@ -221,6 +221,13 @@ def test_editions() -> None:
     assert told == f"zarr missing (expected {ours['zarr']}); other code in shared/chunks.py, preprocess/new.py"
 
 
+def test_an_edition_is_of_folders_of_code_too(tmp_path: Path) -> None:
+    for name in ("a.py", "deep/er/b.py", "deep/c.pyc", "deep/__pycache__/b.cpython-311.pyc", "deep/readme.txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(name)
+    assert {name for name, _ in edition._sources(tmp_path, "p")} == {"p/a.py", "p/deep/er/b.py", "p/deep/c.pyc"}
+
+
 def test_an_edition_is_of_the_code_in_memory(tmp_path: Path) -> None:
     """A worker that has run since before an update has the old code, whatever lies on the disk by now."""
     code = (
