@@ -174,9 +174,11 @@ class Currents:
         # where land is given as zeros, its islands are patches on some levels and not on others
         blank = {k: n - usual for k in wanted.tolist() if (n := self._blank(k)) > usual * 1.01}
         times = {k: int(self.time[k]) for k in wanted.tolist()}
+        # a level is compared with the one before it only where both are read: others may have been, in this process
+        followed = [time for k, time in times.items() if k - 1 in times]
         return Odd(
             {times[k]: cells for k, cells in blank.items()},
-            tuple(time for time in times.values() if self.remarks.repeated(time)),
+            tuple(time for time in followed if self.remarks.repeated(time)),
         )
 
     def notes_on(self, wanted: np.ndarray) -> list[str]:

@@ -339,6 +339,16 @@ def test_levels_that_repeat_the_one_before_are_warned_of(tmp_path: Path) -> None
     )
 
 
+def test_what_a_shard_says_of_repeats_depends_on_its_levels_alone(tmp_path: Path) -> None:
+    """Another shard, or planning, may have met the same levels in this process, and not in another one."""
+    speeds = eddies(6)
+    speeds[3] = speeds[2]
+    currents = opened(fields.save(raw(speeds), tmp_path / "currents.nc"))
+    currents.read(0, 6)
+    assert currents.odd(np.array([3, 4, 5])).repeated == ()
+    assert currents.odd(np.array([2, 3])).repeated == (int(currents.time[3]),)
+
+
 def test_a_steady_record_repeats_nothing(tmp_path: Path) -> None:
     ds = fields.field(LON, LAT, 12)
     for name in ("ugos", "vgos"):
