@@ -28,7 +28,6 @@ SCHEDULERS = ("threads", "processes", "synchronous")
 MADE = "made.json"
 """File beside a twin's files: the settings that they were made with."""
 
-
 MAKING = ".making"
 """Folder beside them for the locks of those who make them."""
 

@@ -25,7 +25,7 @@ HEAD = 1 << 16
 """Bytes that a dialect is told by."""
 
 COMPRESSIONS = ((b"\x1f\x8b", "gzip"), (b"BZh", "bz2"), (b"\xfd7zXZ\x00", "xz"), (b"PK\x03\x04", "zip"))
-"""First bytes of the archives that a table may lie in, and what pandas calls them."""
+"""First bytes of the archives that a table may lie in, and their names in `Dialect`."""
 
 _OPENERS: dict[str | None, Callable[..., Any]] = {None: open, "gzip": gzip.open, "bz2": bz2.open, "xz": lzma.open}
 
@@ -48,7 +48,7 @@ class Dialect:
     """How a table is written.
 
     Attributes:
-        compression: As pandas calls it, None where there is none.
+        compression: gzip, bz2, xz or zip; None where there is none.
         encoding: Of the text.
         separator: Between cells; a pattern of blanks where blanks separate.
         names: Of the columns, without units; empty for columns without a name, and for all where there is no header.

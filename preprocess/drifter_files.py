@@ -41,13 +41,14 @@ def read_table(path: str, where: str, source: DrifterSource) -> tuple[xr.Dataset
     with _readable(where):
         local = files.local_file(path)
         with local.open("rb") as stream:
-            start = stream.read(4096)
-        if start.startswith((b"CDF", b"\x89HDF")):
+            start = stream.read(formats.START)
+        told = formats.of(start)
+        if told is formats.NETCDF:
             return None
-        if start.startswith(parquet.MAGIC):
+        if told is formats.PARQUET:
             return parquet.read(local, where, source)
         packed = start.startswith(tuple(magic for magic, _ in dialect.COMPRESSIONS))
-        if (packed or formats.of(start) is None) and (written := dialect.tell(local, where)) is not None:
+        if (packed or told is None) and (written := dialect.tell(local, where)) is not None:
             return tables.read(local, written, where, source)
     known = files.content(path)
     said = formats.advice(known, path) if known is not None and known.remedy else "Give one of these."

@@ -96,7 +96,7 @@ def of(start: bytes, size: int | None = None) -> Format | None:
     lower = text[:200].lower()
     if lower.startswith((b"<!doctype html", b"<html", b"<head", b"<body")):
         return _WEB_PAGE
-    if lower.startswith((b"<?xml", b"<", b"error {", b"dataset {")):
+    if lower.startswith((b"<", b"error {", b"dataset {")):
         return _ANSWER
     if text.startswith((b"{", b"[")):
         return REFERENCES if b'"refs"' in start or b'.zgroup"' in start or b'.zarray"' in start else _JSON

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from preprocess import formats
 from preprocess.drifter_roles import resolve
 from preprocess.recipe import DrifterSource
 from preprocess.roles import listing
@@ -21,7 +22,6 @@ except ImportError:  # an extra, for sources in this format only
     pa: Any = None
     pds: Any = None
 
-MAGIC = b"PAR1"
 _TEXT = ("id", "drogue", "drogue_lost_date")
 
 
@@ -31,8 +31,7 @@ def is_folder(path: Path) -> bool:
     part = part or next((p for p in sorted(path.rglob("*.pq")) if p.is_file()), None)
     if part is None:
         return False
-    with part.open("rb") as file:
-        return file.read(4) == MAGIC
+    return formats.tell(part) is formats.PARQUET
 
 
 def read(path: Path, where: str, source: DrifterSource) -> tuple[xr.Dataset, dict[str, str]]:

@@ -20,7 +20,6 @@ from shared.settings import Duration, Settings, Shift, seconds_of
 DAY = 86_400
 """Seconds in a day."""
 
-
 DEFAULT_TOLERANCE = 600
 """Greatest time [s] from a regular clock to the fix that a position is interpolated from, if the manifest says none."""
 
