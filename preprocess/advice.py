@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from preprocess import clock, fixes, funnel, namesakes, quality, segments, windows
+from preprocess import clock, fixes, funnel, segments, windows
 from preprocess.currents import Currents
 from preprocess.funnel import Loss
 from preprocess.recipe import Recipe
@@ -21,28 +21,9 @@ from shared.schema import STATUS
 SOME = 0.2
 """Share of what enters the stage that is left empty which a reason must take to be spoken of."""
 
-_FLAGGED = (
-    "Their quality flags are other than 0, 1 and 2 (no control, good, probably good). If the flags mean something else "
-    "in these files, remove them there."
-)
-
 OF_FIXES = {
-    fixes.UNTIMED: "Their times are missing, or undecoded fills: look at the file.",
-    fixes.UNPLACED: "Their positions are missing, or undecoded fills: look at the file.",
-    fixes.OUT_OF_RANGE: "Their positions are outside what valid_min, valid_max or valid_range of latitude or longitude "
-    "allow. If the positions are right, correct or remove these attributes in the file.",
-    fixes.BEYOND: "They lie behind the end of their row: check that drifters.variables.rowsize names the right "
-    "variable.",
-    quality.BAD_POSITION: _FLAGGED,
-    quality.BAD_TIME: _FLAGGED,
-    namesakes.REASON: "Their tracks are in two places at one time or jump to and fro: restore the ids from the "
-    "original, or set drifters.variables.id to what tells the drifters apart.",
-    clock.BETWEEN: "There are more fixes than segment.step asks for, and those at its instants are used: nothing need "
-    "be done. A smaller segment.step uses more of them.",
-    clock.FAST: "A step faster than drifters.max_speed lies beside them, so that nothing is interpolated there. If "
-    "such speeds are real raise it; else positions are wrong.",
-    fixes.AGAIN: "One drifter has several fixes at one time: check that drifters.variables.id names what tells "
-    "drifters apart, and that no file is given twice.",
+    **fixes.REASONS,
+    **clock.REASONS,
     funnel.ON: "drifters.drogue: lost keeps the fixes without drogue alone, and these have theirs. That is normal "
     "where most do; set drifters.drogue: on or any if these are wanted.",
     funnel.LOST: "drifters.drogue: on keeps the fixes with drogue alone. That is normal for the Global Drifter "

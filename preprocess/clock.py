@@ -24,8 +24,13 @@ BETWEEN = "between the steps of a regular clock"
 FAST = "off a regular clock, beside a step faster than max_speed"
 """Why no position is interpolated between two fixes."""
 
-REASONS = (BETWEEN, FAST)
-"""Why fixes are dropped here."""
+REASONS = {
+    BETWEEN: "There are more fixes than segment.step asks for, and those at its instants are used: nothing need be "
+    "done. A smaller segment.step uses more of them.",
+    FAST: "A step faster than drifters.max_speed lies beside them, so that nothing is interpolated there. If such "
+    "speeds are real raise it; else positions are wrong.",
+}
+"""Why fixes are dropped here, and what to do about each."""
 
 HEAD = 512
 """Fixes that the phase of a clock is told by."""

@@ -13,7 +13,7 @@ import numpy as np
 
 from preprocess import drifter_roles, drogues, files, identity, ids
 from preprocess.drifter_structure import NoFixesError, open_file
-from preprocess.fixes import DrifterFile, Fixes
+from preprocess.fixes import REASONS, DrifterFile, Fixes
 from preprocess.recipe import DrifterSource
 from preprocess.suspects import Suspects
 from shared.errors import DataError
@@ -86,10 +86,10 @@ class Drifters:
             first_row, first_fix = first_row + len(ends), first_fix + file.rows.size
         said = suspects.verdict(self._source, self.n_rows, self._n_ids, self._track, self._path_of)
         if not kept:
-            reasons = ", ".join(f"{reason}: {number}" for reason, number in dropped.items())
+            listed = ", ".join(f"{reason}: {number}" for reason, number in dropped.items())
+            advice = " ".join(dict.fromkeys(REASONS[reason] for reason, _ in dropped.most_common(2)))
             raise DataError(
-                f"{self._files[0].where}: none of {self.n_fixes} fixes can be used ({reasons}). The file may hold "
-                "metadata and no data, or fill values that its attributes do not declare."
+                f"{self._files[0].where}: none of {self.n_fixes} fixes can be used ({listed}). {advice}".rstrip()
             )
         self._read = [f"the times of {resorted} trajectories were out of order and were sorted"] if resorted else []
         self._read += said

@@ -30,8 +30,21 @@ UNDECODED = 990.0
 OUT_OF_RANGE = "position out of its valid range"
 UNTIMED, UNPLACED, BEYOND, AGAIN = "time missing", "position missing", "beyond rowsize", "duplicate time"
 
-REASONS = (OUT_OF_RANGE, UNTIMED, UNPLACED, BEYOND, *quality.FLAGS.values(), namesakes.REASON, AGAIN)
-"""Why fixes are dropped when they are read."""
+REASONS = {
+    OUT_OF_RANGE: "Their positions are outside what valid_min, valid_max or valid_range of latitude or longitude "
+    "allow. If the positions are right, correct or remove these attributes in the file.",
+    UNTIMED: "Their times are missing, are no times, or are fill values that the file's attributes do not declare: "
+    "look at the file, which may hold metadata and no data.",
+    UNPLACED: "Their positions are missing, or are fill values that the file's attributes do not declare: look at the "
+    "file, which may hold metadata and no data.",
+    BEYOND: "They lie behind the end of their row: check that drifters.variables.rowsize names the right variable.",
+    **dict.fromkeys(quality.FLAGS.values(), quality.ADVICE),
+    namesakes.REASON: "Their tracks are in two places at one time or jump to and fro: restore the ids from the "
+    "original, or set drifters.variables.id to what tells the drifters apart.",
+    AGAIN: "One drifter has several fixes at one time: check that drifters.variables.id names what tells drifters "
+    "apart, and that no file is given twice.",
+}
+"""Why fixes are dropped when they are read, and what to do about each."""
 
 _LIMITS = {"lat": 90.0, "lon": 360.0}
 """Largest angles of positions [degrees]."""

@@ -11,15 +11,19 @@ import pandas as pd
 
 from preprocess.encoding import decode, texts
 
-BAD_POSITION, BAD_TIME = "position flagged as bad", "time flagged as bad"
-
 FLAGS = {
-    "position_qc": BAD_POSITION,
-    "latitude_qc": BAD_POSITION,
-    "longitude_qc": BAD_POSITION,
-    "time_qc": BAD_TIME,
+    "position_qc": "position flagged as bad",
+    "latitude_qc": "position flagged as bad",
+    "longitude_qc": "position flagged as bad",
+    "time_qc": "time flagged as bad",
 }
 """Roles of flags, and why a fix is dropped by them."""
+
+ADVICE = (
+    "Their quality flags are other than 0, 1 and 2 (no control, good, probably good). If the flags mean something else "
+    "in these files, remove them there."
+)
+"""What to do about fixes that are dropped by their flags."""
 
 USED = (0, 1, 2)
 

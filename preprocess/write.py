@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from preprocess import cluster, metadata
+from preprocess import advice, cluster, metadata
 from preprocess.build import Build
 from preprocess.remarks import Odd
 from preprocess.shard import odd_of, run
@@ -179,7 +179,9 @@ class Writing:
         notes = self.build.remarks({number: Odd.joined(parts) for number, parts in gathered.odd.items()})
         if not status[0]:
             said = " ".join(f"{note}." for note in notes)
-            raise StoreError(f"no usable sample: {dropped}. Look at the currents around the drifters. {said}".strip())
+            what = " ".join(f"{n} of {sum(dropped.values())} windows, {why!r}: {advice.OF_SAMPLES[why]}"
+                            for why, n in dropped.items())  # fmt: skip
+            raise StoreError(f"no window can be used. {what} {said}".strip())
         wanted = [name for name in schema.SPLITS if getattr(self.build.recipe.split, name)]
         splits = {
             name: {"samples": gathered.samples[name], "drifters": len(gathered.drifters[name])} for name in wanted

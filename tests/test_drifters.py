@@ -271,6 +271,15 @@ def test_refused(change: str, message: str, tmp_path: Path):
     assert path in str(caught.value)
 
 
+def test_13_what_takes_all_fixes_is_spoken_of(tmp_path: Path):
+    data = ragged(tracks())
+    data["position_qc"] = ("obs", np.full(data.sizes["obs"], 4, np.int8))
+    with pytest.raises(
+        DataError, match=r"none of 12 fixes can be used \(position flagged as bad: 12\)\. Their quality"
+    ):
+        list(opened(save(data, tmp_path / "a.nc")).blocks())
+
+
 def test_01_missing_file(tmp_path: Path):
     for name in ("none.nc", "none*.nc", "none.zarr"):
         with pytest.raises(DataError, match="nothing is there"):

@@ -359,6 +359,10 @@ def test_the_advice_is_about_what_ended_it_and_about_what_was_lost_before(
 def test_every_reason_has_advice() -> None:
     of_fixes = {*fixes.REASONS, *clock.REASONS, funnel.LOST, funnel.ON, funnel.UNKNOWN, funnel.GAP}
     assert set(advice.OF_FIXES) == of_fixes | set(segments.LEFT_OVER[1:])
+    assert set(fixes.REASONS) == {
+        *("position out of its valid range", "time missing", "position missing", "beyond rowsize", "duplicate time"),
+        *("position flagged as bad", "time flagged as bad", "several drifters under one id"),
+    }
     assert {*planning.REASONS[1:]}.isdisjoint(advice.OF_FIXES)
     assert set(STATUS[1:]) == set(advice.OF_SAMPLES)
 
@@ -403,6 +407,25 @@ def gappy(folder: Path, share: float, levels: int = 30, days: float = 2.0, **opt
         sources.save(sources.ragged(tracks), folder / "drifters.nc"),
         fields.save(raw, folder / "currents.nc"),
         **(TREE | {"segment": {"days": days}}),
+    )
+
+
+def test_gaps_that_planning_has_not_seen_are_spoken_of_in_the_end(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tracks = [two_days(k, START + DAY * k) for k in range(30)]
+    raw = fields.field(LON, LAT, 40, kind="float64")
+    unseen = np.setdiff1d(np.arange(40), land_levels(START + DAY * np.arange(40)))
+    raw["ugos"].values[unseen, ::3, ::3] = np.nan
+    path = fields.manifest(
+        tmp_path,
+        sources.save(sources.ragged(tracks), tmp_path / "drifters.nc"),
+        fields.save(raw, tmp_path / "currents.nc"),
+        **TREE,
+    )
+    message = refused(capsys, 1, path, "--out", str(tmp_path / "store"))
+    assert message.startswith(
+        f"error: no window can be used. 30 of 30 windows, '{STATUS[1]}': Their windows hold cells that have a current"
     )
 
 
