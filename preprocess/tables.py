@@ -1,7 +1,8 @@
 """Tables of drifters in text: the columns that play a role, as pandas reads them.
 
 Columns without a role are not looked at. What a cell means follows from the role of its column; a number that cannot be
-read is refused by name and never taken for missing. Single cells that are no times are: those fixes are dropped and counted.
+read is refused by name and never taken for missing. Single cells that are no times are: their fixes are dropped and
+counted.
 """
 
 import contextlib
