@@ -6,6 +6,7 @@ unfinished. Where the fill value means missing it makes no difference; elsewhere
 
 import itertools
 import math
+import os
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ import fsspec
 import numpy as np
 import xarray as xr
 import zarr
+from fsspec.implementations.local import LocalFileSystem
 
 from preprocess import addresses, files
 from preprocess.encoding import Encoding
@@ -107,26 +109,36 @@ def _is_missing(fill: np.ndarray, variable: xr.Variable) -> bool:
 
 
 def _absent(array: zarr.Array, path: str, name: str) -> Iterator[int]:
-    """Number of chunks that each object of an array, a chunk or a shard, lacks."""
+    """Number of chunks that the objects of an array, chunks or shards, lack; those that are whole are left out."""
     system, root = fsspec.core.url_to_fs(path)
     base = f"{root.rstrip('/')}/{name}/"
-    there = {file[len(base) :] for file in system.find(base.rstrip("/"))}
-    chunks, shards = array.chunks, array.shards or array.chunks
-    objects = [range(-(-n // size)) for n, size in zip(array.shape, shards, strict=True)]
-    for place in itertools.product(*objects):
+    there, shape, chunks, key_of = _keys(system, base), array.shape, array.chunks, array.metadata.encode_chunk_key
+    is_sharded, sizes = array.shards is not None, array.shards or chunks
+    for place in itertools.product(*(range(-(-n // size)) for n, size in zip(shape, sizes, strict=True))):
+        key = key_of(place)
+        if key in there and not is_sharded:
+            continue
         # chunks of this object that lie inside the array
         inner = tuple(
-            -(-min(shard, n - k * shard) // chunk)
-            for k, n, shard, chunk in zip(place, array.shape, shards, chunks, strict=True)
+            -(-min(size, n - k * size) // chunk) for k, n, size, chunk in zip(place, shape, sizes, chunks, strict=True)
         )
-        key = array.metadata.encode_chunk_key(place)
         if key not in there:
             yield math.prod(inner)
-        elif array.shards is not None:
-            index = _index(array, system, base + key)
-            yield 0 if index is None else int(index[tuple(slice(n) for n in inner)].sum())
-        else:
-            yield 0
+        elif (index := _index(array, system, base + key)) is not None:
+            yield int(index[tuple(slice(n) for n in inner)].sum())
+
+
+def _keys(system: fsspec.AbstractFileSystem, base: str) -> set[str]:
+    """Keys of the objects below the folder `base`; on this machine without asking for the size of each."""
+    if not isinstance(system, LocalFileSystem):
+        return {file[len(base) :] for file in system.find(base.rstrip("/"))}
+
+    def fail(error: OSError) -> None:
+        if not isinstance(error, FileNotFoundError):  # an array of which nothing was copied
+            raise error
+
+    walked = os.walk(base.rstrip("/"), onerror=fail, followlinks=True)
+    return {f"{folder}/{name}"[len(base) :] for folder, _, names in walked for name in names}
 
 
 def _index(array: zarr.Array, system: fsspec.AbstractFileSystem, file: str) -> np.ndarray | None:
