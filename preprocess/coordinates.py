@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from preprocess.contradictions import check_angles
 from preprocess.encoding import Encoding
 from preprocess.files import reading, retried
 from preprocess.units import Axis, angle_factor, is_length, units_of
@@ -37,6 +38,9 @@ _PLANE = ("x", "y", "xc", "yc", "easting", "northing")
 
 KEPT = "has {:g} both as its fill value and on its regular axis; taken as a coordinate"
 """Note on a fill value that is none."""
+
+LARGEST = 720.0
+"""Largest longitude of an axis, however often it goes round [degrees]."""
 
 _FILL = ("_FillValue", "missing_value")
 _RANGE = ("valid_range", "valid_min", "valid_max")
@@ -149,6 +153,7 @@ def _degrees(dataset: xr.Dataset, name: str, axis: Axis, stated: str | None, pat
     values, notes = decoded(dataset, name, path)
     if values.dtype.kind not in "iuf":
         raise DataError(f"{where}: expected a numeric axis, came {values.dtype}. Write the degrees as numbers.")
+    check_angles(stored(variable, name, path), without_range(variable.attrs), LARGEST / abs(factor), where)
     values = values.astype(np.float64)
     if (lost := np.isnan(values)).any():
         values, more = _kept(variable, lost, where, path)

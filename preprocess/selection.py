@@ -102,7 +102,7 @@ def picks(
             chosen.append(_pick(dataset, dim, 0, _named(dim, dim, names[dim]), False, path))
         else:
             chosen.append(_find(dataset, dim, key, wanted, names[dim], path))
-        notes += _notes(dataset, chosen[-1])
+        notes += _notes(dataset, chosen[-1], names[dim], path)
     return chosen, notes
 
 
@@ -222,20 +222,28 @@ def _same(a: float | str | None, b: float | str | None) -> bool:
     return a == b
 
 
-def _notes(dataset: xr.Dataset, pick: Pick) -> list[str]:
+def _notes(dataset: xr.Dataset, pick: Pick, candidates: Sequence[str], path: str) -> list[str]:
     which = f"index {pick.index} of dimension {pick.dim!r}"
+    below, beside = _metres(dataset, pick), ""
+    if not pick.vertical and len(depths := [name for name in candidates if _is_position(dataset, name)]) == 1:
+        # a number of a layer or a place that is taken for a depth is told by the depth itself
+        there = _pick(dataset, pick.dim, pick.index, depths[0], pick.asked, path)
+        below, beside = _metres(dataset, there), f", where {there.name} = {there.value:.7g}{_unit(dataset, depths[0])}"
     if pick.name is None:
-        return [f"taking {which}"]
+        return [f"taking {which}{beside}", *_far_below(below)]
     value = f"{pick.value:.7g}" if isinstance(pick.value, float) else f"{pick.value!r}"
     units = _unit(dataset, pick.name) or (" (no units)" if pick.vertical else "")
-    notes = [f"taking {pick.name} = {value}{units}, {which}"]
-    below = _metres(dataset, pick)
-    if below is not None and below > DEEP:
-        notes.append(
-            f"WARNING: these are currents {below:g} m down; a drifter with its drogue at {DROGUE:g} m does not move "
-            "with them"
-        )
-    return notes
+    return [f"taking {pick.name} = {value}{units}, {which}{beside}", *_far_below(below)]
+
+
+def _far_below(below: float | None) -> list[str]:
+    """Warns of currents so far down [m]."""
+    if below is None or not below > DEEP:
+        return []
+    return [
+        f"WARNING: these are currents {below:g} m down; a drifter with its drogue at {DROGUE:g} m does not move "
+        "with them"
+    ]
 
 
 def _unit(dataset: xr.Dataset, name: str) -> str:
@@ -250,6 +258,15 @@ def _is_depth(dataset: xr.Dataset, name: str) -> bool:
     if units:
         return units in METRES or units in _DECIBAR
     return "dep" in f"{name} {attributes.get('standard_name', '')}".lower()
+
+
+def _is_position(dataset: xr.Dataset, name: str) -> bool:
+    """Tells whether numbers are depths or heights of layers that lie one below the other, not their thicknesses."""
+    variable = dataset.variables[name]
+    if variable.ndim != 1 or variable.dtype.kind not in "iuf" or not _is_depth(dataset, name):
+        return False
+    words = f"{name} {variable.attrs.get('standard_name', '')} {variable.attrs.get('long_name', '')}".lower()
+    return not any(word in words for word in ("thick", "dz", "bound", "edge", "width"))
 
 
 def _metres(dataset: xr.Dataset, pick: Pick) -> float | None:

@@ -150,6 +150,9 @@ def _middles(
     if bounds not in dataset.variables:
         return None, [f"the bounds of time, {bounds!r}, are not in the file"]
     variable, ignored = dataset.variables[bounds], f"bounds of time {bounds!r} are not used:"
+    along = dataset.variables[name].dims
+    if along and set(along) < set(variable.dims):
+        variable = variable.transpose(*along, ...)  # some are written with the ends first
     if variable.size != 2 * time.size or (variable.ndim and variable.shape[-1] != 2):
         return None, [f"WARNING: {ignored} they are on {dict(variable.sizes)}, not two for each of {time.size} times"]
     own = without_range(variable.attrs)

@@ -116,6 +116,11 @@ def _epoch(text: str, calendar: str, where: str) -> int:
             "MATLAB's datenum, which counts 0000-01-01 as 1: subtract 719529 and write the units as 'days since "
             "1970-01-01'."
         )
+    if re.match(r"-0*47\d\d-", text):
+        raise DataError(
+            f"{where}: times count from {text!r}. Numbers of this kind are Julian days, which count "
+            "1970-01-01T00:00:00 as 2440587.5: subtract that and write the units as 'days since 1970-01-01'."
+        )
     match = _EPOCH.fullmatch(text.strip())
     if match is None:
         raise DataError(f"{unknown}. {_remedy(where)}.")

@@ -97,6 +97,12 @@ def stamped(ds: xr.Dataset, seconds: int, **attrs: str) -> xr.Dataset:
     return ds.assign_coords(time=("time", ds.time.values + seconds, ds.time.attrs | attrs))
 
 
+def ends_first(ds: xr.Dataset) -> xr.Dataset:
+    """The same bounds, on (2, time)."""
+    ds = bounded(ds)
+    return ds.assign(time_bnds=ds.time_bnds.transpose())
+
+
 def bounded(ds: xr.Dataset) -> xr.Dataset:
     """Days stamped at 00:00, with bounds in another unit that is their own."""
     ends = (NOON + DAY * np.arange(8) - fields.START) / 3600 - 12
@@ -136,6 +142,7 @@ WORDS: dict[str, tuple[Callable[[xr.Dataset], xr.Dataset], dict[str, Any], str]]
     ),
     "two-dimensional": (two_dimensional, {}, "nav_lat is two-dimensional and the same all along 'x'"),
     "bounds": (bounded, {}, "middle of their bounds 'time_bnds': times shifted by 12h"),
+    "bounds with the ends first": (ends_first, {}, "middle of their bounds 'time_bnds': times shifted by 12h"),
     "start": (lambda ds: stamped(ds, -DAY // 2), {"time_shift": "12h"}, "times shifted by 12h"),
     "end": (lambda ds: stamped(ds, DAY // 2), {"time_shift": "-12h"}, "times shifted by -12h"),
     "key before bounds": (lambda ds: stamped(bounded(ds), DAY // 2), {"time_shift": "0h"}, "time is 'time'"),
@@ -203,6 +210,16 @@ def test_files_that_pack_their_coordinates_differently(tmp_path: Path) -> None:
     fields.save(other, tmp_path / "1.nc")
     with pytest.raises(DataError, match=r"1\.nc: 'longitude' has 29 points from 30\.25 .*the grids differ"):
         open_currents(CurrentSource(path=str(tmp_path / "[01].nc")))
+
+
+@pytest.mark.parametrize("scale", [0.25, 0.01])
+def test_degrees_with_a_packing_left_over_are_refused(tmp_path: Path, scale: float) -> None:
+    for name in ("latitude", "longitude"):
+        ds = plain()
+        ds[name].attrs["scale_factor"] = scale
+        refused(tmp_path, ds, f"{name}: floats with scale_factor {scale}, but they are decoded already")
+    ds = plain().assign_coords(latitude=("latitude", (LAT / 0.25).astype(np.float32), {"scale_factor": 0.25}))
+    assert opened(tmp_path, ds).lat.start == -40.0  # packed, as floats
 
 
 def test_coordinates_that_are_no_latitudes(tmp_path: Path) -> None:
@@ -463,6 +480,15 @@ def test_currents_far_below_a_drogue_are_told_of(tmp_path: Path) -> None:
     for value, warned in ((15, False), (250, True)):
         notes = opened(tmp_path, ds, select={"lev": value}).notes
         assert any(note.startswith("WARNING") and "250 m down" in note for note in notes) == warned
+
+
+@pytest.mark.parametrize("select", [{"lev": 15}, {"lev": {"index": 1}}])
+def test_the_depth_of_a_layer_that_is_taken_by_its_number_is_told(tmp_path: Path, select: dict[str, Any]) -> None:
+    ds = deep(plain()).assign(lev=("lev", [14, 15, 16]), dz=("lev", [9.0, 9.0, 9.0], {"units": "m"}))
+    ds["st_ocean"] = ("lev", [-300.0, -400.0, -500.0], {"units": "m"})
+    notes = opened(tmp_path, ds, select=select).notes
+    assert any("taking lev = 15, index 1 of dimension 'lev', where st_ocean = -400 m" in note for note in notes)
+    assert any(note.startswith("WARNING") and "400 m down" in note for note in notes)
 
 
 @pytest.mark.parametrize("kind", ["object", "characters"])

@@ -233,6 +233,8 @@ def test_tables_in_any_dialect(data: st.DataObject) -> None:
         ("days since 0000-01-01", "subtract 719529"),
         ("days since 0000-01-00 00:00:00", "subtract 719529"),
         ("days since 0-1-1", "subtract 719529"),
+        ("days since -4712-01-01 12:00:00", "subtract that"),
+        ("days since -4713-11-24T12:00:00Z", "Julian days, which count 1970-01-01T00:00:00 as 2440587.5"),
         ("days since 1582-10-10", "not a date"),
         ("months since 1950-01-01", "expected such as"),
         ("days since 19500101", "not a date"),
