@@ -21,6 +21,7 @@ import xarray as xr
 
 from preprocess.__main__ import planned
 from preprocess.recipe import Recipe, Synthetic
+from preprocess.remarks import Blank
 from preprocess.twin import make
 from shared import settings
 from shared.errors import DriftcalError
@@ -171,7 +172,7 @@ def figures(tree: dict[str, Any]) -> dict[str, Any]:
     """What planning the manifest `tree` tells: the figures, the losses and the warnings, or the error."""
     recipe = settings.build(Recipe, tree, "manifest")
     # the comparison alone: without the reader's own check, which takes exact zeros for missing
-    alone = mock.patch("preprocess.currents.remove_blanks", return_value=0)
+    alone = mock.patch("preprocess.currents.remove_blanks", return_value=Blank())
     with alone, tempfile.TemporaryDirectory(prefix="driftcal-") as folder:
         try:
             build = planned(recipe, Path(folder) / "store", Path(folder) / "tracks.bin", progress=False)

@@ -22,6 +22,7 @@ import numpy as np
 import scipy.ndimage
 
 from preprocess.packing import LIMIT, Packing
+from preprocess.remarks import Blank
 from shared.schema import FILL, OVER
 
 CHANCE = 1e-6
@@ -52,7 +53,7 @@ _SAMPLE = 8192
 
 def remove_blanks(
     level: np.ndarray, stored: Sequence[np.ndarray], packings: Sequence[Packing], always_zero: int | None = None
-) -> int:
+) -> Blank:
     """Puts `FILL` where exact zeros of a packed level mean that there is no current.
 
     Args:
@@ -62,16 +63,16 @@ def remove_blanks(
         always_zero: The component that is meant to be 0 everywhere, if any.
 
     Returns:
-        Number of cells where a current was taken away.
+        The cells where a current was taken away.
     """
     moving = (0, 1) if always_zero is None else (1 - always_zero,)
     if not _suspicious(level, packings, moving):
-        return 0
+        return Blank()
     zeros = [_near_zero(part, packing) for part, packing in zip(level, packings, strict=True)]
     both = zeros[0] & zeros[1]
     joint = always_zero is None and _adjoin(both)
     if not joint and not any(_wide_somewhere(zeros[k]) for k in moving):
-        return 0
+        return Blank()
     # packed numbers are rounded: of those that look like it, what is stored as exactly 0
     zeros = [near & packing.zero(values) for near, packing, values in zip(zeros, packings, stored, strict=True)]
     sea = level[0] != FILL
@@ -79,7 +80,7 @@ def remove_blanks(
     counts = [int(np.count_nonzero(part)) for part in zeros]
     if min(counts) == n_sea or (n_sea >= LEAST_SEA and any(counts[k] == n_sea for k in moving)):
         level[:] = FILL
-        return n_sea
+        return Blank(n_sea, n_sea - int(np.count_nonzero(zeros[0] & zeros[1])))
     gone = np.zeros(sea.shape, bool)
     if joint:
         both = zeros[0] & zeros[1]
@@ -93,7 +94,7 @@ def remove_blanks(
             share = max(1, np.count_nonzero(left & ~wide)) / others
             gone |= _patches(wide, level, sea & ~gone, (k,), _least(n_sea, share, WIDTH**2))
     np.copyto(level, FILL, where=gone)
-    return int(np.count_nonzero(gone))
+    return Blank(int(np.count_nonzero(gone)), int(np.count_nonzero(gone & ~(zeros[0] & zeros[1]))))
 
 
 def _suspicious(level: np.ndarray, packings: Sequence[Packing], moving: Sequence[int]) -> bool:

@@ -21,7 +21,7 @@ from preprocess.current_files import Layout
 from preprocess.levels import Key, Levels
 from preprocess.packing import Packing, pack_level
 from preprocess.recipe import DAY
-from preprocess.remarks import Odd, Remarks, is_repeat, pairs
+from preprocess.remarks import Blank, Odd, Remarks, is_repeat, pairs
 from shared.schema import FILL
 from shared.slabs import Slabs
 
@@ -165,14 +165,14 @@ class Currents:
             land = (seen & ~np.int16(FILL)) == 0  # FILL is the sign's bit alone
             land.flags.writeable = False
             self._memo["land"] = land
-            self._memo["blank"] = np.array([self._blank(index) for index in looked_at.tolist()]).min()
+            self._memo["blank"] = np.array([self._blank(index).still for index in looked_at.tolist()]).min()
         return self._memo["land"]
 
     def odd(self, wanted: np.ndarray) -> Odd:
         """What was odd about the levels `wanted` (indices into `time`), all of which were decoded in this process."""
         usual = int(self._memo.get("blank", self._usual_blank))
         # where land is given as zeros, its islands are patches on some levels and not on others
-        blank = {k: n - usual for k in wanted.tolist() if (n := self._blank(k)) > usual * 1.01}
+        blank = {k: b.cells - usual for k in wanted.tolist() if (b := self._blank(k)).halves or b.cells > usual * 1.01}
         times = {k: int(self.time[k]) for k in wanted.tolist()}
         # a level is compared with the one before it only where both are read: others may have been, in this process
         followed = [time for k, time in times.items() if k - 1 in times]
@@ -185,7 +185,7 @@ class Currents:
         """Notes on what was odd about the levels `wanted`, all of which were decoded in this process."""
         return self.odd(wanted).notes(self.where, len(wanted), pairs(wanted))
 
-    def _blank(self, index: int) -> int:
+    def _blank(self, index: int) -> Blank:
         return self.remarks.blank(self.paths[self.file[index]], int(self.level[index]))
 
     def part(self, wanted: np.ndarray) -> "Currents":
@@ -255,7 +255,7 @@ class Currents:
                 check_packing(packing, some[~packing.missing(some)], name)
         pack_level(stored, packings, names, level)
         still = None if self.always_zero is None else COMPONENTS.index(self.always_zero)
-        if blank := remove_blanks(level, stored, packings, still):
+        if (blank := remove_blanks(level, stored, packings, still)).cells:
             self.remarks.blanks(path, index, blank)
         return level
 

@@ -22,6 +22,9 @@ LIMIT = 32766
 UNMASKED = 100.0
 """No current is faster than this [m/s]: a value beyond it is a fill value that was not declared."""
 
+ROUNDING = 1e-8
+"""Speeds up to this [m/s] are 0: where a packing has an offset, decoded zeros come out as 1e-17 or, in float32, 1e-9."""
+
 SLAB = 2**18
 """Cells packed at once: few enough that their temporaries stay in the cache."""
 
@@ -79,10 +82,9 @@ class Packing:
         return round((stored * self.scale + self.offset) / SCALE)
 
     def zero(self, stored: np.ndarray) -> np.ndarray:
-        """Where a number is exactly 0, as it is stored or decoded, bool."""
+        """Where a number is 0 up to the rounding of whoever decoded it, as it is stored or decoded, bool."""
         values = self.encoding.read(stored)
-        zero = values == 0
-        return zero | (values * np.float64(self.scale) + self.offset == 0) if self.offset else zero
+        return (values == 0) | (np.abs(values * np.float64(self.scale) + self.offset) <= ROUNDING)
 
     def check(self, wrong: np.ndarray, where: str) -> None:
         """Refuses stored numbers that `pack_slab` found `wrong`, if any."""

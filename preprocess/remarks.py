@@ -7,6 +7,7 @@ about the levels that it needed, and the notes of the store put that together.
 import threading
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -23,22 +24,36 @@ _LATEST = 253_402_300_799
 """The end of the year 9999 [s since 1970-01-01]."""
 
 
+class Blank(NamedTuple):
+    """Cells of one level where exact zeros were taken for missing currents."""
+
+    cells: int = 0
+    """All of them."""
+    halves: int = 0
+    """Those where one component is not 0: the sea moves there, so that they are never land."""
+
+    @property
+    def still(self) -> int:
+        """Number of those where both components are 0."""
+        return self.cells - self.halves
+
+
 class Remarks:
     """What one process has met in the levels of a record that it decoded; threads share it."""
 
     def __init__(self) -> None:
-        self._blank: dict[tuple[str, int], int] = {}
+        self._blank: dict[tuple[str, int], Blank] = {}
         self._repeated: set[int] = set()
         self._lock = threading.Lock()
 
-    def blanks(self, path: str, index: int, cells: int) -> None:
-        """Level `index` of a file has no current in `cells` cells, where it holds exact zeros."""
+    def blanks(self, path: str, index: int, blank: Blank) -> None:
+        """Level `index` of a file has no current in the cells `blank`, where it holds exact zeros."""
         with self._lock:
-            self._blank[path, index] = cells
+            self._blank[path, index] = blank
 
-    def blank(self, path: str, index: int) -> int:
-        """Number of cells of level `index` of a file where exact zeros were taken away."""
-        return self._blank.get((path, index), 0)
+    def blank(self, path: str, index: int) -> Blank:
+        """Cells of level `index` of a file where exact zeros were taken away."""
+        return self._blank.get((path, index), Blank())
 
     def repeats(self, time: int) -> None:
         """The level of `time` [s since 1970-01-01] is the one before once more."""

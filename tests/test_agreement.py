@@ -18,6 +18,7 @@ from preprocess.agreement import FEWEST, SURE, VERY_SURE, compare, quantile
 from preprocess.drifters import open_drifters
 from preprocess.encounters import Encounters
 from preprocess.recipe import Recipe, Synthetic
+from preprocess.remarks import Blank
 from preprocess.twin import make
 from shared import geo, manifest
 from shared.__main__ import main as inspect
@@ -255,7 +256,7 @@ def test_what_drifters_meet_of_a_linear_field(tmp_path: Path, step: int, west: f
 
 
 def test_a_level_of_zeros_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("preprocess.currents.remove_blanks", lambda *_: 0)  # the reader takes them for missing
+    monkeypatch.setattr("preprocess.currents.remove_blanks", lambda *_: Blank())  # the reader takes them for missing
     path = Path(fields.small(tmp_path / "input"))
     with xr.open_dataset(tmp_path / "input/currents.nc", decode_cf=False) as dataset:
         raw = dataset.load()
