@@ -12,7 +12,8 @@ where the patch is too large to be chance and its edge is a jump. By chance, zer
 the level's other zeros say: of N cells with a share p of zeros there are at most N (4.06 p)^n connected patches of n
 cells (4.06 is the growth constant of polyominoes), and `CHANCE` of them are allowed. A sea that is slow, or stored
 coarsely, has larger patches, but the cells around those are 0 or one step of its numbers away: a jump is the median
-of at least `JUMP` steps along the edge. Land that is given as zeros is such a patch too, of every level.
+of at least `JUMP` steps along the edge. Nor is an edge a jump where the flow sets in gently, with differences that grow
+outwards, as beside an eddy in water at rest. Land that is given as zeros is such a patch too, of every level.
 """
 
 import math
@@ -33,6 +34,13 @@ GROWTH = 4.06
 
 JUMP = 3.0
 """Least median difference between a patch and the cells around it [steps of the level's numbers]."""
+
+GENTLE = 1 / 3
+"""Differences across an edge by those to the next cell outwards, below which the flow sets in gently: at most that
+where it does so with a slope of 0, and 0.7 or more where nothing ties the cells to the zeros, even in white noise."""
+
+FEWEST = 16
+"""Places along an edge below which nothing is concluded from how the flow sets in."""
 
 LEAST = 4
 """Cells of a patch where both components are 0."""
@@ -188,33 +196,57 @@ def _patches(
     if not large.any():
         return np.zeros(zeros.shape, bool)
     inside = large[labels]
-    patch, jump = _edges(inside, labels, level, sea, components)
+    patch, jump, beyond = _edges(inside, labels, level, sea, components)
     order = np.argsort(patch, kind="stable")
     smooth = [
         int(patch[of_patch[0]])
         for of_patch in np.split(order, np.flatnonzero(np.diff(patch[order])) + 1)
-        if of_patch.size and np.median(jump[of_patch]) < JUMP
+        if of_patch.size and _is_smooth(jump[of_patch], beyond[of_patch])
     ]
     return inside & ~np.isin(labels, smooth) if smooth else inside
 
 
+def _is_smooth(jump: np.ndarray, beyond: np.ndarray) -> bool:
+    """Whether the edge of a patch is none that missing data make, by the differences across it and those beyond."""
+    if np.median(jump) < JUMP:
+        return True
+    known = ~np.isnan(beyond)
+    return np.count_nonzero(known) >= FEWEST and bool(jump[known].sum() < GENTLE * beyond[known].sum())
+
+
 def _edges(
     inside: np.ndarray, labels: np.ndarray, level: np.ndarray, sea: np.ndarray, components: Sequence[int]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Patch and difference [steps] of every pair of cells across an edge, the outer one with a current; each `(n,)`."""
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Every pair of cells across an edge, the outer one with a current.
+
+    Returns:
+        Its patch, its difference, and that from the outer cell to the next one outwards, NaN where that has no current
+        [steps]; each `(n,)`.
+    """
     steps, columns = {k: _step(level[k]) for k in components}, labels.shape[1]
-    patch, jump = [np.zeros(0, labels.dtype)], [np.zeros(0)]
+    flat = {k: level[k].reshape(-1) for k in components}
+    open_sea = sea.reshape(-1) & ~inside.reshape(-1)
+
+    def differences(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        return np.max([np.abs(f[a].astype(np.int32) - f[b]) / steps[k] for k, f in flat.items()], axis=0)
+
+    patch, jump, beyond = [np.zeros(0, labels.dtype)], [np.zeros(0)], [np.zeros(0)]
     # the cell behind an edge, by its place in the level, and from there to the one ahead
     rows = np.flatnonzero(inside[1:] != inside[:-1])
     row, column = np.divmod(np.flatnonzero(inside[:, 1:] != inside[:, :-1]), max(1, columns - 1))
-    for behind, ahead in ((rows, rows + columns), (row * columns + column, row * columns + column + 1)):
+    for behind, away in ((rows, columns), (row * columns + column, 1)):
+        ahead = behind + away
         inner, outer = np.where(inside.reshape(-1)[behind], (behind, ahead), (ahead, behind))
-        open_sea = sea.reshape(-1)[outer]
-        inner, outer = inner[open_sea], outer[open_sea]
+        inner, outer = inner[open_sea[outer]], outer[open_sea[outer]]
+        further = 2 * outer - inner
+        known = (further >= 0) & (further < labels.size)
+        if away == 1:
+            known &= further // columns == outer // columns
+        known[known] = open_sea[further[known]]
         patch.append(labels.reshape(-1)[inner])
-        flat = {k: level[k].reshape(-1) for k in components}
-        jump.append(np.max([np.abs(f[inner].astype(np.int32) - f[outer]) / steps[k] for k, f in flat.items()], axis=0))
-    return np.concatenate(patch), np.concatenate(jump)
+        jump.append(differences(inner, outer))
+        beyond.append(np.where(known, differences(outer, np.where(known, further, outer)), np.nan))
+    return np.concatenate(patch), np.concatenate(jump), np.concatenate(beyond)
 
 
 def _step(part: np.ndarray) -> float:

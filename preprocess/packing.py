@@ -23,7 +23,7 @@ UNMASKED = 100.0
 """No current is faster than this [m/s]: a value beyond it is a fill value that was not declared."""
 
 ROUNDING = 1e-8
-"""Speeds up to this [m/s] are 0: where a packing has an offset, decoded zeros come out as 1e-17 or, in float32, 1e-9."""
+"""Speeds up to this [m/s] are 0: decoded with an offset, zeros come out as 1e-17 or, in float32, 1e-9."""
 
 SLAB = 2**18
 """Cells packed at once: few enough that their temporaries stay in the cache."""

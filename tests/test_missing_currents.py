@@ -126,6 +126,28 @@ def test_ice_and_land_given_as_zeros_are_missing_and_land(tmp_path: Path) -> Non
     assert currents.odd(np.arange(12)).blank == {START + k * DAY: 42 for k in range(7, 12)}
 
 
+def test_a_component_that_is_zero_on_every_level_makes_no_land(tmp_path: Path) -> None:
+    speeds = eddies()
+    speeds[:, 1, 8:16, 10:20] = 0.0
+    expected = due(speeds)
+    expected[:, :, 8:16, 10:20] = FILL
+    currents = opened(fields.save(raw(speeds), tmp_path / "currents.nc"))
+    np.testing.assert_array_equal(currents.read(0, 8), expected)
+    currents.land()
+    assert currents.odd(np.arange(8)).blank == dict.fromkeys(range(START, START + 8 * DAY, DAY), 80)
+
+
+@pytest.mark.parametrize("kind", ["float32", "float64"])
+def test_zeros_that_were_decoded_are_missing(tmp_path: Path, kind: str) -> None:
+    """An offset and a scale that are no round numbers leave no exact 0."""
+    speeds = eddies()
+    expected = due(speeds)
+    speeds[2, :, 8:16, 10:20] = 0.1 + 0.2 - 0.3
+    assert (speeds[2, :, 8:16, 10:20].astype(kind) != 0).all()
+    expected[2, :, 8:16, 10:20] = FILL
+    np.testing.assert_array_equal(everything(raw(speeds, kind), tmp_path), expected)
+
+
 def coarse(speeds: np.ndarray, step: float) -> np.ndarray:
     return np.rint(speeds / step) * step
 
@@ -141,6 +163,25 @@ def vortex(nt: int = 8) -> np.ndarray:
     return coarse(out, 1e-4)
 
 
+def gentle(nt: int = 8) -> np.ndarray:
+    """A vortex that ends within the grid, in water at rest, and moves."""
+    j, i = np.mgrid[:NY, :NX]
+    out = np.zeros((nt, 2, NY, NX))
+    for t in range(nt):
+        y, x = j - 14.0 - 0.3 * t, i - 12.0 - 1.2 * t
+        swirl = 0.1 * np.clip(1 - (x**2 + y**2) / 100.0, 0, None) ** 2
+        out[t] = -y * swirl, x * swirl
+    return coarse(out, 1e-4)
+
+
+def straight(nt: int = 8) -> np.ndarray:
+    """A jet that goes straight eastward over a third of the grid, and meanders then."""
+    y, x = np.arange(NY)[:, None] - 14.0, np.arange(NX)
+    jet = 0.5 * np.exp(-((y / 5.0) ** 2)) + 0 * x
+    bend = 0.3 * jet * np.where(x > 12.3, np.sin((x - 12.3) / 4.0) ** 2, 0.0)
+    return coarse(np.stack([np.stack([jet * (1 + 0.02 * t), bend * (1 + 0.05 * t)]) for t in range(nt)]), 1e-4)
+
+
 def cells(nt: int = 8) -> np.ndarray:
     """Taylor-Green cells: u is 0 along rows of the grid, v along columns."""
     y, x = np.pi * np.arange(NY)[:, None] / 7, np.pi * np.arange(NX) / 9
@@ -154,6 +195,8 @@ SLOW = {
     "a sea that hardly moves": coarse(eddies(speed=2e-4), 1e-4),
     "calm cells here and there": np.where(np.random.default_rng(5).random((8, 1, NY, NX)) < 0.004, 0.0, eddies()),
     "a vortex in water at rest": vortex(),
+    "a vortex that ends": gentle(),
+    "a jet that is straight at first": straight(),
     "cells between walls": cells(),
     "one uniform flow": np.broadcast_to(np.array([0.2, -0.1])[:, None, None], (8, 2, NY, NX)).copy(),
     "noise in steps of 10 cm/s": coarse(np.random.default_rng(6).normal(0, 0.3, (8, 2, NY, NX)), 0.1),
