@@ -101,6 +101,21 @@ def refuse_unwritten(found: Sequence[Absence], where: str) -> None:
             raise DataError(f"{where}: {absence}, only their metadata. The copy is unfinished: fetch it again.")
 
 
+def refuse_values(found: Sequence[Absence], where: str) -> None:
+    """Refuses variables whose absent chunks are read as a number that is neither missing nor 0.
+
+    Raises:
+        DataError: there is one.
+    """
+    for absence in found:
+        if not absence.is_missing and absence.fill != 0:
+            raise DataError(
+                f"{where}: {absence}, and their fill_value {absence.fill} would be read there as if it were a number. "
+                f"If the copy is unfinished, fetch it again; if {absence.fill} means missing, give the array the "
+                f"attribute `_FillValue` {absence.fill}."
+            )
+
+
 def _is_missing(fill: np.ndarray, variable: xr.Variable) -> bool:
     if fill.dtype.kind not in "iuf" or variable.dtype.kind not in "iuf":
         return False

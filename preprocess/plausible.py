@@ -36,13 +36,17 @@ def check_units(
     """
     middles = [float(np.median(speed)) if speed.size else np.nan for speed in speeds]
     _check_beside(middles, units, stated, where)
-    for middle, (said, name, _) in zip(middles, units, strict=True):
-        if middle > FASTEST:
-            raise DataError(
-                f"{where}: {name}: the median of its absolute values is {middle:.3g} as m/s (units "
-                f"{said or 'not given'}): values like cm/s. Set currents.units in the manifest to what they are, such "
-                "as cm/s, or correct the attribute `units` in the file."
-            )
+    fast = [k for k, middle in enumerate(middles) if middle > FASTEST]
+    if not fast:
+        return
+    said, name, _ = units[fast[0]]
+    # stated for both they would be wrong of the other one
+    what = "currents.units" if len(fast) == 2 else f"currents.units.{'uv'[fast[0]]}"
+    raise DataError(
+        f"{where}: {name}: the median of its absolute values is {middles[fast[0]]:.3g} as m/s (units "
+        f"{said or 'not given'}): values like cm/s. Set {what} in the manifest to what they are, such as cm/s, or "
+        "correct the attribute `units` in the file."
+    )
 
 
 def _check_beside(

@@ -13,7 +13,7 @@ import numpy as np
 import xarray as xr
 
 from preprocess import addresses, files, identity, stamps
-from preprocess.absent_chunks import absences, refuse_unwritten
+from preprocess.absent_chunks import absences, refuse_unwritten, refuse_values
 from preprocess.axes import Order, latitude, longitude, repeats, stamp, time_step, tolerance
 from preprocess.current_files import merge, resolve, scan
 from preprocess.currents import COMPONENTS, Currents
@@ -106,6 +106,7 @@ def _absent(dataset: xr.Dataset, names: list[str], path: str) -> list[str]:
     with files.reading(path, where, "the list of chunks"):
         found = files.retried(lambda: absences(path, dataset, names))
     refuse_unwritten(found, where)
+    refuse_values(found, where)
     return [
         f"{where}: {absence}: no currents there"
         if absence.is_missing

@@ -288,6 +288,14 @@ def test_34_values_like_centimetres(tmp_path, attrs):
     refused(netcdf(tmp_path, ds), "values like cm/s")
 
 
+def test_34_centimetres_in_one_component_only(tmp_path):
+    ds = dataset(truth())
+    ds["vgos"] = ds.vgos * 100
+    refused(netcdf(tmp_path, ds), "vgos: the median", "values like cm/s. Set currents.units.v in the manifest")
+    currents = opened(str(tmp_path / "currents.nc"), units={"v": "cm/s"})
+    np.testing.assert_array_equal(everything(currents), truth())
+
+
 @pytest.mark.parametrize(("units", "factor"), [
     ("m/s", 1), ("m s-1", 1), ("m s**-1", 1), ("m.s-1", 1), ("m s^{-1}", 1), ("ms-1", 1), ("m s\u207b\u00b9", 1),
     ("Meter/sec", 1), ("metres per second", 1), ("meter second-1", 1), ("cm/s", 0.01), ("cm s-1", 0.01),

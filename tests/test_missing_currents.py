@@ -334,6 +334,24 @@ def test_windows_on_missing_levels_are_dropped_and_said(tmp_path: Path, capsys: 
     assert said in capsys.readouterr().err
 
 
+def test_absent_chunks_with_a_fill_value_that_nobody_declared_are_refused(tmp_path: Path) -> None:
+    ds = fields.field(LON, LAT, 12)
+    expected = due(np.stack([ds[name].values * 1e-4 for name in ("ugos", "vgos")], axis=1))
+    expected[6:9] = FILL
+    for name in ("ugos", "vgos"):
+        ds[name].attrs = {"units": "m/s", "scale_factor": 1e-4}
+        ds[name].encoding = {"chunks": (3, NY, NX), "fill_value": -20000}
+    path = tmp_path / "currents.zarr"
+    ds.to_zarr(path, zarr_format=3, consolidated=False)
+    for name in ("ugos", "vgos"):
+        (path / name / "c" / "2" / "0" / "0").unlink()
+    refused(str(path), "1 of 4 chunks of 'ugos'", "fill_value -20000", "attribute `_FillValue` -20000")
+    group = zarr.open_group(path, mode="r+")
+    for name in ("ugos", "vgos"):
+        group[name].attrs["_FillValue"] = -20000
+    np.testing.assert_array_equal(opened(str(path)).read(0, 12), expected)
+
+
 def test_chunks_that_a_server_does_not_have_are_missing(tmp_path: Path) -> None:
     """A 404 is no error to zarr: it reads its fill value."""
     path = Path(_unwritten(tmp_path, 3, shards=False))
