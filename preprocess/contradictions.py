@@ -31,6 +31,9 @@ MOST_OUTSIDE = 0.3
 """Share of the numbers that may be out of their valid range: as tools that keep the range of packed numbers beside
 decoded ones (0 to 20000, say) lose the half that is negative."""
 
+FEW_OUTSIDE = 0.001
+"""Share of them, flags not counted, above which they are warned of: windows with the fastest currents are not used."""
+
 FLAGS = 4
 """Different numbers out of a valid range that may be flags, of land or ice, and no values."""
 
@@ -104,6 +107,27 @@ def doubts(packing: Packing, numbers: np.ndarray, where: str) -> list[str]:
     ]
 
 
+def doubt_units(packing: Packing, units: str | None, numbers: np.ndarray, where: str) -> list[str]:
+    """Warns of speeds that are too slow for surface currents by their units, and would be some in m/s.
+
+    Args:
+        packing: What the attributes declare.
+        units: The component's.
+        numbers: Of a level, without missing ones, `(n,)`.
+        where: File and variable.
+    """
+    if packing.factor == 1.0 or not numbers.size:
+        return []
+    converted = float(np.median(packing.speeds(numbers)))
+    if converted >= SLOWEST or not PLAUSIBLE[0] <= converted / packing.factor <= PLAUSIBLE[1]:
+        return []
+    return [
+        f"WARNING: {where}: by its units {units!r} the median is {converted:.2g} m/s, slower than currents at the "
+        f"surface; as m/s it would be {converted / packing.factor:.2g}. Set currents.units in the manifest to what "
+        "they are"
+    ]
+
+
 def check_angles(numbers: np.ndarray, attributes: Mapping[str, Any], limit: float, where: str) -> None:
     """Refuses coordinates that are decoded already and have their scale_factor still.
 
@@ -141,6 +165,8 @@ def settle_range(encoding: Encoding, numbers: np.ndarray, where: str) -> tuple[E
         said = (
             f"{where}: {percent:.2g} % of the numbers are out of the valid range {_range(encoding)}, taken as missing"
         )
+        if share > FEW_OUTSIDE:
+            return encoding, [f"WARNING: {said}. If it is that of other numbers, remove the attributes from the file"]
         return encoding, [said] if outside else []
     other = replace(encoding, valid_is_decoded=not encoding.valid_is_decoded)
     if encoding.packed and outside_range(other, numbers)[0] <= MOST_OUTSIDE:

@@ -81,6 +81,12 @@ def resolve(dataset: xr.Dataset, given: Mapping[str, str], where: str) -> dict[s
         DataError: roles that nothing or several variables could play, all of them in one message; anomalies; or
             components that are one, or exchanged.
     """
+    if not dataset.variables:
+        raise DataError(
+            f"{where}: there are no variables at the top, where they are looked for. If they are in a group, give it: "
+            "of a zarr store by its path, STORE/GROUP; of a NetCDF file (ncdump -h lists groups) taken out with "
+            "ncks -G : -g GROUP IN OUT."
+        )
     names: dict[str, str] = {}
     lacking: list[str] = []
     problems: list[str] = []

@@ -7,7 +7,7 @@ import xarray as xr
 
 from preprocess import files
 from preprocess.axes import stamp
-from preprocess.contradictions import doubts, sample, settle_range
+from preprocess.contradictions import doubt_units, doubts, sample, settle_range
 from preprocess.currents import COMPONENTS, Currents, land_levels
 from preprocess.levels import Levels
 from preprocess.packing import Packing
@@ -91,6 +91,8 @@ def _settled(currents: Currents, dataset: xr.Dataset, stored: list[np.ndarray], 
             ranges[role] = encoding.valid
         known = values[~encoding.missing(values)]
         notes += [*said, *doubts(packing, sample(known), name)]
+        if role not in layout.stated:
+            notes += doubt_units(packing, layout.units_of(dataset, role)[0], sample(known), name)
     return replace(
         currents,
         layout=replace(layout, ranges={**layout.ranges, **ranges}),

@@ -592,6 +592,15 @@ def test_47_types_that_are_no_numbers(tmp_path):
 # ---- files, grids and times
 
 
+def test_variables_in_a_group(tmp_path):
+    ds = dataset(truth())
+    ds.to_netcdf(tmp_path / "currents.nc", group="data")
+    refused(str(tmp_path / "currents.nc"), "no variables at the top", "ncks -G : -g GROUP IN OUT")
+    ds.to_zarr(tmp_path / "currents.zarr", group="data", zarr_format=3, consolidated=False)
+    refused(str(tmp_path / "currents.zarr"), "no variables at the top", "STORE/GROUP")
+    np.testing.assert_array_equal(everything(opened(str(tmp_path / "currents.zarr" / "data"))), truth())
+
+
 def test_files_that_are_missing_or_something_else(tmp_path):
     refused(str(tmp_path / "none.nc"), "nothing is there", "none.nc")
     refused(str(tmp_path / "*.nc"), "nothing is there")

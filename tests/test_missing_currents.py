@@ -490,6 +490,31 @@ def test_numbers_out_of_their_valid_range_are_missing_whichever_numbers_it_is_fo
         assert re.search(r"valid range -1 to 1 taken for that of decoded numbers, as \d+ % of the stored", notes)
 
 
+def test_a_valid_range_that_cuts_through_the_currents_is_warned_of(tmp_path: Path) -> None:
+    ds = raw(eddies(), "float32")
+    ds["ugos"].attrs["valid_max"] = np.float32(0.3)
+    notes = opened(fields.save(ds, tmp_path / "currents.nc")).notes
+    assert any(re.search(r"^WARNING: .*ugos: 1\d % of the numbers are out of", note) for note in notes)
+    ds["ugos"].attrs["valid_max"] = np.float32(1.0)
+    ds["ugos"].values[:, 3, 4] = 1.5  # one that is wrong indeed
+    notes = opened(fields.save(ds, tmp_path / "spike.nc")).notes
+    assert any("ugos: 0.093 % of the numbers are out of" in note for note in notes)
+    assert not any("WARNING" in note for note in notes)
+
+
+def test_units_by_which_nothing_moves_are_warned_of(tmp_path: Path) -> None:
+    ds = raw(eddies(), "float32")
+    for name in ("ugos", "vgos"):
+        ds[name].attrs["units"] = "cm/s"
+    path = fields.save(ds, tmp_path / "currents.nc")
+    warned = [note for note in opened(path).notes if "WARNING" in note]
+    assert len(warned) == 2
+    assert re.search(r"ugos: by its units 'cm/s' the median is 0\.001\d m/s, .* as m/s it would be 0\.1\d", warned[0])
+    stated = opened(path, units="m/s")
+    assert not [note for note in stated.notes if "WARNING" in note]
+    np.testing.assert_array_equal(stated.read(0, 8), due(eddies()))
+
+
 def test_a_valid_range_that_no_reading_fits_is_refused(tmp_path: Path) -> None:
     ds = raw(eddies(), "float32")
     ds["vgos"].attrs["valid_range"] = np.array([0.0, 20_000.0], np.float32)  # of numbers packed with an offset
