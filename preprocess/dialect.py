@@ -38,6 +38,9 @@ _BLANKS = r"\s+"
 _UNITS_IN_NAME = re.compile(r"(.+?)\s*(?:\((.*)\)|\[(.*)\])")
 """`latitude (degrees_north)` as ERDDAP's csvp writes it, and `lat [deg]`."""
 
+_EXCEL = re.compile(r'"?sep=.?"?')
+"""First line by which a table tells Excel its separator."""
+
 MISSING = ("", "na", "n/a", "nan", "-nan", "nat", "null", "none", "-", "--", "---", "?", "*", "missing", "#n/a", "<na>",
            "inf", "-inf")  # fmt: skip
 """How tables spell that there is no number, in lower case."""
@@ -185,7 +188,7 @@ def cells(line: str, separator: str) -> list[str]:
 
 
 def _is_comment(line: str) -> bool:
-    return line.lstrip().startswith(("#", "%", "//", "!"))
+    return line.lstrip().startswith(("#", "%", "//", "!")) or bool(_EXCEL.fullmatch(line.strip()))
 
 
 def _separator(header: str) -> str | None:

@@ -34,14 +34,15 @@ TIERS: dict[str, Tiers] = {
         ("particle_id", "particle", "traj", "track_id", "platform", "unit_id", "serial_number"),
         ("name",),
     ),
+    # Beside a column that says UTC the plain name is mostly local time.
     "time": (
+        ("time_utc", "datetime_utc", "date_time_utc", "timestamp_utc", "utc_time"),
         ("time",),
         ("obs_time",),
-        ("datetime", "date_time", "timestamp", "time_utc", "datetime_utc", "date_time_utc", "timestamp_utc",
-         "utc_time"),
+        ("datetime", "date_time", "timestamp"),
         ("gps_time", "fix_time", "time_stamp", "position_time", "juld"),
         ("date", "dates", "date_utc"),
-        ("unix", "unix_time", "unixtime", "epoch", "epoch_time"),
+        ("unix", "unix_time", "unixtime", "unix_epoch", "epoch", "epoch_time", "epochtime"),
     ),
     "lat": (
         ("lat", "latitude"),
@@ -145,6 +146,11 @@ def absent(roles: Sequence[str], variables: Mapping[str, Attributes], where: str
     settings = ", ".join(f"drifters.variables.{role}" for role in roles)
     free = [name for name in variables if name not in taken]
     guesses = ", ".join(f"{role}: {_guess(role, free)}" for role in roles)
+    if "time" in roles and {"year", "month"} <= {plain(name) for name in variables}:
+        return (
+            f"{where}: {known}; found {listing(list(variables))}. Years, months and days in columns of their own are "
+            "not read: write one column `time` such as 2010-01-31T06:00:00Z."
+        )
     return (
         f"{where}: {known}; found {listing(list(variables))}. Set {settings} in the manifest, to names that are there: "
         f"variables: {{{guesses}}}."

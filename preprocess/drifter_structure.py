@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from preprocess import drogues, files, fixes, ids, namesakes, quality, times
+from preprocess import drogues, files, fixes, ids, namesakes, number_times, quality, times
 from preprocess.drifter_files import check_chunks, opened, read_table
 from preprocess.drifter_roles import absent, resolve
 from preprocess.drifter_rows import Rows, find_rows
@@ -24,13 +24,6 @@ _ID = "the only drifter"
 
 BAD_SHARE = 0.01
 """Share of steps that may be impossible, or without time between, in a file that is taken for one drifter."""
-
-_LOOKS = (
-    (1e8, 5e9, "seconds since 1970-01-01"),
-    (1e11, 5e12, "milliseconds since 1970-01-01"),
-    (1e17, 5e18, "nanoseconds since 1970-01-01"),
-)
-"""Numbers of this size are mostly counted so, in the years from 1973 to 2128."""
 
 
 class NoFixesError(DataError):
@@ -134,35 +127,12 @@ def _settle_times(
         elif " since " not in (units or ""):
             raise DataError(
                 f"{where}: times have units {units or ''!r}; expected such as 'seconds since 1970-01-01'. "
-                f"{_units_remedy(time, units)}"
+                f"{number_times.remedy(time.values, units)}"
             )
     lost = attributes.get("drogue_lost_date", {})
     if stated is not None and " since " not in (units_of(lost) or ""):
         lost["units"] = stated
     notes += times.remarks(attributes["time"]) if time.dtype.kind in "iuf" else []
-
-
-def _units_remedy(time: xr.DataArray, units: str | None) -> str:
-    """What to do about times whose units do not say since when."""
-    size = float(np.nanmedian(time.values[..., :1000].astype(np.float64))) if time.size else np.nan
-    looks = next((said for least, most, said in _LOOKS if least <= size <= most), None)
-    if 6e5 < size < 9e5:
-        return (
-            f"They look like MATLAB's datenum ({size:g}): subtract 719529, and set drifters.time_units: days since "
-            "1970-01-01 in the manifest."
-        )
-    if 2.4e6 < size < 2.6e6:
-        return (
-            f"They look like Julian days ({size:g}): subtract 2440587.5, and set drifters.time_units: days since "
-            "1970-01-01 in the manifest."
-        )
-    if looks is not None:
-        return f"They look like {looks} ({size:.0f}): if they are, set drifters.time_units: {looks} in the manifest."
-    unit = units if units in ("days", "hours", "minutes", "seconds") else "seconds"
-    return (
-        f"Say since when they count ({size:g}, for example): set drifters.time_units in the manifest, as in "
-        f"drifters.time_units: {unit} since 2010-01-01; or write times as 2010-01-31T06:00:00Z."
-    )
 
 
 def _named(dataset: xr.Dataset, names: dict[str, str], name: str, where: str, notes: list[str]) -> xr.Dataset:

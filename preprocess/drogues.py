@@ -12,7 +12,7 @@ import pandas as pd
 
 from preprocess.dialect import MISSING
 from preprocess.encoding import decode, texts
-from preprocess.times import NO_TIME, seconds
+from preprocess.times import NO_TIME, of_text, seconds
 from shared.errors import DataError
 
 ROLES = ("drogue", "drogue_lost_date")
@@ -75,11 +75,11 @@ def of_lost_date(values: np.ndarray, attributes: Mapping[str, Any], time: np.nda
     else:
         codes, words = pd.factorize(np.array(texts(values), dtype=object))
         dates = np.array(["" if str(word).lower() in _NEVER else str(word) for word in words], dtype=object)
-        of_word = seconds(dates, attributes, where) if len(dates) else np.empty(0, np.int64)
-        wrong = np.flatnonzero((of_word == NO_TIME) & (dates != ""))
-        if wrong.size:
+        instants, wrong = of_text(dates.tolist())
+        of_word = seconds(instants, attributes, where)
+        if wrong:
             raise DataError(
-                f"{where} holds {dates[wrong[0]]!r}, which is no date; expected such as 2010-01-31T06:00:00Z, and "
+                f"{where} holds {wrong[0]!r}, which is no date; expected such as 2010-01-31T06:00:00Z, and "
                 "nothing where the drogue was never lost. Rewrite the dates."
             )
         lost = of_word[codes]

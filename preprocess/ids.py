@@ -45,7 +45,7 @@ def identifiers(values: np.ndarray, attributes: Mapping[str, Any], where: str, p
             )
     names = texts(ids)
     if stored.dtype.kind in "OSUT":  # tables that passed through floats have ids such as 104099.0
-        names = [re.sub(r"(?<=\d)\.0+$", "", name) for name in names]
+        names = [re.sub(r"^(\d+)\.0+$", r"\1", name) for name in names]
         rounded = [name for name in names if _EXPONENT.fullmatch(name)]
         rounded = rounded or [name for name in names if len(name) == 15 and _ROUNDED_IMEI.fullmatch(name)]
         if rounded:

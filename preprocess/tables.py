@@ -30,13 +30,19 @@ _DEGREES = ("wgs84", "wgs_84", "dd", "decimal", "decimal_degrees", "gps")
 
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
 _CLOCK = re.compile(r"T?\d{1,2}:\d{2}(:\d{2}([.,]\d+)?)?\s*(Z|UTC)?", re.IGNORECASE)
-_DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
+_DAY = re.compile(r"\d{4}([-/.])\d{2}\1\d{2}")
 _DAYS = ("date", "day", "date_utc", "dates")
 _HOURS = ("hour", "hours", "hh", "hr", "hour_utc")
 _ELSEWHERE = re.compile(
-    r"(?:utc|gmt)\s*[+-]\s*\d.*|local.*|lt|[cew]e?s?t|[emp][sd]t|[ce]est|jst|bst|ist", re.IGNORECASE
+    r"(?:utc|gmt)?\s*[+-]\s*\d.*|local.*|lt|mes?z|msk|wib|(?!gmt)(?:[a-z]{1,3}[sd]t|[a-z]{2}t)"
+    r"|(?!etc/|[ymdhs/_]+$)[a-z_]+/[a-z_/]+",
+    re.IGNORECASE,
 )
-"""Time zones other than UTC, as units of a column."""
+"""Time zones other than UTC, as units of a column: offsets, `CEST`, `Europe/Berlin`; not `YYYY/MM/DD`."""
+
+_UTC = ("utc", "gmt", "z")
+_OFFSET = re.compile(r".*\d:\d.*[+-]\d{2}(?::?\d{2})?\s*")
+"""A time with its offset from UTC; a mere `Z` contradicts a header that names another zone."""
 
 
 def read(path: Path, dialect: Dialect, where: str, source: DrifterSource) -> tuple[xr.Dataset, dict[str, str]]:
@@ -87,7 +93,7 @@ def _distinct(dialect: Dialect) -> list[str]:
     """Names of the columns: with their units where they differ by these only, by number where they are blank."""
     names = []
     for k, (name, unit) in enumerate(zip(dialect.names, dialect.units, strict=True)):
-        again = dialect.names.count(name) > 1 and unit
+        again = dialect.names.count(name) > 1 and unit and unit.lower() not in _UTC
         names.append(f"{name} ({unit})" if again else name or f"column {k + 1}")
     return names
 
@@ -183,7 +189,8 @@ def _times(cells: pd.Series, name: str, attributes: Mapping[str, Any], where: st
         values = pd.Series(pd.to_numeric(cells, errors="coerce"))
         if values.notna().eq(cells.notna()).all():
             return values.to_numpy(np.float64)
-    if _ELSEWHERE.fullmatch(attributes["units"].strip()):
+    known = cells.dropna().astype(str)
+    if _ELSEWHERE.fullmatch(attributes["units"].strip()) and not known.str.fullmatch(_OFFSET).all():
         raise DataError(
             f"{where}: {name!r} is in the time zone {attributes['units']!r}; expected UTC. Write the times in UTC, or "
             "each with its offset, such as 2010-01-31T06:00:00+02:00."
@@ -208,8 +215,9 @@ def _day_column(
             f"such as 2010-01-31; found {listing(names)}. Write date and time in one column, as 2010-01-31T06:00:00Z."
         )
     hours = [name for name in names if plain(name) in _HOURS]
-    clocks = [name for name in names if plain(name) in ("time", "time_of_day", "clock")]
-    if _DAY.fullmatch(first[time]) and (hours or clocks) and "time" not in source.variables:
+    clocks = [names[k] for k, cell in enumerate(first[: len(names)]) if k != time and _CLOCK.fullmatch(cell)]
+    only_days = all(_DAY.fullmatch(row[time]) for row in dialect.start if time < len(row) and row[time])
+    if only_days and (hours or clocks) and "time" not in source.variables:
         raise DataError(
             f"{where}: {names[time]!r} holds days such as {first[time]!r}, and {(hours or clocks)[0]!r} the time of "
             "day. Write date and time in one column, as 2010-01-31T06:00:00Z; if the days alone are meant, set "

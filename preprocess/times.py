@@ -2,13 +2,14 @@
 
 import functools
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import cftime
 import numpy as np
 import pandas as pd
 
+from preprocess.dialect import MISSING
 from preprocess.encoding import decode, texts
 from preprocess.units import SECONDS, units_of
 from shared.errors import DataError
@@ -24,6 +25,7 @@ _REFORM = 1582
 """Year from which the calendar `standard` is Gregorian; it is Julian before."""
 _ALIKE = (1901, 2099)
 """First and last year in which the Julian and the Gregorian calendar have the same leap years."""
+_END_OF_DAY = r"^(\d{4}-\d{1,2}-\d{1,2})[T ]24:00(?::00(?:\.0*)?)?Z?$"
 _EPOCH = re.compile(
     r"(?P<year>\d{1,4})-(?P<month>\d{1,2})-(?P<day>\d{1,2})"
     r"(?:[T\s]\s*(?P<hour>\d{1,2})(?::(?P<minute>\d{1,2})(?::(?P<second>\d{1,2}(?:\.\d*)?))?)?)?"
@@ -42,11 +44,12 @@ def seconds(stored: np.ndarray, attributes: Mapping[str, Any], where: str) -> np
     """
     values = np.asarray(stored)
     if values.dtype.kind not in "iufM":
-        stamps = texts(values)
-        parsed = pd.to_datetime(pd.Series(stamps, dtype=object), format="ISO8601", utc=True, errors="coerce")
-        values = parsed.dt.tz_localize(None).to_numpy("datetime64[ms]")
-        if any(stamps) and np.isnat(values).all():
-            raise DataError(f"{where}: no time is ISO 8601 text such as 2010-01-31T06:00:00Z. Rewrite the times.")
+        values, wrong = of_text(texts(values))
+        if wrong:
+            raise DataError(
+                f"{where}: {len(wrong)} of {len(values)} times cannot be read as ISO 8601 text, such as {wrong[0]!r}; "
+                "expected such as 2010-01-31T06:00:00Z, and nothing where a time is missing. Rewrite the times."
+            )
     if values.dtype.kind == "M":
         return (values + np.timedelta64(500, "ms")).astype("datetime64[s]").astype(np.int64)
     units = units_of(attributes) or ""
@@ -71,6 +74,24 @@ def seconds(stored: np.ndarray, attributes: Mapping[str, Any], where: str) -> np
     if calendar == "julian":
         _check_alike(times[known], where)
     return times
+
+
+def of_text(stamps: Sequence[str]) -> tuple[np.ndarray, list[str]]:
+    """Instants of ISO 8601 text as datetime64 `[n]`, NaT where missing; and what is there and cannot be read.
+
+    `24:00` is the end of its day; text without an offset, or with `UTC` or `GMT` after it, is UTC.
+    """
+    words = pd.Series(stamps, dtype=object)
+    parsed = pd.to_datetime(words, format="ISO8601", utc=True, errors="coerce")
+    left = parsed.isna() & ~words.str.lower().isin(MISSING)
+    if left.any():
+        plain = words[left].str.replace(r"\s*(?:UTC|GMT)$", "Z", regex=True)
+        ends = plain.str.fullmatch(_END_OF_DAY)
+        plain = plain.str.replace(_END_OF_DAY, r"\1", regex=True)
+        again = pd.to_datetime(plain, format="ISO8601", utc=True, errors="coerce")
+        parsed[left] = again + pd.to_timedelta(ends.astype(int), unit="D")
+        left &= parsed.isna()
+    return parsed.dt.tz_localize(None).to_numpy("datetime64[ms]"), words[left].tolist()
 
 
 def remarks(attributes: Mapping[str, Any]) -> list[str]:

@@ -295,7 +295,7 @@ def test_01_missing_file(tmp_path: Path):
         (b"\x1f\x8b" + b"junk" * 9, r"odd\.bin cannot be read \("),
         (b"a,b\n1,2\n", "no 'lat' variable"),
         (b"ID,time,lat,lon\n1,2010-01-01T00:00:00Z,x,3\n2,2010-01-01T00:00:00Z,x,3\n", "cannot be read"),
-        (b"ID,time,lat,lon\n1,31 January 2010,2,3\n", "no time is ISO 8601"),
+        (b"ID,time,lat,lon\n1,31 January 2010,2,3\n", "1 of 1 times cannot be read as ISO 8601"),
         (b"ID,time,lat,lon\n1,3600,2,3\n", "times have units ''"),
         (b"ID,time,lat,lon\n,2010-01-01T00:00:00Z,2,3\n", "the drifter id of row 0 is missing"),
         (b"ID,time,lat,lon\n", "is empty"),

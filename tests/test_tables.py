@@ -4,6 +4,7 @@ import bz2
 import gzip
 import io
 import lzma
+import re
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -56,6 +57,17 @@ DIALECTS = {
     "comments": f"# made by a logger, in 2010\n#second\n{PLAIN}",
     "blank lines": "\n\n" + PLAIN,
     "header as a comment": f"# {PLAIN}",
+    "Excel's line of the separator": f"sep=;\n{PLAIN.replace(',', ';')}",
+    "UTC after the time": PLAIN.replace("T", " ").replace("Z", " UTC"),
+    "24:00": PLAIN.replace("2010-01-01T00:00:00Z", "2009-12-31 24:00:00"),
+    "midnight without a time of day": PLAIN.replace("T00:00:00Z", "").replace("Z", "").replace("T", " "),
+    "local time beside UTC": f"{HEADER},time_utc\n"
+    + "".join(f"{row.replace('T0', ' 1')},{row.split(',')[1]}\n" for row in ROWS),
+    "two times that differ by zone": "ID,time (local),lat,lon,time (UTC)\n"
+    + "".join(f"{row.replace('T0', ' 1')},{row.split(',')[1]}\n" for row in ROWS),
+    "another zone with offsets": PLAIN.replace("time", "time (CET)").replace(":00:00Z", ":00:00+00:00"),
+    "date with slashes and a time": f"date,{HEADER}\n"
+    + "".join(f"2010/01/01,{row.replace('2010-01-01T', '')}\n" for row in ROWS),
     "trailing separators": PLAIN.replace("\n", ",\n"),
     "trailing in rows only": f"{HEADER}\n" + "".join(f"{row},\n" for row in ROWS),
     "pandas index": f",{HEADER}\n" + "".join(f"{k},{row}\n" for k, row in enumerate(ROWS)),
@@ -233,6 +245,87 @@ REFUSED = {
                  r".*found x, y, z\. Set drifters\.variables\.time, .*\{time: NAME, lat: NAME, lon: NAME, id: N"),
     "datenum": (f"{HEADER}\n1,734139.5,2,3\n", r"MATLAB's datenum \(734140\): subtract 719529, and set drifters"),
 }  # fmt: skip
+
+
+UNREADABLE = {
+    "days first": "28.01.2010 06:00",
+    "months first": "01/28/2010 06:00",
+    "no such day": "2010-02-30T06:00:00Z",
+    "words": "no fix",
+    "half a day": "2010-01-01 06:00 PM",
+    "two-digit year": "10-01-01 06:00",
+}
+
+
+@pytest.mark.parametrize("every", [1, 3])
+@pytest.mark.parametrize("name", UNREADABLE)
+def test_times_that_cannot_be_read_are_not_taken_for_missing(name: str, every: int, tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    rows = [re.sub("2010[^,]*", UNREADABLE[name], row) if k % every == 0 else row for k, row in enumerate(ROWS)]
+    path.write_text("\n".join([HEADER, *rows]))
+    with pytest.raises(DataError, match=rf"{N // every} of {N} times .* such as '{re.escape(UNREADABLE[name])}'"):
+        read(path)
+
+
+@pytest.mark.parametrize(
+    "zone", ["CEST", "MESZ", "AKDT", "BRT", "+02:00", "Europe/Berlin", "America/New_York", "local"]
+)
+def test_times_under_another_zone_are_refused(zone: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(PLAIN.replace("time", f"time ({zone})").replace(":00Z", ":00"))
+    with pytest.raises(DataError, match=re.escape(f"'time' is in the time zone {zone!r}")):
+        read(path)
+
+
+@pytest.mark.parametrize("said", ["UTC", "GMT", "Etc/UTC", "YYYY-MM-DD hh:mm:ss", "yyyy/mm/dd", "ISO 8601"])
+def test_what_a_header_says_of_times_in_utc(said: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(PLAIN.replace("time", f"time ({said})"))
+    check(read(path))
+
+
+def test_a_time_of_day_in_a_column_of_any_name_is_not_lost(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(PLAIN.replace("T", ",").replace("Z", "").replace("time", "Date,UTC"))
+    with pytest.raises(DataError, match="'Date' holds days such as '2010-01-01', and 'UTC' the time of day"):
+        read(path)
+
+
+NUMBERS = {
+    "dates in digits": ("{:%Y%m%d%H%M%S}", r"look like dates in digits \(20100101000000\): write them as text"),
+    "hours in digits": ("{:%Y%m%d%H}", "look like dates in digits"),
+    "years": ("2010.00{:%H}", "look like years with decimals"),
+}
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+def test_numbers_that_are_no_count_of_a_unit(name: str, tmp_path: Path) -> None:
+    written, message = NUMBERS[name]
+    path = tmp_path / "a.csv"
+    times = pd.date_range("2010-01-01", periods=N, freq="h")
+    path.write_text(
+        "ID,time,lat,lon\n" + "".join(f"a,{written.format(t)},{LAT[k]},{LON[k]}\n" for k, t in enumerate(times))
+    )
+    with pytest.raises(DataError, match=message):
+        read(path)
+
+
+@pytest.mark.parametrize(("first", "units"), [(40179, "days since 1899-12-30"), (55197, "days since 1858-11-17")])
+def test_days_are_read_as_the_message_says(first: int, units: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(
+        "ID,time,lat,lon\n" + "".join(f"300234,{first + k / 24},{LAT[k]:.2f},{LON[k]:.2f}\n" for k in range(N))
+    )
+    with pytest.raises(DataError, match=f"if it is 2010-01-01 in .*, set drifters.time_units: {units} in"):
+        read(path)
+    check(read(path, time_units=units))
+
+
+def test_years_and_months_in_columns_of_their_own(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("ID,year,month,day,lat,lon\na,2010,1,1,41,-12\n")
+    with pytest.raises(DataError, match="columns of their own are not read: write one column `time` such as 2010"):
+        read(path)
 
 
 @pytest.mark.parametrize("name", REFUSED)
