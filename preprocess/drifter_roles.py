@@ -84,6 +84,15 @@ _STANDARD = {
 """CF attribute of a role and its value, and the attribute that decides among several."""
 
 
+_DROGUE = re.compile(
+    r"(?:(?:is|has|date|time)_)?(?:un)?drogued?(?:_?(?:on|off|lost|loss|attached|detached|present|presence|state|status"
+    r"|flag|date|time|day|removed|removal|detachment))*"
+)
+"""Names of what may tell the state of the drogue, or when it was lost; not its type, depth or sensor."""
+
+_DROGUE_LOST = re.compile("lost|loss|off|undrogued|detach|remov")
+
+
 def resolve(
     variables: Mapping[str, Attributes], source: DrifterSource, where: str, scalars: Sequence[str] = ()
 ) -> dict:
@@ -121,11 +130,37 @@ def resolve(
     if missing:
         roles = missing if "id" in names else [*missing, "id"]
         raise DataError(absent(roles, variables, where, list(names.values())))
+    _check_drogue(names, variables, source, where)
     if "drogue_lost_date" not in given and "drogue" in given and _is_date(names["drogue"], variables):
         names["drogue_lost_date"] = names.pop("drogue")
     elif "drogue" in names and "drogue_lost_date" in names:
         names.pop("drogue" if "drogue_lost_date" in given else "drogue_lost_date")
     return names
+
+
+def _check_drogue(
+    names: Mapping[str, str], variables: Mapping[str, Attributes], source: DrifterSource, where: str
+) -> None:
+    """Refuses a variable that may tell the state of the drogue where it is not known which way.
+
+    Raises:
+        DataError: Such a variable plays no role, or its name says the reverse of the role that the manifest gives it.
+    """
+    status = source.variables.get("drogue")
+    if status is not None and _DROGUE_LOST.search(plain(status)) and not _is_date(status, variables):
+        raise DataError(
+            f"{where}: drifters.variables.drogue is {status!r}, which by its name is true where the drogue is lost; "
+            "expected the reverse. If it is the date of the loss, set drifters.variables.drogue_lost_date to it; if "
+            "not, write a column `drogue_status` that is 1 where the drogue is on and 0 where it is lost."
+        )
+    fits = [name for name in variables if _DROGUE.fullmatch(plain(name))]
+    if fits and source.drogue != "any" and not {"drogue", "drogue_lost_date"} & set(names):
+        raise DataError(
+            f"{where}: {' and '.join(map(repr, fits))} may tell the state of the drogue, and the name does not say "
+            "how. Set drifters.variables.drogue to what is 1 or true where the drogue is on, or "
+            "drifters.variables.drogue_lost_date to the date on which it was lost; or drifters.drogue: any, to use all "
+            "fixes."
+        )
 
 
 def _is_date(name: str, variables: Mapping[str, Attributes]) -> bool:

@@ -6,6 +6,7 @@ layout, a trajectory becomes a row: an index along the flattened observations, a
 Rows without fixes are left out.
 """
 
+import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +17,9 @@ from preprocess.encoding import decode
 from preprocess.ids import identifiers
 from preprocess.roles import listing
 from shared.errors import DataError
+
+_COUNTED = 10
+"""Ids that count rows if there are as many."""
 
 _PIECE = 1 << 22
 """Ids scanned at once."""
@@ -90,6 +94,12 @@ def find_rows(dataset: xr.Dataset, names: dict[str, str], where: str) -> tuple[R
             "or drifters.variables.id to ids on the positions' dimension."
         )
     rows, notes = _grouped_rows(lat, ids, where)
+    if len(rows.ids) == lat.size >= _COUNTED and _counts(rows.ids) and _changes(dataset[names["time"]]):
+        raise DataError(
+            f"{where}: {names['id']!r} counts the rows, from {rows.ids[0]} to {rows.ids[-1]}; expected what names the "
+            "drifters. Set drifters.variables.id in the manifest to the column that does; if the file is one "
+            f"drifter's, rename or remove {names['id']!r} and it is called by the file's name."
+        )
     return rows, notes if rowsize is None else [*notes, f"{rowsize.name!r} is not per trajectory and was ignored"]
 
 
@@ -250,6 +260,18 @@ def _row_sizes(rowsize: xr.DataArray, where: str) -> np.ndarray:
             return sizes.astype(np.int64)
         found = f"{sizes[bad[0]]} in row {bad[0]}"
     raise DataError(f"{where}: {rowsize.name!r} holds {found}; expected whole numbers of fixes, 0 or more.")
+
+
+def _counts(ids: list[str]) -> bool:
+    """Tells whether ids are whole numbers each of which is one more than that before."""
+    if not all(re.fullmatch(r"\d{1,18}", name) for name in ids):
+        return False
+    return bool((np.diff([int(name) for name in ids]) == 1).all())
+
+
+def _changes(time: xr.DataArray) -> bool:
+    """Tells whether there is more than one time: else all drifters are where they were at once."""
+    return len(np.unique(time.values)) > 1
 
 
 def _runs(ids: xr.Variable) -> tuple[np.ndarray, np.ndarray]:

@@ -20,9 +20,11 @@ ROLES = ("drogue", "drogue_lost_date")
 
 _AS_DATE = "If it is the date on which the drogue was lost, name it as drifters.variables.drogue_lost_date."
 
-_ON = ("1", "true", "t", "yes", "y", "on", "attached", "drogued", "present", "drogue on", "drogue_on")
+_ON = ("1", "true", "t", "yes", "y", "on", "attached", "drogued", "present", "drogue on", "drogue_on",
+       "drogue_attached", "drogue_present", "with_drogue", "has_drogue")  # fmt: skip
 _LOST = ("0", "false", "f", "no", "n", "off", "lost", "undrogued", "detached", "absent", "drogue off", "drogue lost",
-         "drogue_off", "drogue_lost")  # fmt: skip
+         "drogue_off", "drogue_lost", "drogue_detached", "drogue_absent", "no_drogue", "without_drogue",
+         "not_drogued")  # fmt: skip
 _UNKNOWN = (*MISSING, "unknown", "u")
 _NEVER = (*MISSING, "never", "not lost", "on")
 
@@ -37,12 +39,24 @@ def of_status(values: np.ndarray, attributes: Mapping[str, Any], where: str) -> 
     """
     if values.dtype.kind in "iufb":
         status = decode(values, attributes, where)
+        if (meanings := _meanings(attributes)) is not None:
+            return np.select([status == flag for flag in meanings], list(meanings.values()), -1).astype(np.int8)
         return np.select([status == 1, status == 0], [1, 0], -1).astype(np.int8)
     if values.dtype.kind == "M":
         raise DataError(f"{where}: a status of the drogue was expected, and dates came. {_AS_DATE}")
     codes, words = pd.factorize(np.array(texts(values), dtype=object))
     states = np.array([_state(str(word), where) for word in words], np.int8)
     return states[codes]
+
+
+def _meanings(attributes: Mapping[str, Any]) -> dict[float, int] | None:
+    """State by flag, as the attributes `flag_values` and `flag_meanings` say (CF 3.5); None where they do not."""
+    words = [word.lower() for word in str(attributes.get("flag_meanings", "")).split()]
+    flags = np.ravel(attributes.get("flag_values", [])).tolist()
+    known = (*_ON, *_LOST, *_UNKNOWN)
+    if not words or len(words) != len(flags) or any(word not in known for word in words):
+        return None
+    return {float(flag): -1 if word in _UNKNOWN else int(word in _ON) for flag, word in zip(flags, words, strict=True)}
 
 
 def _state(word: str, where: str) -> int:

@@ -46,6 +46,9 @@ REASONS = {
 }
 """Why fixes are dropped when they are read, and what to do about each."""
 
+_FILLS = 10
+"""Different fill values that a variable has at most."""
+
 _LIMITS = {"lat": 90.0, "lon": 360.0}
 """Largest angles of positions [degrees]."""
 
@@ -115,7 +118,7 @@ class DrifterFile:
         """Numbers of a role, NaN where missing; and which are so because they are out of their valid range."""
         where = f"{self.where}: {self.names[role]!r}"
         if stored.dtype.kind not in "iufb":
-            raise DataError(f"{where} holds {stored.dtype}, expected numbers for {role!r}.")
+            raise DataError(f"{where} holds {stored.dtype}, expected numbers for {role!r}. Write them as such.")
         if role in _LIMITS:
             # the limit in the units that are stored
             check_angles(stored, self.attributes[role], _LIMITS[role] / abs(self.factors.get(role, 1.0)), where)
@@ -138,6 +141,8 @@ class DrifterFile:
         row = np.repeat(np.arange(start, stop, dtype=np.int64), rows.counts[start:stop])
         time = seconds(stored["time"], self.attributes["time"], self.where)
         (lat, lat_outside), (lon, lon_outside) = (self._numbers(role, stored[role]) for role in ("lat", "lon"))
+        for role, values in (("lat", lat), ("lon", lon)):
+            _check_scale(values, f"{self.where}: {self.names[role]!r}")
         untimed, unplaced = time == NO_TIME, ~((np.abs(lat) < UNDECODED) & (np.abs(lon) < UNDECODED))
         padding, beyond = self._padding(start, stop, time, unplaced)
         reasons = [(OUT_OF_RANGE, out) for out in (lat_outside, lon_outside) if out is not None]
@@ -155,6 +160,10 @@ class DrifterFile:
         if resorted:
             place = place[np.lexsort((time[place], row[place]))]  # stable: of duplicates the first stored stays first
         at = row[place], time[place], lon[place], lat[place]
+        lost = namesakes.astray(*at)
+        if lost.any():
+            dropped[namesakes.ASTRAY] = int(lost.sum())
+            place, at = place[~lost], tuple(values[~lost] for values in at)
         several = namesakes.mixed(*at)
         mixed = tuple((int(k) + first_row, _proof(k, *at)) for k in several)
         theirs = np.isin(at[0], several) if len(several) else np.zeros(len(place), bool)
@@ -244,11 +253,24 @@ def gap_unit(attributes: Mapping[str, Any], name: str, where: str) -> float:
     return SECONDS.get(units, 1.0)
 
 
+def _check_scale(values: np.ndarray, where: str) -> None:
+    """Refuses positions most of which are too large for degrees, and too various for fill values."""
+    large = values[np.abs(values) >= UNDECODED]
+    if len(large) > np.isfinite(values).sum() / 2 and len(np.unique(large)) > _FILLS:
+        raise DataError(
+            f"{where} holds numbers such as {large[0]:.10g}; expected degrees. Whole numbers of 1e-7 or 1e-5 degrees, "
+            "and degrees and minutes run together (4130.25 for 41°30.25'), are not told apart: write decimal "
+            "degrees, or declare scale_factor."
+        )
+
+
 def _check_degrees(lat: np.ndarray, lon: np.ndarray, where: str) -> None:
     off = np.flatnonzero((np.abs(lat) > 90) | (np.abs(lon) > 720))
     if off.size:
         swapped = np.abs(lon).max() <= 90
         hint = "lat and lon look swapped: set drifters.variables.lat and .lon" if swapped else "correct the file"
+        if not swapped and off.size > 1 and len(np.unique(lat[off])) == 1:
+            hint = "if that is a fill value, leave these cells empty or declare it in the attribute _FillValue"
         raise DataError(
             f"{where}: {off.size} positions are off the globe, such as lat {lat[off[0]]:g}, lon {lon[off[0]]:g}; "
             f"expected |lat| <= 90 and lon in [-180, 360]; {hint}."

@@ -41,6 +41,9 @@ MANY = 0.05
 PAIRS = 200
 """Pairs of trajectories of one id that are compared at most."""
 
+ASTRAY = "position 0, 0 out of reach of the fixes around it"
+"""Why fixes without a position are dropped that are given one."""
+
 REASON = "several drifters under one id"
 """Why fixes of a row are dropped."""
 
@@ -65,6 +68,29 @@ def impossible(row: np.ndarray, time: np.ndarray, lon: np.ndarray, lat: np.ndarr
     here, there = (np.stack([lon[k], lat[k]], axis=-1) for k in (doubtful, doubtful + 1))
     far[doubtful] = separation(here, there) > METRES_PER_DEGREE * allowed[doubtful]
     return far
+
+
+def astray(row: np.ndarray, time: np.ndarray, lon: np.ndarray, lat: np.ndarray) -> np.ndarray:
+    """Marks fixes `[n]` at exactly 0° N 0° E that no drifter makes: receivers without a position write them.
+
+    Such are those from which the nearest other fix of the row cannot be reached; a drifter there has neighbours.
+    """
+    marks = (lat == 0.0) & (lon == 0.0)
+    if not marks.any():
+        return marks
+    others = np.flatnonzero(~marks)
+    astray = np.zeros(len(marks), bool)
+    for row_of in np.unique(row[marks]):
+        mine, known = np.flatnonzero(marks & (row == row_of)), others[row[others] == row_of]
+        if not len(known):
+            continue
+        after = np.clip(np.searchsorted(time[known], time[mine]), 1, max(len(known) - 1, 1))
+        near = np.stack([known[after - 1], known[np.minimum(after, len(known) - 1)]])
+        wait = np.abs(time[near] - time[mine])
+        nearest = np.where(wait[0] <= wait[1], near[0], near[1])
+        far = separation(np.zeros((len(mine), 2)), np.stack([lon[nearest], lat[nearest]], axis=-1))
+        astray[mine] = far > TOGETHER + FASTEST * wait.min(axis=0)
+    return astray
 
 
 def mixed(row: np.ndarray, time: np.ndarray, lon: np.ndarray, lat: np.ndarray) -> np.ndarray:

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from preprocess import angles
+from preprocess import angles, hemispheres
 from preprocess.dialect import MISSING, Dialect, text
 from preprocess.drifter_roles import plain, resolve
 from preprocess.recipe import DrifterSource
@@ -62,6 +62,7 @@ def read(path: Path, dialect: Dialect, where: str, source: DrifterSource) -> tup
                 f"{where}: two columns have the same name, {name!r}, which is to be the {role!r}; found "
                 f"{listing(names)}. Rename one."
             )
+    hemispheres.check(dialect, names, roles, where)
     day = _day_column(dialect, names, roles, source, where)
     used = {role: names.index(name) for role, name in roles.items()} | ({} if day is None else {"day": day})
     frame = _frame(path, dialect, len(names), used, where)

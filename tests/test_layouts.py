@@ -193,3 +193,15 @@ def test_dates_of_loss_that_are_all_missing(tmp_path: Path) -> None:
         attributes = of_kind.get(values.dtype.name, {})
         data["drogue_lost_date"] = ("traj", values, attributes)
         assert (read(save(data, tmp_path / f"{k}.nc")).drogue == 1).all()
+
+
+def test_states_of_the_drogue_by_their_flags(tmp_path: Path) -> None:
+    path, dataset = tmp_path / "a.nc", ragged([track(n=5)])
+    dataset["drogue_status"] = ("obs", np.array([0, 1, 1, 2, 1], np.int8))
+    dataset.drogue_status.attrs = {
+        "flag_values": np.array([0, 1, 2], np.int8),
+        "flag_meanings": "drogue_on drogue_lost unknown",
+    }
+    dataset.to_netcdf(path)
+    (block,) = open_drifters(DrifterSource(path=str(path))).blocks()
+    assert block.drogue.tolist() == [1, 0, 0, -1, 0]

@@ -247,6 +247,126 @@ REFUSED = {
 }  # fmt: skip
 
 
+DROGUES = [
+    "drogue",
+    "Drogued",
+    "drogue attached",
+    "is_drogued",
+    "DrogueLost",
+    "drogue_off_date",
+    "undrogued",
+    "drogue_flag",
+]
+
+
+@pytest.mark.parametrize("name", DROGUES)
+def test_a_column_that_may_tell_of_the_drogue_is_not_passed_over(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(f"{HEADER},{name}\n" + "".join(f"{row},{k < 2:d}\n" for k, row in enumerate(ROWS)))
+    with pytest.raises(DataError, match=re.escape(f"{name!r} may tell the state of the drogue")):
+        read(path)
+    check(read(path, drogue="any"))
+    if re.search("lost|off|un", name, re.IGNORECASE):
+        return
+    assert read(path, variables={"drogue": name}).drogue.tolist() == [1, 1, 0, 0, 0, 0]
+
+
+@pytest.mark.parametrize("name", ["drogue_type", "DrogueLength", "drogue_center_depth", "drogue_detect_sensor"])
+def test_what_a_drogue_is_made_of_is_not_its_state(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(f"{HEADER},{name}\n" + "".join(f"{row},1\n" for row in ROWS))
+    check(read(path))
+
+
+def test_a_column_of_lost_drogues_is_not_one_of_drogues(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(f"{HEADER},drogue_lost\n" + "".join(f"{row},{k > 1}\n" for k, row in enumerate(ROWS)))
+    with pytest.raises(DataError, match="by its name is true where the drogue is lost; expected the reverse"):
+        read(path, variables={"drogue": "drogue_lost"})
+    path.write_text(f"{HEADER},drogue_lost\n" + "".join(f"{row},2010-01-01T02:00:00Z\n" for row in ROWS))
+    assert read(path, variables={"drogue_lost_date": "drogue_lost"}).drogue.tolist() == [1, 1, 0, 0, 0, 0]
+
+
+def test_flags_of_quality_in_words(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(
+        f"{HEADER},POSITION_QC\n" + "".join(f"{row},{'good' if k else 'bad'}\n" for k, row in enumerate(ROWS))
+    )
+    with pytest.raises(DataError, match="'POSITION_QC' holds 'bad'; expected flags of quality from 0 to 9"):
+        read(path)
+    path.write_text(path.read_text().replace("POSITION_QC", "quality"))
+    check(read(path))
+
+
+@pytest.mark.parametrize(("column", "letters"), [("E/W", "W"), ("lon_dir", "w"), ("", "W")])
+def test_hemispheres_in_a_column_of_their_own(column: str, letters: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    lines = [f"{row},{letters}\n" for row in ROWS]
+    path.write_text(f"{HEADER},{column}\n" + "".join(lines).replace(",-12", ",12"))
+    name = column or "column 5"
+    with pytest.raises(DataError, match=re.escape(f"'lon' has no sign, such as 12.25, and {name!r} gives")):
+        read(path)
+    path.write_text(f"{HEADER},{column}\n" + "".join(lines))  # said twice
+    check(read(path))
+    east = [f"300234,2010-01-01T{k:02d}:00Z,{LAT[k]:.2f},{LON[k] + 360:.2f},{letters}\n" for k in range(N)]
+    path.write_text(f"{HEADER},{column}\n" + "".join(east))
+    check(read(path))
+
+
+def test_ids_that_count_the_rows(tmp_path: Path) -> None:
+    path, n = tmp_path / "a.csv", 12
+    lines = [f"2010-01-01T{k:02d}:00:00Z,{41 + 0.01 * k},-12,{'ab'[k % 2]}\n" for k in range(n)]
+    path.write_text("id,time,lat,lon,owner\n" + "".join(f"{7 + k},{line}" for k, line in enumerate(lines)))
+    with pytest.raises(DataError, match="'id' counts the rows, from 7 to 18; expected what names the drifters"):
+        read(path)
+    assert read(path, variables={"id": "owner"}).drifter == {0: "a", 1: "b"}
+    path.write_text(path.read_text().replace("id,", "number,", 1))
+    assert read(path).drifter == {0: "a"}
+    snapshot = [re.sub("T\\d\\d", "T00", line) for line in lines]  # all drifters at once
+    path.write_text("id,time,lat,lon,owner\n" + "".join(f"{7 + k},{line}" for k, line in enumerate(snapshot)))
+    assert len(read(path).drifter) == n
+
+
+@pytest.mark.parametrize("bad", [[0], [5], [2, 3], [1, 3, 5], [0, 1, 3, 4]])
+def test_positions_0_0_that_no_drifter_reaches(bad: list[int], tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    rows = [re.sub("Z,.*", "Z,0.0,0.0", row) if k in bad else row for k, row in enumerate(ROWS)]
+    path.write_text("\n".join([HEADER, *rows]))
+    block, good = read(path), [k for k in range(N) if k not in bad]
+    assert block.lat.tolist() == pytest.approx(LAT[good])
+    assert block.lon.tolist() == pytest.approx(LON[good])
+    assert block.dropped == {"position 0, 0 out of reach of the fixes around it": len(bad)}
+
+
+def test_a_drifter_at_0_0_stays(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    rows = [f"a,2010-01-01T{k:02d}:00:00Z,{0.01 * (k - 2)},{0.02 * (k - 2)}" for k in range(N)]
+    path.write_text("\n".join([HEADER, *rows]))
+    block = read(path)
+    assert not block.dropped
+    np.testing.assert_allclose(block.lat, 0.01 * (np.arange(N) - 2), atol=1e-15)
+
+
+@pytest.mark.parametrize("scale", [1e7, 1e5])
+def test_positions_too_large_for_degrees(scale: float, tmp_path: Path) -> None:
+    path, k = tmp_path / "a.csv", np.arange(20)
+    lines = [
+        f"a,2010-01-01T{h:02d}:00:00Z,{round((41 + 0.01 * h) * scale)},{round((-12 - 0.01 * h) * scale)}" for h in k
+    ]
+    path.write_text("\n".join([HEADER, *lines]))
+    with pytest.raises(DataError, match=f"'lat' holds numbers such as {round(41 * scale)}; expected degrees"):
+        read(path)
+
+
+def test_a_fill_value_that_is_off_the_globe(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("\n".join([HEADER, *ROWS[:4], *(re.sub("Z,.*", "Z,-99,-99", row) for row in ROWS[4:])]))
+    with pytest.raises(DataError, match=r"2 positions are off the globe, such as lat -99, .* leave these cells empty"):
+        read(path)
+    path.write_text(path.read_text().replace("-99,-99", ","))
+    assert read(path).dropped == {"position missing": 2}
+
+
 UNREADABLE = {
     "days first": "28.01.2010 06:00",
     "months first": "01/28/2010 06:00",
