@@ -11,6 +11,7 @@ import numpy as np
 
 from preprocess import clock, fixes, funnel, segments, windows
 from preprocess.currents import Currents
+from preprocess.drifters import CONTINUED
 from preprocess.funnel import Loss
 from preprocess.recipe import Recipe
 from preprocess.survey import Survey
@@ -65,6 +66,8 @@ class Situation:
         if reason in OF_FIXES:
             return OF_FIXES[reason]
         if reason == segments.LEFT_OVER[0]:
+            if self.found.continued:
+                return f"{self.found.continued} trajectories {CONTINUED}, or lower segment.days."
             none = "No track holds" if not len(self.found.drifter) else "What is left of their tracks does not hold"
             return f"{none} {self.recipe.segment.days:g} whole days without a break: lower segment.days."
         lost = self.reason == funnel.REASONS.index(reason)

@@ -22,6 +22,13 @@ BLOCK_FIXES = 500_000
 """Fixes read at a time: with all that is made of them they take about 100 MB, however long the record is."""
 
 
+CONTINUED = (
+    "go on in another file, and no segment crosses from one file to the next. Write the fixes of each drifter into one "
+    "file"
+)
+"""What becomes of trajectories that are cut by files, and what to do."""
+
+
 class Drifters:
     """An opened source of drifters.
 
@@ -31,6 +38,7 @@ class Drifters:
         has_drogue: whether any file tells the state of the drogue.
         fingerprint: what the source holds, as JSON: `identity.fingerprint`, names and numbers of rows and fixes; the
             same wherever the same files lie.
+        continued: trajectories that go on in another file; known after a whole pass of `blocks`.
         state: sizes and times of change, as JSON: tells whether the source is still the same.
     """
 
@@ -61,6 +69,7 @@ class Drifters:
                 f"{len(self._repeated)} of {self._n_ids} drifters have several trajectories, which stay separate"
             )
         self._read: list[str] = []
+        self.continued = 0
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -84,6 +93,7 @@ class Drifters:
                     suspects.add(block)
                     yield block
             first_row, first_fix = first_row + len(ends), first_fix + file.rows.size
+        self.continued = suspects.continued(self._path_of)
         said = suspects.verdict(self._source, self.n_rows, self._n_ids, self._track, self._path_of)
         if not kept:
             listed = ", ".join(f"{reason}: {number}" for reason, number in dropped.items())
@@ -93,6 +103,8 @@ class Drifters:
             )
         self._read = [f"the times of {resorted} trajectories were out of order and were sorted"] if resorted else []
         self._read += said
+        if self.continued:
+            self._read.append(f"WARNING: drifters {self._source.path}: {self.continued} trajectories {CONTINUED}")
 
     def _file_of(self, row: int) -> tuple[DrifterFile, int]:
         """The file that holds a row, and the row's number in it."""

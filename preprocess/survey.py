@@ -68,6 +68,8 @@ class Survey:
     dropped: Counter
     notes: tuple[str, ...] = ()
     """What was done to fixes to bring them to a regular clock."""
+    continued: int = 0
+    """Trajectories that go on in another file."""
 
 
 def survey(recipe: Recipe, sources: list[Drifters], scratch: Path, progress: bool) -> Survey:
@@ -101,7 +103,12 @@ def survey(recipe: Recipe, sources: list[Drifters], scratch: Path, progress: boo
             notes += clock.notes()
     reached("tracks: written")
     return Survey(
-        list(names), kept=kept, dropped=dropped, notes=tuple(notes), **_read_labels(scratch, n, recipe.segment.n_obs)
+        list(names),
+        kept=kept,
+        dropped=dropped,
+        notes=tuple(notes),
+        continued=sum(source.continued for source in sources),
+        **_read_labels(scratch, n, recipe.segment.n_obs),
     )
 
 

@@ -4,6 +4,7 @@ A few among many are left out or warned of; where they are many, the ids are no 
 refused with what tells the drifters apart.
 """
 
+import itertools
 from collections.abc import Callable
 
 import numpy as np
@@ -11,7 +12,7 @@ import numpy as np
 from preprocess import namesakes
 from preprocess.fixes import Fixes
 from preprocess.namesakes import Track
-from preprocess.recipe import DrifterSource
+from preprocess.recipe import DAY, DrifterSource
 from shared.errors import DataError
 
 
@@ -36,6 +37,15 @@ class Suspects:
                 ends = [(float(block.lon[k]), float(block.lat[k])) for k in (first, last)]
                 track = Track(row, int(block.time[first]), int(block.time[last]), *ends)
                 self._tracks.setdefault(name, []).append(track)
+
+    def continued(self, path_of: Callable[[int], str]) -> int:
+        """Number of trajectories that go on in another file than that where one of their id ended a day ago at most."""
+        n = 0
+        for tracks in self._tracks.values():
+            ordered = sorted(tracks, key=lambda track: (track.start, track.row))
+            for before, after in itertools.pairwise(ordered):
+                n += 0 < after.start - before.stop <= DAY and path_of(before.row) != path_of(after.row)
+        return n
 
     def verdict(
         self,

@@ -205,3 +205,17 @@ def test_states_of_the_drogue_by_their_flags(tmp_path: Path) -> None:
     dataset.to_netcdf(path)
     (block,) = open_drifters(DrifterSource(path=str(path))).blocks()
     assert block.drogue.tolist() == [1, 0, 0, -1, 0]
+
+
+def test_trajectories_that_go_on_in_another_file_are_warned_of(tmp_path: Path) -> None:
+    day = [track(n=24, start=START + k * 86_400, lon=-38.0 + 0.48 * k, lat=-21.5 + 0.24 * k) for k in range(3)]
+    for k, rows in enumerate(day):
+        save(ragged([rows]), tmp_path / f"{k}.nc")
+    source = open_drifters(DrifterSource(path=str(tmp_path / "*.nc")))
+    assert len(list(source.blocks())) == 3
+    assert source.continued == 2
+    assert any("WARNING" in note and "2 trajectories go on in another file" in note for note in source.notes)
+    save(ragged(day), tmp_path / "whole.nc")  # cut within a file they are so by intention
+    source = open_drifters(DrifterSource(path=str(tmp_path / "whole.nc")))
+    assert len(list(source.blocks())) == 1
+    assert source.continued == 0

@@ -183,6 +183,19 @@ def test_26_only_short_tracks(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert "No track holds 2 whole days" in message
 
 
+def test_tracks_that_are_cut_by_files_are_not_called_short(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    whole = two_days(1)
+    path = files(tmp_path, [whole])
+    for name, part in (("drifters.nc", slice(0, 24)), ("drifters2.nc", slice(24, None))):
+        cut = {key: getattr(whole, key)[part] for key in ("time", "lon", "lat", "drogue", "gap")}
+        sources.save(sources.ragged([sources.Track(1, **cut)]), tmp_path / name)
+    message = refused(
+        capsys, 1, path, "--set", f"drifters.path={tmp_path}/drifters*.nc", "--out", str(tmp_path / "store")
+    )
+    assert "1 trajectories go on in another file, and no segment crosses from one file to the next" in message
+    assert "No track holds" not in message
+
+
 def test_25_another_step_than_configured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = files(tmp_path, [fields.walk(1, 33.0, -37.0, n=29, step=21_600)])
     message = refused(capsys, 1, path, "--out", str(tmp_path / "store"))
