@@ -14,7 +14,7 @@ import xarray as xr
 from preprocess.contradictions import check_angles
 from preprocess.encoding import Encoding
 from preprocess.files import reading, retried
-from preprocess.units import Axis, angle_factor, is_length, units_of
+from preprocess.units import Axis, angle_factor, angle_way, is_length, reverse, units_of
 from shared.errors import DataError
 
 ELSEWHERE = {
@@ -150,6 +150,12 @@ def _degrees(dataset: xr.Dataset, name: str, axis: Axis, stated: str | None, pat
         )
     units = stated or units_of(variable.attrs)
     factor = angle_factor(units, axis, where)
+    if stated is None and (said := reverse(name, variable.attrs, axis)) and angle_way(units) not in ("w", "s"):
+        way = "degrees_west" if axis == "lon" else "degrees_south"
+        raise DataError(
+            f"{where} counts as {way} do, as {said!r} says, and its units "
+            f"{units or ''!r} do not. Set currents.units.{axis} in the manifest: {way}."
+        )
     values, notes = decoded(dataset, name, path)
     if values.dtype.kind not in "iuf":
         raise DataError(f"{where}: expected a numeric axis, came {values.dtype}. Write the degrees as numbers.")

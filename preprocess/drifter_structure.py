@@ -16,7 +16,7 @@ from preprocess.drifter_roles import absent, resolve
 from preprocess.drifter_rows import Rows, find_rows
 from preprocess.fixes import DrifterFile, gap_unit
 from preprocess.recipe import DrifterSource
-from preprocess.units import angle_factor, units_of
+from preprocess.units import angle_factor, angle_way, reverse, units_of
 from shared.errors import DataError
 
 _ID = "the only drifter"
@@ -109,6 +109,14 @@ def _degrees(variable: xr.DataArray, role: Any, where: str, notes: list[str]) ->
     """What makes degrees north or east of a coordinate."""
     units = units_of(variable.attrs)
     factor = angle_factor(units, role, f"{where}: {variable.name!r}")
+    said = reverse(str(variable.name), variable.attrs, role)
+    if said is not None and angle_way(units) not in ("w", "s"):
+        way = "west" if role == "lon" else "south"
+        raise DataError(
+            f"{where}: {variable.name!r} counts to the {way}, as {said!r} says, and its units {units or ''!r} do not. "
+            f"Correct the units to degrees_{way} (in the header of a table: {variable.name} (degrees_{way})), or say "
+            "no more that it does."
+        )
     if factor != 1.0:
         notes.append(f"{variable.name!r} in {units!r}: converted to degrees {'north' if role == 'lat' else 'east'}")
     return factor

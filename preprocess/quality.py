@@ -41,7 +41,7 @@ def bad(values: np.ndarray, attributes: Mapping[str, Any], where: str) -> np.nda
     else:
         words = pd.Series(texts(values.ravel()), dtype=object)
         flags = pd.Series(pd.to_numeric(words, errors="coerce")).to_numpy(np.float64)
-        wrong = words[np.isnan(flags) & ~words.str.lower().isin(MISSING)]
+        wrong = pd.Series(words[np.isnan(flags) & ~words.str.lower().isin(MISSING)])
         if len(wrong):
             raise DataError(
                 f"{where} holds {wrong.iloc[0]!r}; expected flags of quality from 0 to 9, of which 0, 1 and 2 are "

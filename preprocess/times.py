@@ -85,7 +85,7 @@ def of_text(stamps: Sequence[str]) -> tuple[np.ndarray, list[str]]:
     parsed = pd.to_datetime(words, format="ISO8601", utc=True, errors="coerce")
     left = parsed.isna() & ~words.str.lower().isin(MISSING)
     if left.any():
-        plain = words[left].str.replace(r"\s*(?:UTC|GMT)$", "Z", regex=True)
+        plain = pd.Series(words[left]).str.replace(r"\s*(?:UTC|GMT)$", "Z", regex=True)
         ends = plain.str.fullmatch(_END_OF_DAY)
         plain = plain.str.replace(_END_OF_DAY, r"\1", regex=True)
         again = pd.to_datetime(plain, format="ISO8601", utc=True, errors="coerce")

@@ -124,6 +124,25 @@ def angle_way(units: str | None) -> str:
     return (match["way"] or "")[:1] if match else ""
 
 
+def reverse(name: str, attributes: Mapping[str, Any], axis: Axis) -> str | None:
+    """What says of a coordinate, besides its units, that it counts westward or southward; None where nothing does."""
+    way = "west" if axis == "lon" else "south"
+    if str(attributes.get("positive", "")).strip().lower() in (way, way[0], f"{way}ward"):
+        return f"positive: {attributes['positive']}"
+    for key in ("long_name", "comment", "description"):
+        text = str(attributes.get(key, ""))
+        said = re.search(
+            rf"positive\W*(?:to(?:wards?)?\W*(?:the\W*)?)?{way}|{way}(?:wards?)?\W*(?:is\W*)?positive", text, re.I
+        )
+        if said and "negative" not in text.lower():
+            return f"{key}: {text}"
+    return (
+        name
+        if re.search(rf"(?:[\s_.-]|\u00b0){way}$|{way}[\s_.-]?(?:lon|lat)|\u00b0\s*{way[0]}$", name, re.I)
+        else None
+    )
+
+
 def _plain(units: str | None) -> str:
     """Units in lower case, with single blanks and plain signs."""
     return " ".join((units or "").lower().replace("\u2212", "-").replace("\u207b\u00b9", "-1").split())

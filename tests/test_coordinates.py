@@ -611,3 +611,12 @@ def test_what_calls_itself_a_wind_is_no_current(tmp_path: Path) -> None:
     ds["u"].attrs["long_name"] = "U component of wind"
     refused(tmp_path, ds, "'u' is called as a current is, but calls itself 'U component of wind'")
     assert opened(tmp_path, ds, variables={"u": "u", "v": "v"}).layout.names["u"] == "u"
+
+
+def test_longitudes_that_count_westward_under_other_units(tmp_path: Path) -> None:
+    ds = plain()
+    west = ds.assign_coords(longitude=-ds.longitude)
+    west["longitude"].attrs = {"units": "degrees_east", "long_name": "longitude, positive west"}
+    refused(tmp_path, west, "counts as degrees_west do", "Set currents.units.lon in the manifest: degrees_west")
+    read = opened(tmp_path, west, "b.nc", units={"lon": "degrees_west"})
+    np.testing.assert_allclose(everything(read), everything(opened(tmp_path, ds, "c.nc")))

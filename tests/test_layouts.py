@@ -219,3 +219,48 @@ def test_trajectories_that_go_on_in_another_file_are_warned_of(tmp_path: Path) -
     source = open_drifters(DrifterSource(path=str(tmp_path / "whole.nc")))
     assert len(list(source.blocks())) == 1
     assert source.continued == 0
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        {"positive": "west"},
+        {"long_name": "longitude (positive west)"},
+        {"comment": "Westward is positive"},
+        {"units": "degrees_east", "long_name": "Longitude, positive to the West"},
+    ],
+)
+def test_longitudes_that_count_westward_are_refused_until_their_units_say_so(
+    attributes: dict[str, str], tmp_path: Path
+) -> None:
+    data = ragged(tracks())
+    data["lon"] = (-data.lon).assign_attrs(attributes)
+    with pytest.raises(DataError, match=r"'lon' counts to the west, as .* says, .* Correct the units to degrees_west"):
+        open_drifters(DrifterSource(path=str(save(data, tmp_path / "a.nc"))))
+    data["lon"].attrs["units"] = "degrees_west"
+    (block,) = open_drifters(DrifterSource(path=str(save(data, tmp_path / "b.nc")))).blocks()
+    np.testing.assert_array_equal(block.lon, ragged(tracks()).lon.values)
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [{"long_name": "longitude, east positive, west negative"}, {"comment": "west of Iberia"}, {"positive": "up"}],
+)
+def test_longitudes_that_count_eastward_are_read_whatever_else_is_said(
+    attributes: dict[str, str], tmp_path: Path
+) -> None:
+    data = ragged(tracks())
+    data["lon"].attrs = attributes
+    (block,) = open_drifters(DrifterSource(path=str(save(data, tmp_path / "a.nc")))).blocks()
+    np.testing.assert_array_equal(block.lon, ragged(tracks()).lon.values)
+
+
+@pytest.mark.parametrize("name", ["longitude_west", "Lon °W", "West Longitude"])
+def test_columns_whose_names_say_that_they_count_westward(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(f"id,time,lat,{name}\na,2010-01-01T00:00:00Z,41,12\n")
+    with pytest.raises(DataError, match=f"{name!r} counts to the west, .*: {name} .degrees_west."):
+        open_drifters(DrifterSource(path=str(path), variables={"lon": name}))
+    path.write_text(f"id,time,lat,{name} (degrees_west)\na,2010-01-01T00:00:00Z,41,12\n")
+    (block,) = open_drifters(DrifterSource(path=str(path), variables={"lon": name})).blocks()
+    assert block.lon.tolist() == [-12.0]
