@@ -160,10 +160,7 @@ def _problem(model: type[Settings], entry: Any) -> str:
     location = [str(part) for part in entry["loc"] if not str(part).startswith(("function-", "list[", "constrained"))]
     key = ".".join(location) or "the settings"
     if entry["type"] == "extra_forbidden":
-        known = _known_keys(model)
-        close = difflib.get_close_matches(location[-1], [k.rsplit(".", 1)[-1] for k in known], n=1, cutoff=0.5)
-        nearest = next((k for k in known if close and k.rsplit(".", 1)[-1] == close[0]), None)
-        return f"unknown key {key!r}" + (f" (did you mean {nearest!r}?)" if nearest else f"; known: {sorted(known)}")
+        return f"unknown key {key!r}{_meant(location, _known_keys(model))}"
     if entry["type"] == "missing":
         return f"key {key!r} is required"
     if entry["type"] in ("model_type", "dict_type"):
@@ -171,6 +168,17 @@ def _problem(model: type[Settings], entry: Any) -> str:
     message = entry["msg"].removeprefix("Value error, ")
     came = "" if isinstance(entry["input"], dict) else f", found {reprlib.repr(entry['input'])}"
     return f"{key}: {message[0].lower() + message[1:]}{came}"
+
+
+def _meant(location: list[str], known: list[str]) -> str:
+    """The known key that is most like an unknown one, in its own section first; else those of its section."""
+    section = ".".join(part for part in location[:-1] if not part.isdigit())
+    here = [key for key in known if key.rpartition(".")[0] == section]
+    for keys, alike in ((here, 0.5), (known, 0.7 if here and section else 0.5)):
+        names = [key.rpartition(".")[2] for key in keys]
+        if close := difflib.get_close_matches(location[-1], names, n=1, cutoff=alike):
+            return f" (did you mean {keys[names.index(close[0])]!r}?)"
+    return f"; known: {', '.join(sorted(here or known))}"
 
 
 def _known_keys(model: type[BaseModel], prefix: str = "") -> list[str]:

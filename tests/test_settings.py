@@ -67,8 +67,15 @@ def test_48_an_unknown_key_names_the_nearest(tree: dict, key: str, nearest: str)
 
 
 def test_48_a_key_like_no_other_lists_what_is_known() -> None:
-    refused("unknown key 'zzzzzz'", "known: ['currents'", "'segment.days'", **{"zzzzzz": 1})
+    refused("unknown key 'zzzzzz'", "known: currents, drifters, name, period, segment", **{"zzzzzz": 1})
     refused("unknown key 'ensemble.member' (did you mean 'ensemble.members'?)", model=training, ensemble={"member": 5})
+
+
+def test_a_key_like_none_is_answered_with_those_of_its_section() -> None:
+    refused(
+        "unknown key 'segment.length'; known: segment.days, segment.step, segment.stride_days", segment={"length": 3}
+    )
+    refused("unknown key 'window.step' (did you mean 'segment.step'?)", window={"step": "1h"})
 
 
 def test_48_a_role_that_there_is_not() -> None:
