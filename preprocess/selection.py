@@ -163,7 +163,7 @@ def _find(
     whose = "its" if name == dim else f"of {name!r} its"
     shown = f"{whose} {size} values are {listing(_shown(values))}{units}"
     if wanted is None:
-        example = _shown(values)[0] if values.dtype.kind in "iuf" else repr(str(values[0]))
+        example = _example(dataset, name, values)
         raise DataError(
             f"{where}: dimension {dim!r} is not one of time, lat, lon; {shown}. "
             f"Say which to take: currents.select: {{{name}: {example}}}."
@@ -182,6 +182,16 @@ def _find(
             f"{where}: currents.select asks for {key}: {wanted}{several}, but {shown}{nearest}. Correct the manifest."
         )
     return _pick(dataset, dim, int(index[0]), name, True, path)
+
+
+def _example(dataset: xr.Dataset, name: str, values: np.ndarray) -> str:
+    """One of the values for a message: of depths that of the drifters' drogue, else the first."""
+    if values.dtype.kind not in "iuf":
+        return repr(str(values[0]))
+    if not _is_depth(dataset, name):
+        return _shown(values)[0]
+    factor = (METRES | _DECIBAR).get((units_of(dataset.variables[name].attrs) or "m").lower(), 1.0)
+    return _shown(values)[int(np.nanargmin(np.abs(np.abs(values * factor) - DROGUE)))]
 
 
 def _shown(values: np.ndarray) -> list[str]:
