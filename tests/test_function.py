@@ -199,8 +199,9 @@ def test_a_data_file_and_another_module_of_the_name_are_refused(own: Path, origi
     table = np.load(own / "table.npy")
     table[17] += 1e-6
     np.save(own / "table.npy", table)
-    with pytest.raises(ConfigError, match=r"an array of float32 of shape \(30,\) in it has other values"):
+    with pytest.raises(ConfigError, match=r"an array of float32 of shape \(30,\) in it has other values") as caught:
         compared(before, taken())
+    assert "Its modules have not changed, but something that they take from elsewhere: a data file" in str(caught.value)
     other = MODULE.split("class Mine", maxsplit=1)[0] + "class Mine(eqx.Module):\n    k: Positive = Positive(80.0)\n"
     (own / "mine.py").write_text(other + "    def term(self, t, y, args):\n        return y * 0, self.k.value\n")
     with pytest.raises(ConfigError, match=r"it computes otherwise; .*it has other parameters \(k \(\), slip \(\); now"):
@@ -245,6 +246,19 @@ def test_a_damaged_record_is_told(original: fingerprint.Fingerprint, damage: dic
         compared(now | damage, now)
     with pytest.raises(ConfigError, match="does not say which function it calibrated"):
         fingerprint.check(None, now, "RUN", "")
+
+
+def test_a_helper_that_is_imported_where_it_is_called(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", [place for place in sys.path if place not in ("", str(own))])  # as of a command
+    late = SIMPLE.replace("from helper import amplitude\n", "")
+    (own / "mine.py").write_text(
+        late.replace("        return", "        from helper import amplitude\n\n        return")
+    )
+    before = taken()
+    compared(before, taken())
+    edit(own / "helper.py", ("2 * k", "2.5 * k"))
+    with pytest.raises(ConfigError, match=r"a number in it was 2\.0, now 2\.5"):
+        compared(before, taken())
 
 
 # Terms that are no functions
@@ -298,6 +312,7 @@ class State(eqx.Module):
             "hour": lambda: float(datetime.datetime.now().hour + 24 * datetime.date.today().day),
             "hour imported": lambda: float(Now.now().hour),
             "local time": lambda: float(time.localtime().tm_min),
+            "time as text": lambda: float(time.strftime("%j")),
             "cached": lambda: cached(args.v),
             "callback": lambda: called(args.v),
             "seeded": lambda: np.random.default_rng(3).normal() * jax.random.normal(jax.random.key(4)),
@@ -307,7 +322,7 @@ class State(eqx.Module):
 """
 WHENEVER = ("at import", "when built", "start")
 TRACED = ("numpy", "generator", "python", "array", "counter", "time", "time imported", "hour", "hour imported",
-          "local time", "cached", "callback")  # fmt: skip
+          "local time", "time as text", "cached", "callback")  # fmt: skip
 
 
 def judged(own: Path, how: str) -> fingerprint.Fingerprint:

@@ -40,15 +40,20 @@ def _shifted(name: str, true: Callable[..., Any]) -> Callable[..., Any]:
     seconds = LATER.total_seconds()
     if name.endswith("_ns"):
         return lambda: true() + round(seconds * 1e9)
-    if name in ("localtime", "gmtime", "ctime"):
+    if name in _CALENDARS:
         return lambda at=None: true(now() + seconds if at is None else at)
+    if name == "asctime":
+        return lambda at=None: true(localtime(now() + seconds) if at is None else at)
+    if name == "strftime":
+        return lambda form, at=None: true(form, localtime(now() + seconds) if at is None else at)
     return lambda: true() + seconds
 
 
-now = time.time
+now, localtime = time.time, time.localtime
 _CLOCKS = ("time", "time_ns", "monotonic", "monotonic_ns", "perf_counter", "perf_counter_ns")
 _CALENDARS = ("localtime", "gmtime", "ctime")
-_FUNCTIONS = {name: _shifted(name, getattr(time, name)) for name in _CLOCKS + _CALENDARS}
+_TEXTS = ("strftime", "asctime")
+_FUNCTIONS = {name: _shifted(name, getattr(time, name)) for name in (*_CLOCKS, *_CALENDARS, *_TEXTS)}
 
 
 @contextlib.contextmanager

@@ -38,6 +38,13 @@ VERSIONS = ("jax", "equinox")
 """Packages whose version decides how a term is traced."""
 
 
+UNCHANGED = (
+    " Its modules have not changed, but something that they take from elsewhere: a data file, settings, a variable of "
+    "the environment, an installed package, the date, or what differs in every process, as the hash of a text and the "
+    "order of a set do."
+)
+
+
 def check(recorded: Fingerprint | None, now: Fingerprint, where: str, remedy: str) -> None:
     """Refuses a term that is not the one recorded; says so where another JAX leaves it to the values to tell.
 
@@ -61,7 +68,7 @@ def check(recorded: Fingerprint | None, now: Fingerprint, where: str, remedy: st
             f"{where}: what it says of the function that it calibrated is damaged. Train again."
         ) from error
     if differing:
-        files = f" Changed since: {', '.join(changed)}." if changed else ""
+        files = f" Changed since: {', '.join(changed)}." if changed else UNCHANGED
         raise ConfigError(
             f"{where} calibrated another function than dynamics {now['dynamics']!r} is now: {'; '.join(differing)}."
             f"{files} {remedy}"

@@ -34,7 +34,7 @@ def load(name: str, attribute: str, what: str) -> Any:
         ConfigError: it cannot be imported, or ends the process when it is; begins with `what`.
     """
     try:
-        with guarded(f"{what}: importing {name}"), _working_directory():
+        with guarded(f"{what}: importing {name}"):
             return getattr(importlib.import_module(name), attribute, None)
     except DriftcalError:
         raise
@@ -43,19 +43,6 @@ def load(name: str, attribute: str, what: str) -> Any:
             f"{what}: cannot import {name} ({type(error).__name__}: {error}). It must be installed, or lie in the "
             f"working directory, {Path.cwd()}."
         ) from error
-
-
-@contextlib.contextmanager
-def _working_directory() -> Iterator[None]:
-    """The working directory on the import path, which installed commands leave out."""
-    here = str(Path.cwd())
-    sys.path.insert(0, here)
-    importlib.invalidate_caches()  # a module may have been written just now
-    try:
-        yield
-    finally:
-        with contextlib.suppress(ValueError):
-            sys.path.remove(here)
 
 
 @contextlib.contextmanager
@@ -73,6 +60,7 @@ def guarded(doing: str, silent: bool = False) -> Iterator[None]:
         came = stack.enter_context(_signals(doing, silent))
         printed = stack.enter_context(_streams(silent))
         stack.enter_context(_state(doing, silent))
+        stack.enter_context(_working_directory())  # a function may import where it is called
         stack.enter_context(_no_way_out())
         try:
             yield
@@ -164,6 +152,19 @@ def _streams(silent: bool) -> Iterator[_Kept]:
         kept.over = True
         if kept.getvalue() and not silent:
             say(kept.getvalue().rstrip("\n"))
+
+
+@contextlib.contextmanager
+def _working_directory() -> Iterator[None]:
+    """The working directory on the import path, which installed commands leave out."""
+    here = str(Path.cwd())
+    sys.path.insert(0, here)
+    importlib.invalidate_caches()  # a module may have been written just now
+    try:
+        yield
+    finally:
+        with contextlib.suppress(ValueError):
+            sys.path.remove(here)
 
 
 @contextlib.contextmanager
