@@ -350,13 +350,15 @@ class _Lag:
 
     def warning(self, basis: str) -> str:
         """What it may mean."""
-        way, most = ("later", self.correlations[2]) if self.hours > 0 else ("earlier", self.correlations[0])
+        way, other = ("later", "earlier") if self.hours > 0 else ("earlier", "later")
+        least, now, most = self.correlations if self.hours > 0 else self.correlations[::-1]
+        reach = f"{self.figures['lag_reach']:g} h"
         hours = f"{abs(self.hours):.0f} h{' or more' if self.beyond else ''}"
         return (
             f"the currents fit {basis} best when their times are {hours} {way} "
-            f"(correlation {self.correlations[1]:.3f} as they are, {most:.3f} at "
-            f"{self.figures['lag_reach']:g} h {way}). Check the times of both: daily means that are stamped 00:00 and "
-            "stand for 12:00 fit best 12 h later, an epoch that is wrong by a day 24 h; see docs/agreement.md"
+            f"(correlation {least:.3f} at {reach} {other}, {now:.3f} as they are, {most:.3f} at {reach} {way}; between "
+            "these by a parabola). Check the times of both: daily means that are stamped 00:00 and stand for 12:00 fit "
+            "best 12 h later, an epoch that is wrong by a day 24 h; see docs/agreement.md"
         )
 
 

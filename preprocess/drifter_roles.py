@@ -13,7 +13,7 @@ from typing import Any
 from preprocess.quality import FLAGS
 from preprocess.recipe import DrifterSource
 from preprocess.roles import Tiers, listing
-from preprocess.units import units_of
+from preprocess.units import angle_way, units_of
 from shared.errors import DataError
 
 Attributes = Mapping[str, Any]
@@ -168,6 +168,10 @@ def _is_date(name: str, variables: Mapping[str, Attributes]) -> bool:
     return " since " in (units_of(variables[name]) or "") or bool(re.search("date|time", plain(name)))
 
 
+LIKE = 0.7
+"""Names so much alike are proposed for one another: `Breite` is not for `drifter`."""
+
+
 def absent(roles: Sequence[str], variables: Mapping[str, Attributes], where: str, taken: Sequence[str] = ()) -> str:
     """Message on all roles that nothing plays, with what to write into the manifest.
 
@@ -180,12 +184,13 @@ def absent(roles: Sequence[str], variables: Mapping[str, Attributes], where: str
     known = " and ".join(f"no {role!r} variable under any known name ({_aliases(role)})" for role in roles)
     settings = ", ".join(f"drifters.variables.{role}" for role in roles)
     free = [name for name in variables if name not in taken]
-    guesses = ", ".join(f"{role}: {_guess(role, free)}" for role in roles)
     if "time" in roles and {"year", "month"} <= {plain(name) for name in variables}:
         return (
             f"{where}: {known}; found {listing(list(variables))}. Years, months and days in columns of their own are "
             "not read: write one column `time` such as 2010-01-31T06:00:00Z."
         )
+    likely = _likely(roles, {name: variables[name] for name in free})
+    guesses = ", ".join(f"{role}: {likely.get(role, 'NAME')}" for role in roles)
     return (
         f"{where}: {known}; found {listing(list(variables))}. Set {settings} in the manifest, to names that are there: "
         f"variables: {{{guesses}}}."
@@ -237,11 +242,21 @@ def _ambiguous(role: str, fits: Sequence[str], where: str) -> str:
     )
 
 
-def _guess(role: str, names: list[str]) -> str:
-    """The name most like an alias of the role, else a word to be replaced."""
+def _likely(roles: Sequence[str], variables: Mapping[str, Attributes]) -> dict[str, str]:
+    """Variables that could play the roles, each for one at most: by their units, else by what they are called."""
+    scored = sorted(
+        ((_likeness(role, name, variables[name]), role, name) for role in roles for name in variables), reverse=True
+    )
+    chosen: dict[str, str] = {}
+    for score, role, name in scored:
+        if score >= LIKE and role not in chosen and name not in chosen.values():
+            chosen[role] = name
+    return chosen
+
+
+def _likeness(role: str, name: str, attributes: Attributes) -> float:
+    """How much a variable is like one of the role, from 0 to 1."""
+    if way := angle_way(units_of(attributes)):
+        return float(role == ("lat" if way in "ns" else "lon"))
     aliases = [alias for tier in TIERS[role] for alias in tier]
-    scored = [
-        (max(difflib.SequenceMatcher(None, plain(name), alias).ratio() for alias in aliases), name) for name in names
-    ]
-    score, name = max(scored, default=(0.0, ""))
-    return name if score > 0.6 else "NAME"
+    return max(difflib.SequenceMatcher(None, plain(name), alias).ratio() for alias in aliases)

@@ -111,8 +111,8 @@ def angle_factor(units: str | None, axis: Axis, where: str) -> float:
         stated = f"set currents.units.{axis} in the manifest or " if where.startswith("currents ") else ""
         raise DataError(
             f"{where} has units {units!r}, which are not known as those of a {kind}; expected {expected}, degrees or "
-            f"radians.{swapped} Give geographical coordinates; if they are, {stated}correct the attribute `units` in "
-            "the file."
+            f"radians.{swapped} Give geographical coordinates; if they are, {stated}correct the units in the file: the "
+            "attribute `units`, or in a table what the header has in brackets."
         )
     length = float(np.rad2deg(1.0)) if match["unit"].startswith("rad") else 1.0
     return -length if way in ("s", "w") else length

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -118,7 +119,11 @@ def test_the_lag_of_a_field_that_changes_smoothly(lag: float) -> None:
     told = [text for text in found.warnings if "best when their times are" in text]
     assert len(told) == (abs(lag) >= 0.5)
     if told:
-        assert f"{'later' if lag > 0 else 'earlier'} (correlation" in told[0]
+        way, other = ("later", "earlier") if lag > 0 else ("earlier", "later")
+        said = re.search(rf"12 h {way} \(correlation (\S+) at 24 h {other}, (\S+) as .*, (\S+) at 24 h {way};", told[0])
+        assert said is not None
+        assert float(said[1]) < float(said[2])
+        assert float(said[2]) == pytest.approx(float(said[3]), abs=0.01)  # half way between them
 
 
 @pytest.mark.parametrize(

@@ -369,6 +369,21 @@ def test_the_advice_is_about_what_ended_it_and_about_what_was_lost_before(
     assert ended < message.index("255 of 435 fixes, 'drogue unknown': The source does not say")
 
 
+def test_a_longer_step_than_the_drifters_is_no_loss(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tracks = [two_days(k, START + 3 * DAY) for k in range(3)]
+    assert not notes(files(tmp_path, tracks, 12, segment={"days": 2, "step": "6h"}), capsys)
+
+
+def test_fixes_that_flags_condemn_are_warned_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tracks = [two_days(k, START + 3 * DAY) for k in range(5)]
+    table = sources.ragged(tracks)
+    table["position_qc"] = ("obs", np.repeat([4, 4, 4, 1, 1], 49).astype(np.int8))
+    manifest = files(tmp_path, tracks, 12)
+    sources.save(table, tmp_path / "drifters.nc")
+    (note,) = notes(manifest, capsys)
+    assert "147 of 245 fixes are lost to one reason, 'position flagged as bad'" in note
+
+
 def test_every_reason_has_advice() -> None:
     of_fixes = {*fixes.REASONS, *clock.REASONS, funnel.LOST, funnel.ON, funnel.UNKNOWN, funnel.GAP}
     assert set(advice.OF_FIXES) == of_fixes | set(segments.LEFT_OVER[1:])

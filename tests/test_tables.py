@@ -243,6 +243,14 @@ REFUSED = {
                 .replace("02\n", "31/01\n", 1), r"'drogue_lost_date' holds '2010-01-31/01', which is no date"),
     "no names": ("x,y,z\n1,2,3\n", r"no 'time' .* and no 'lat' .* and no 'lon' .* and no 'id'"
                  r".*found x, y, z\. Set drifters\.variables\.time, .*\{time: NAME, lat: NAME, lon: NAME, id: N"),
+    "names of another language": ("Boje;Datum;Breite (°N);Länge (°E)\n7;31.01.2010;1,5;2,5\n",
+                                  r"\{time: NAME, lat: Breite, lon: Länge, id: NAME\}"),
+    "a name for one role": ("drifters;time_utc;lat;longitud\n7;2010-01-31;1,5;2,5\n",
+                            r"\{lon: longitud, id: drifters\}"),
+    "days first": (f"{HEADER}\n1,31.01.2010 06:00,2,3\n",
+                   r"the first is '31\.01\.2010 06:00'\. Rewrite the times in UTC"),
+    "east that is west elsewhere": (f"{HEADER} (°O)\n1,2010-01-31,2,3\n",
+                                    r"'lon' has units '°O', .*in a table what the header has in brackets"),
     "datenum": (f"{HEADER}\n1,734139.5,2,3\n", r"MATLAB's datenum \(734140\): subtract 719529, and set drifters"),
 }  # fmt: skip
 
@@ -454,6 +462,15 @@ def test_refused(name: str, tmp_path: Path) -> None:
     content, message = REFUSED[name]
     path.write_text(content, encoding="utf-8")
     with pytest.raises(DataError, match=message):
+        read(path)
+
+
+def test_days_alone_are_times_at_midnight(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(f"{HEADER}\n7,2010-01-31,41.5,-12\n7,2010-02-01,41.75,-12.5\n")
+    assert np.diff(read(path).time).tolist() == [86_400]
+    path.write_text(f"{HEADER.replace('time', 'time,hour')}\n7,2010-01-31,6,41.5,-12\n7,2010-02-01,6,41.75,-12.5\n")
+    with pytest.raises(DataError, match="'time' holds days such as '2010-01-31', and 'hour' the time of day"):
         read(path)
 
 
