@@ -5,6 +5,7 @@ import logging
 import os
 import signal
 import sys
+import warnings
 from pathlib import Path
 
 import equinox as eqx
@@ -161,6 +162,23 @@ def test_what_is_changed_is_set_back_and_said(own: Path, capsys: pytest.CaptureF
     assert signal.getsignal(signal.SIGINT) is before
     assert np.geterr()["divide"] == "warn"
     assert jax.config.jax_numpy_rank_promotion == "allow"
+
+
+def test_warnings_that_are_made_errors_are_warnings_again(capsys: pytest.CaptureFixture[str]) -> None:
+    with warnings.catch_warnings():
+        warnings.resetwarnings()
+        warnings.filterwarnings("error", "ours", UserWarning)
+        before = list(warnings.filters)
+        with users_code.guarded("importing theirs"):
+            warnings.filterwarnings("ignore", "theirs", DeprecationWarning, "package", 3)
+            added = warnings.filters[0]
+            warnings.simplefilter("error")
+        assert list(warnings.filters) == [added, *before]
+        with pytest.warns(RuntimeWarning, match="of a library"):
+            warnings.warn("of a library", RuntimeWarning, stacklevel=1)
+        with pytest.raises(UserWarning, match="ours"):
+            warnings.warn("ours", UserWarning, stacklevel=1)
+    assert "note: importing theirs changes warnings into errors, which is set back." in capsys.readouterr().err
 
 
 def test_streams_that_are_closed_are_open_afterwards(capfd: pytest.CaptureFixture[str]) -> None:

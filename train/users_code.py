@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 import threading
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
@@ -169,8 +170,11 @@ def _working_directory() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _state(doing: str, silent: bool) -> Iterator[None]:
-    """Sets the working directory, NumPy's handling of errors and JAX's modes back to what they were."""
-    folder, errors, changed = Path.cwd(), np.geterr(), list[str]()
+    """Sets the working directory, NumPy's handling of errors and JAX's modes back to what they were.
+
+    Warnings that are made errors are warnings again; other filters stay, as packages add some when they are imported.
+    """
+    folder, errors, changed, filters = Path.cwd(), np.geterr(), list[str](), list(warnings.filters)
     try:
         with modes.kept() as changed:
             yield
@@ -180,6 +184,13 @@ def _state(doing: str, silent: bool) -> Iterator[None]:
             *(f"numpy's handling of '{key}'" for key, how in np.geterr().items() if how != errors[key]),
         ]
         np.seterr(**errors)
+        kept = [one for one in warnings.filters if one[0] != "error" or one in filters]
+        if len(kept) < len(warnings.filters):
+            changed.append("warnings into errors")
+            warnings.resetwarnings()
+            for action, message, category, module, line in reversed(kept):
+                text, where = (getattr(pattern, "pattern", pattern) or "" for pattern in (message, module))
+                warnings.filterwarnings(action, text, category, where, line)
         if Path.cwd() != folder:
             changed.append(f"the working directory (to {Path.cwd()})")
             os.chdir(folder)
