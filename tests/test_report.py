@@ -175,6 +175,14 @@ def test_page_stands_alone(run: Path) -> None:
     assert re.findall(r"Figure (\d)\.", page) == list("12345")
 
 
+@pytest.mark.usefixtures("quick")
+def test_figures_are_numbered_as_they_come(store: ShardStore, tmp_path: Path) -> None:
+    profile = {"cs": [0.1, 0.3, 1.0], "n_samples": 12}
+    out = make(tmp_path / "run", store, profile=profile, minima=[{"cs": 0.3}], homogeneity={})
+    report.write(out, store)
+    assert re.findall(r"Figure (\d)\.", text(out)) == list("123456")
+
+
 def test_page_says_the_numbers(run: Path, store: ShardStore) -> None:
     page = text(run)
     for said in (

@@ -41,9 +41,9 @@ def write(out: Path, store: ShardStore) -> Path:
         "convergence": steps and (lambda: convergence(steps, result, run.truth, run.unit)),
         "examples": shown and (lambda: figures.examples(shown)),
         **skill.wanted(run),
-        "drifters": same and (lambda: figures.starts(store)),
         **charts.wanted(run),
-    }
+        "drifters": same and (lambda: figures.starts(store)),
+    }  # in the order of the page, by which they are numbered
     drawn: dict[str, bytes] = {}
     for name, make in wanted.items():
         for ending, content in figures.render(make).items() if make else ():
@@ -86,7 +86,7 @@ def warnings(result: Mapping[str, Any]) -> list[str]:
     own = quantities.own(result)
     them, doubtful = "the parameters" if own else "C_s", quantities.hardly_known(result)
     stand, longer = "are" if own else "is", "epochs" if result.get("optimizer") == "adam" else "optimizer.final_passes"
-    what = "the constant is" if doubtful == ["C_s"] else "they are"
+    what = "the constant is" if doubtful == ["C_s"] else "it is" if len(doubtful) == 1 else "they are"
     known = quantities.has_error(result)
     alone = "a single drifter" if result["n_drifters"] < 2 else "an objective that is not convex here"
     alone = "a curvature of so many parameters, not measured," if own and not quantities.few(result) else alone
