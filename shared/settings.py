@@ -49,8 +49,10 @@ def _shift(value: Any) -> int:
         return 0 if zero else seconds_of(length) * (-1 if value.strip().startswith("-") else 1)
     if value == 0 and not isinstance(value, bool):
         return 0
-    if isinstance(value, int | float) and value < 0:
-        return -seconds_of(-value)
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        if abs(value) < 60:
+            raise ValueError(f"a bare number is in seconds; for hours write {value:g}h, for so few seconds {value:g}s")
+        return seconds_of(abs(value)) * (-1 if value < 0 else 1)
     return seconds_of(value)
 
 

@@ -71,6 +71,14 @@ def test_48_a_key_like_no_other_lists_what_is_known() -> None:
     refused("unknown key 'ensemble.member' (did you mean 'ensemble.members'?)", model=training, ensemble={"member": 5})
 
 
+@pytest.mark.parametrize("shift", [12, -12, 0.5])
+def test_hours_without_a_unit_are_not_taken_for_seconds(shift: float) -> None:
+    source = {"path": "x", "time_shift": shift}
+    refused(f"a bare number is in seconds; for hours write {shift:g}h, for so few seconds {shift:g}s", currents=source)
+    for text, seconds in ((f"{shift:g}h", 3600 * shift), (f"{shift:g}min", 60 * shift), (3600 * shift, 3600 * shift)):
+        assert recipe(f"currents.time_shift={text}").currents[0].time_shift == seconds
+
+
 def test_a_key_like_none_is_answered_with_those_of_its_section() -> None:
     refused(
         "unknown key 'segment.length'; known: segment.days, segment.step, segment.stride_days", segment={"length": 3}
