@@ -197,12 +197,14 @@ class Clock:
                 + (f" {remedy} to interpolate them, or {resample}." if remedy else f" {resample.capitalize()}.")
             )
         wider = min(1 + int(apart[2 * apart <= 3 * step].max(initial=0)) // 2, (step - 1) // 2)
-        if np.mean(np.abs(apart - step) <= DEFAULT_TOLERANCE) > 0.9:
+        if self._tolerance < DEFAULT_TOLERANCE and np.mean(np.abs(apart - step) <= DEFAULT_TOLERANCE) > 0.9:
             wider = min(DEFAULT_TOLERANCE, wider)
         remedies = []
-        if abs(usual - step) > 0.1 * step:
+        # of fixes further apart than the step some instant has none within half a step, unless they lag too slowly
+        near = (usual - step) * self._segment.n_obs <= wider and self._tolerance < wider
+        if abs(usual - step) > 0.1 * step or (usual != step and not near):
             remedies.append(f"set {_settings(self._segment, usual)}")
-        if 2 * usual <= 3 * step and self._tolerance < wider:
+        if near:
             remedies.append(f"set drifters.clock_tolerance: {wider}s to interpolate them to that step")
         remedy = ", or ".join([*remedies, resample])
         raise DataError(

@@ -181,6 +181,12 @@ REMEDIES = [
      {"segment": {"step": "10800s"}}, 4),
     (START + 3970 * np.arange(500), r"Set segment\.step: 3970s and segment\.days: 5\.00844907407407, or",
      {"segment": {"step": "3970s", "days": 5.00844907407407}}, 4),
+    (START + 3610 * np.arange(500), r"mostly 3610 s .* Set drifters\.clock_tolerance: 1799s to interpolate them",
+     {"drifters": {"clock_tolerance": "1799s"}}, 3),
+    (START + 3700 * np.arange(500), r"Set segment\.step: 3700s and segment\.days: 5\.01041666666667, or resample",
+     {"segment": {"step": "3700s", "days": 5.01041666666667}}, 4),
+    (START + 5400 * np.arange(500), r"mostly 5400 s .* Set segment\.step: 5400s, or resample",
+     {"segment": {"step": "5400s"}}, 4),
     (START + 2400 * np.arange(800), r"Set segment\.step: 2400s, or set drifters\.clock_tolerance: 1201s to interp",
      {"drifters": {"clock_tolerance": "1201s"}}, 4),
     (np.cumsum(np.random.default_rng(1).integers(1000, 9000, 400)) + START,
@@ -189,7 +195,11 @@ REMEDIES = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("time", "message", "settings", "least"), REMEDIES, ids=["3 h", "odd", "40 min", "irregular"])
+@pytest.mark.parametrize(
+    ("time", "message", "settings", "least"),
+    REMEDIES,
+    ids=["3 h", "odd", "10 s late", "100 s late", "90 min", "40 min", "irregular"],
+)
 def test_what_the_message_says_works(
     time: np.ndarray, message: str, settings: dict, least: int, tmp_path: Path
 ) -> None:
