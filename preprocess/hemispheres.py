@@ -1,9 +1,14 @@
 """Hemispheres that stand in columns beside positions without a sign, as NMEA and modems write them."""
 
+import re
 from collections.abc import Mapping, Sequence
 
 from preprocess.dialect import Dialect
+from preprocess.drifter_roles import plain
 from shared.errors import DataError
+
+_NAMES = re.compile(r"hemi|lat|lon|ind(?:icator)?$|^n_?s\b|^e_?w\b|^column_\d+$")
+"""Names that such columns have, `column 5` for none: a letter may stand for anything else."""
 
 _LETTERS = {"lat": {"N": 1, "S": -1}, "lon": {"E": 1, "W": -1}}
 
@@ -18,7 +23,12 @@ def check(dialect: Dialect, names: Sequence[str], roles: Mapping[str, str], wher
         position = names.index(roles[role])
         for k, name in enumerate(names):
             pairs = [(row[k].upper(), row[position]) for row in dialect.start if max(k, position) < len(row)]
-            if name in roles.values() or not pairs or not {letter for letter, _ in pairs} <= {"", *ways}:
+            if (
+                not _NAMES.search(plain(name))
+                or name in roles.values()
+                or not pairs
+                or not {letter for letter, _ in pairs} <= {"", *ways}
+            ):
                 continue
             against = [cell for letter, cell in pairs if ways.get(letter) == -1 and _is_unsigned(cell)]
             if against:

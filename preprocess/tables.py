@@ -18,7 +18,7 @@ import xarray as xr
 
 from preprocess import angles, hemispheres
 from preprocess.dialect import MISSING, Dialect, text
-from preprocess.drifter_roles import plain, resolve
+from preprocess.drifter_roles import TIERS, plain, resolve
 from preprocess.recipe import DrifterSource
 from preprocess.roles import listing
 from preprocess.units import angle_factor
@@ -33,9 +33,10 @@ _CLOCK = re.compile(r"T?\d{1,2}:\d{2}(:\d{2}([.,]\d+)?)?\s*(Z|UTC)?", re.IGNOREC
 _DAY = re.compile(r"\d{4}([-/.])\d{2}\1\d{2}")
 _DAYS = ("date", "day", "date_utc", "dates")
 _HOURS = ("hour", "hours", "hh", "hr", "hour_utc")
+_CLOCKS = re.compile("time|utc|gmt|clock|hour|zeit|heure|hora|ora$")
 _ELSEWHERE = re.compile(
-    r"(?:utc|gmt)?\s*[+-]\s*\d.*|local.*|lt|mes?z|msk|wib|(?!gmt)(?:[a-z]{1,3}[sd]t|[a-z]{2}t)"
-    r"|(?!etc/|[ymdhs/_]+$)[a-z_]+/[a-z_/]+",
+    r"(?:utc|gmt)?\s*[+-](?!\s*0{1,2}(?::?00)?$)\s*\d.*|local.*|lt|mes?z|msk|wib|(?!gmt)(?:[a-z]{1,3}[sd]t|[a-z]{2}t)"
+    r"|(?!etc/|utc|gmt|[ymdhs/_]+$)[a-z_]+/[a-z_/]+",
     re.IGNORECASE,
 )
 """Time zones other than UTC, as units of a column: offsets, `CEST`, `Europe/Berlin`; not `YYYY/MM/DD`."""
@@ -54,7 +55,8 @@ def read(path: Path, dialect: Dialect, where: str, source: DrifterSource) -> tup
     """
     names = _distinct(dialect)
     units = dict(zip(names, dialect.units, strict=True))
-    roles = resolve({name: {"units": unit} for name, unit in units.items()}, source, where)
+    clocks = _clocks_beside(dialect, names, source)
+    roles = resolve({name: {"units": unit} for name, unit in units.items() if name not in clocks}, source, where)
     roles.pop("rowsize", None)
     for role, name in roles.items():
         if names.count(name) > 1:
@@ -199,6 +201,15 @@ def _times(cells: pd.Series, name: str, attributes: Mapping[str, Any], where: st
     return _texts(cells)
 
 
+def _clocks_beside(dialect: Dialect, names: Sequence[str], source: DrifterSource) -> set[str]:
+    """Columns of times of day that are named as times are, beside one of whole times."""
+    firsts = dict(zip(names, dialect.start[0], strict=False)) if dialect.start else {}
+    named = [name for name in names if any(plain(name) in tier for tier in TIERS["time"])]
+    clocks = {n for n in named if _CLOCK.fullmatch(firsts.get(n, "")) and n != source.variables.get("time")}
+    whole = any(_DAY.match(firsts.get(n, "")) and not _DAY.fullmatch(firsts[n]) for n in named)
+    return clocks if whole else set()
+
+
 def _day_column(
     dialect: Dialect, names: Sequence[str], roles: Mapping[str, str], source: DrifterSource, where: str
 ) -> int | None:
@@ -217,6 +228,7 @@ def _day_column(
         )
     hours = [name for name in names if plain(name) in _HOURS]
     clocks = [names[k] for k, cell in enumerate(first[: len(names)]) if k != time and _CLOCK.fullmatch(cell)]
+    clocks = [name for name in clocks if _CLOCKS.search(plain(name))]
     only_days = all(_DAY.fullmatch(row[time]) for row in dialect.start if time < len(row) and row[time])
     if only_days and (hours or clocks) and "time" not in source.variables:
         raise DataError(

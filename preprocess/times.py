@@ -26,6 +26,9 @@ _REFORM = 1582
 _ALIKE = (1901, 2099)
 """First and last year in which the Julian and the Gregorian calendar have the same leap years."""
 _END_OF_DAY = r"^(\d{4}-\d{1,2}-\d{1,2})[T ]24:00(?::00(?:\.0*)?)?Z?$"
+_ZERO_DATE = "0000-00-00"
+"""Databases write it where there is no date."""
+
 _EPOCH = re.compile(
     r"(?P<year>\d{1,4})-(?P<month>\d{1,2})-(?P<day>\d{1,2})"
     r"(?:[T\s]\s*(?P<hour>\d{1,2})(?::(?P<minute>\d{1,2})(?::(?P<second>\d{1,2}(?:\.\d*)?))?)?)?"
@@ -85,7 +88,7 @@ def of_text(stamps: Sequence[str]) -> tuple[np.ndarray, list[str]]:
     """
     words = pd.Series(stamps, dtype=object)
     parsed = pd.to_datetime(words, format="ISO8601", utc=True, errors="coerce")
-    left = parsed.isna() & ~words.str.lower().isin(MISSING)
+    left = parsed.isna() & ~words.str.lower().isin(MISSING) & ~words.str.startswith(_ZERO_DATE)
     if left.any():
         plain = pd.Series(words[left]).str.replace(r"\s*(?:UTC|GMT)$", "Z", regex=True)
         ends = plain.str.fullmatch(_END_OF_DAY)

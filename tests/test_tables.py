@@ -59,6 +59,9 @@ DIALECTS = {
     "header as a comment": f"# {PLAIN}",
     "Excel's line of the separator": f"sep=;\n{PLAIN.replace(',', ';')}",
     "UTC after the time": PLAIN.replace("T", " ").replace("Z", " UTC"),
+    "times of day beside times": f"{HEADER},time_utc\n"
+    + "".join(f"{row},{k:02d}:00:00\n" for k, row in enumerate(ROWS)),
+    "letters that are no hemispheres": f"{HEADER},valid,mode\n" + "".join(f"{row},S,W\n" for row in ROWS),
     "24:00": PLAIN.replace("2010-01-01T00:00:00Z", "2009-12-31 24:00:00"),
     "midnight without a time of day": PLAIN.replace("T00:00:00Z", "").replace("Z", "").replace("T", " "),
     "local time beside UTC": f"{HEADER},time_utc\n"
@@ -405,11 +408,25 @@ def test_times_under_another_zone_are_refused(zone: str, tmp_path: Path) -> None
         read(path)
 
 
-@pytest.mark.parametrize("said", ["UTC", "GMT", "Etc/UTC", "YYYY-MM-DD hh:mm:ss", "yyyy/mm/dd", "ISO 8601"])
+@pytest.mark.parametrize(
+    "said", ["UTC", "GMT", "Etc/UTC", "UTC/GMT", "UTC+0", "+00:00", "YYYY-MM-DD hh:mm:ss", "yyyy/mm/dd", "ISO 8601"]
+)
 def test_what_a_header_says_of_times_in_utc(said: str, tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text(PLAIN.replace("time", f"time ({said})"))
     check(read(path))
+
+
+def test_days_are_days_where_another_column_has_times_of_day_of_its_own(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("ID,time,lat,lon,deployed\n" + "".join(f"a,2010-01-0{k},41,-12,06:00\n" for k in (1, 2)))
+    assert read(path).time.tolist() == [START, START + 86_400]
+
+
+def test_zero_dates_of_databases_are_missing(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(PLAIN.replace("2010-01-01T02:00:00Z", "0000-00-00 00:00:00"))
+    assert read(path).dropped == {"time missing": 1}
 
 
 def test_a_time_of_day_in_a_column_of_any_name_is_not_lost(tmp_path: Path) -> None:
