@@ -52,8 +52,8 @@ def seconds(stored: np.ndarray, attributes: Mapping[str, Any], where: str) -> np
             raise DataError(
                 f"{where}: {len(wrong)} of {len(values)} times cannot be read as ISO 8601 text, such as {wrong[0]!r}; "
                 "expected such as 2010-01-31T06:00:00Z, and nothing where a time is missing. Rewrite the times in UTC, "
-                "with pandas for instance: pandas.to_datetime(times, format=...).dt.strftime('%Y-%m-%dT%H:%M:%SZ'), where "
-                "'%d.%m.%Y %H:%M' is the format of 31.01.2010 06:00."
+                "with pandas for instance: pandas.to_datetime(times, format=...).dt.strftime('%Y-%m-%dT%H:%M:%SZ'), "
+                "where '%d.%m.%Y %H:%M' is the format of 31.01.2010 06:00."
             )
     if values.dtype.kind == "M":
         return (values + np.timedelta64(500, "ms")).astype("datetime64[s]").astype(np.int64)

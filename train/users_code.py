@@ -184,7 +184,7 @@ def _state(doing: str, silent: bool) -> Iterator[None]:
             *(f"numpy's handling of '{key}'" for key, how in np.geterr().items() if how != errors[key]),
         ]
         np.seterr(**errors)
-        kept = [one for one in warnings.filters if one[0] != "error" or one in filters]
+        kept: list[Any] = [one for one in warnings.filters if one[0] != "error" or one in filters]
         if len(kept) < len(warnings.filters):
             changed.append("warnings into errors")
             warnings.resetwarnings()
