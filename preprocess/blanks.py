@@ -106,7 +106,7 @@ def remove_blanks(
 
 
 def _suspicious(level: np.ndarray, packings: Sequence[Packing], moving: Sequence[int]) -> bool:
-    """Whether there may be a patch: what a level of a moving sea in small steps hardly ever is, and quickly told.
+    """Tells whether there may be a patch: what a level of a moving sea in small steps hardly ever is, and quickly told.
 
     There are cells where both components are 0, or zeros of one side by side on one of every `WIDTH` rows.
     """
@@ -135,14 +135,14 @@ def _near_zero(part: np.ndarray, packing: Packing) -> np.ndarray:
 
 
 def _adjoin(zeros: np.ndarray) -> bool:
-    """Whether there are enough cells for a patch, and two of them side by side."""
+    """Tells whether there are enough cells for a patch, and two of them side by side."""
     if np.count_nonzero(zeros) < LEAST:
         return False
     return bool((zeros[1:] & zeros[:-1]).any() or (zeros[:, 1:] & zeros[:, :-1]).any())
 
 
 def _wide_somewhere(zeros: np.ndarray) -> bool:
-    """Whether there may be `WIDTH` x `WIDTH` cells of zeros.
+    """Tells whether there may be `WIDTH` x `WIDTH` cells of zeros.
 
     Each such block has one cell of every `WIDTH`-th row and column: only those are looked at, and their neighbours.
     """

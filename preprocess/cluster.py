@@ -171,7 +171,7 @@ def _name() -> str:
 
 
 def _is_foreign(error: BaseException) -> bool:
-    """Whether a task failed since it could not be read, rather than at its work."""
+    """Tells whether a task failed since it could not be read, rather than at its work."""
     return isinstance(error, ImportError) or "get attribute" in str(error) or "eserializ" in str(error)
 
 
@@ -193,7 +193,7 @@ class _Wait:
             time.sleep(LOOKING)
 
     def is_on(self) -> bool:
-        """Whether there is no worker, which is said now and then.
+        """Tells whether there is no worker, which is said now and then.
 
         Raises:
             ConfigError: there has been none for long.

@@ -45,7 +45,7 @@ def sample(stored: np.ndarray) -> np.ndarray:
 
 
 def is_decoded(numbers: np.ndarray, encoding: Encoding) -> bool:
-    """Whether floats are decoded already: all are whole multiples of `scale_factor`, and not whole numbers.
+    """Tells whether floats are decoded already: all are whole multiples of `scale_factor`, and not whole numbers.
 
     Args:
         numbers: As stored, without missing ones, `(n,)`.

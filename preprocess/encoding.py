@@ -86,7 +86,7 @@ class Encoding:
 
     @property
     def has_range(self) -> bool:
-        """Whether a valid range is declared."""
+        """Tells whether a valid range is declared."""
         return self.valid != (-np.inf, np.inf)
 
     def outside(self, stored: np.ndarray) -> np.ndarray:

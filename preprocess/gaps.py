@@ -70,7 +70,7 @@ def known(plan: Plan, currents: Sequence[Currents]) -> Gaps:
 
 
 def _hold(cells: np.ndarray, plan: Plan, samples: np.ndarray, source: Currents) -> np.ndarray:
-    """Whether the window of each of `samples` has one of the `cells`, `(lat, lon)`; bool."""
+    """Tells whether the window of each of `samples` has one of the `cells`, `(lat, lon)`; bool."""
     if not cells.any():
         return np.zeros(len(samples), bool)
     row, column, width = plan.placement.row[samples], plan.placement.column[samples], source.lon.size

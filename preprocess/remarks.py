@@ -61,7 +61,7 @@ class Remarks:
             self._repeated.add(time)
 
     def repeated(self, time: int) -> bool:
-        """Whether that was said of the level of `time`."""
+        """Tells whether that was said of the level of `time`."""
         return time in self._repeated
 
     def __reduce__(self) -> tuple[type["Remarks"], tuple[()]]:
@@ -126,7 +126,7 @@ def pairs(levels: np.ndarray) -> int:
 
 
 def is_repeat(level: np.ndarray, before: np.ndarray) -> bool:
-    """Whether a decoded level is exactly the one before, and holds any current."""
+    """Tells whether a decoded level is exactly the one before, and holds any current."""
     sparse = np.s_[:, :: _SPARSE[0], :: _SPARSE[1]]
     return (
         np.array_equal(level[sparse], before[sparse]) and np.array_equal(level, before) and bool((level != FILL).any())

@@ -56,12 +56,12 @@ Refusal = OSError | MemoryError
 
 
 def concerns(error: Refusal) -> bool:
-    """Whether `error` is about the system, and not about what lies where a file should be."""
+    """Tells whether `error` is about the system, and not about what lies where a file should be."""
     return isinstance(error, MemoryError) or (error.errno is not None and error.errno not in _FOREIGN)
 
 
 def known(error: BaseException) -> bool:
-    """Whether there is a remedy for `error`, wherever it comes from: it is no mistake of ours."""
+    """Tells whether there is a remedy for `error`, wherever it comes from: it is no mistake of ours."""
     return (
         isinstance(error, MemoryError) or _no_thread(error) or (isinstance(error, OSError) and error.errno in _REMEDY)
     )

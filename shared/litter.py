@@ -88,7 +88,7 @@ def walk(root: Path) -> Iterator[tuple[Path, bool]]:
 
 
 def is_empty(folder: Path) -> bool:
-    """Whether `folder` itself holds nothing but litter."""
+    """Tells whether `folder` itself holds nothing but litter."""
     return all(is_litter(path) for path in folder.iterdir())
 
 

@@ -38,7 +38,7 @@ def folder(what: str) -> Iterator[Path]:
 
 
 def is_lacking(error: BaseException) -> bool:
-    """Whether `error`, met while a temporary file was written, says that there is no folder or no room for it."""
+    """Tells whether `error`, met while a temporary file was written, says that there is no folder or no room for it."""
     if not isinstance(error, OSError):
         return False
     if error.errno in _NO_ROOM or "No usable temporary directory" in str(error):

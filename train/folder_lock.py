@@ -138,7 +138,7 @@ def _printable(content: bytes) -> str:
 
 
 def _is(path: Path, number: int) -> bool:
-    """Whether the open file `number` is the one at `path`."""
+    """Tells whether the open file `number` is the one at `path`."""
     try:
         return os.path.samestat(path.stat(), os.fstat(number))
     except FileNotFoundError:
