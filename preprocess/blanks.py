@@ -211,7 +211,7 @@ def _is_smooth(jump: np.ndarray, beyond: np.ndarray) -> bool:
     if np.median(jump) < JUMP:
         return True
     known = ~np.isnan(beyond)
-    return np.count_nonzero(known) >= FEWEST and bool(jump[known].sum() < GENTLE * beyond[known].sum())
+    return bool(np.count_nonzero(known) >= FEWEST and jump[known].sum() < GENTLE * beyond[known].sum())
 
 
 def _edges(
