@@ -41,6 +41,7 @@ REASONS = {
     **dict.fromkeys(quality.FLAGS.values(), quality.ADVICE),
     namesakes.REASON: "Their tracks are in two places at one time or jump to and fro: restore the ids from the "
     "original, or set drifters.variables.id to what tells the drifters apart.",
+    namesakes.ASTRAY: "Receivers without a position write 0, 0: look at the file.",
     AGAIN: "One drifter has several fixes at one time: check that drifters.variables.id names what tells drifters "
     "apart, and that no file is given twice.",
 }

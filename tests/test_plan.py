@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import xarray as xr
 
 from preprocess import advice, clock, fixes, funnel, gaps, segments, splits, windows
 from preprocess import plan as planning
@@ -181,6 +182,24 @@ def test_26_only_short_tracks(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     message = refused(capsys, 1, path, "--out", str(tmp_path / "store"))
     assert "48 left over at the end of a track" in message
     assert "No track holds 2 whole days" in message
+
+
+@pytest.mark.parametrize(("flag", "every"), [(4, 1), (1, 3)], ids=["flags", "between"])
+def test_most_fixes_may_be_left_out_before_anything_else(
+    flag: int, every: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bad, good = two_days(1), two_days(2, lon=33.9)
+    path = files(tmp_path, [bad, good, two_days(3)])
+    with xr.open_dataset(tmp_path / "drifters.nc", decode_times=False) as opened:
+        data = opened.load()
+    n = data.sizes["obs"]
+    data["POSITION_QC"] = ("obs", np.where(np.arange(n) < 2 * n // 3, flag, 1).astype(np.int8))
+    sources.save(data, tmp_path / "drifters.nc")
+    step = f"{every}h"
+    assert main([path, "--dry-run", "--set", f"segment.step={step}", "--out", str(tmp_path / "store")]) == 0
+    out = capsys.readouterr()
+    assert ("quality" in out.out + out.err) == (flag == 4)
+    assert ("96 fixes lie between the steps" in out.out + out.err) == (every == 3)
 
 
 def test_tracks_that_are_cut_by_files_are_not_called_short(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -390,6 +409,7 @@ def test_every_reason_has_advice() -> None:
     assert set(fixes.REASONS) == {
         *("position out of its valid range", "time missing", "position missing", "beyond rowsize", "duplicate time"),
         *("position flagged as bad", "time flagged as bad", "several drifters under one id"),
+        "position 0, 0 out of reach of the fixes around it",
     }
     assert {*planning.REASONS[1:]}.isdisjoint(advice.OF_FIXES)
     assert set(STATUS[1:]) == set(advice.OF_SAMPLES)
