@@ -144,6 +144,7 @@ def broken() -> Iterator[None]:
                     stream.close()
 
 
+@pytest.mark.faults
 def test_a_run_is_trained_though_nobody_reads_what_is_said(tmp_path: Path, built: stores.Built) -> None:
     out = tmp_path / "run"
     with broken():

@@ -251,7 +251,7 @@ REFUSED = {
     "a name for one role": ("drifters;time_utc;lat;longitud\n7;2010-01-31;1,5;2,5\n",
                             r"\{lon: longitud, id: drifters\}"),
     "days first": (f"{HEADER}\n1,31.01.2010 06:00,2,3\n",
-                   r"the first is '31\.01\.2010 06:00'\. Rewrite the times in UTC"),
+                   r"such as '31\.01\.2010 06:00'; .*Rewrite the times in UTC"),
     "east that is west elsewhere": (f"{HEADER} (°O)\n1,2010-01-31,2,3\n",
                                     r"'lon' has units '°O', .*in a table what the header has in brackets"),
     "datenum": (f"{HEADER}\n1,734139.5,2,3\n", r"MATLAB's datenum \(734140\): subtract 719529, and set drifters"),

@@ -570,7 +570,7 @@ def test_f11_a_twin_whose_folder_may_not_be_written(tmp_path: Path, made: tuple[
     tree = f"synthetic={{folder: '{folder}', drifters: 4, drifter_days: 8, days: 12}}"
     ended = killing.run([made[0], "--out", str(tmp_path / "s"), "--set", tree], tmp_path / "said", set_up=unprivileged)
     assert ended.code == 2, ended.said
-    assert re.search(r"^error: synthetic\.folder .*twin/currents .Permission denied", ended.said, re.MULTILINE)
+    assert re.search(r"^error: synthetic\.folder .*twin: cannot use .*Permission denied", ended.said, re.MULTILINE)
     assert "Traceback" not in ended.said
 
 
