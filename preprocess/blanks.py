@@ -108,17 +108,15 @@ def remove_blanks(
 def _suspicious(level: np.ndarray, packings: Sequence[Packing], moving: Sequence[int]) -> bool:
     """Tells whether there may be a patch: what a level of a moving sea in small steps hardly ever is, and quickly told.
 
-    There are cells where both components are 0, or zeros of one side by side on one of every `WIDTH` rows.
+    There are `LEAST` cells where both components are 0, or four of one component that touch.
     """
     _, n_rows, n_columns = level.shape
-    count, rows = 0, WIDTH * max(1, _QUICK // max(1, WIDTH * n_columns))
+    count, rows = 0, max(1, _QUICK // max(1, n_columns))
     for start in range(0, n_rows, rows):  # few at a time: their temporaries stay in the cache
-        slab = level[:, start : start + rows]
+        slab = level[:, start : start + rows + 1]  # with a row of the next
         zeros = [_near_zero(part, packing) for part, packing in zip(slab, packings, strict=True)]
-        for k in moving:
-            some = zeros[k][::WIDTH]
-            if (some[:, 1:] & some[:, :-1]).any():
-                return True
+        if any(_wide_somewhere(zeros[k]) for k in moving):
+            return True
         if len(moving) > 1:
             count += np.count_nonzero(zeros[0] & zeros[1])
             if count >= LEAST:
@@ -142,19 +140,9 @@ def _adjoin(zeros: np.ndarray) -> bool:
 
 
 def _wide_somewhere(zeros: np.ndarray) -> bool:
-    """Tells whether there may be `WIDTH` x `WIDTH` cells of zeros.
-
-    Each such block has one cell of every `WIDTH`-th row and column: only those are looked at, and their neighbours.
-    """
-    row, column = (WIDTH * index for index in np.nonzero(zeros[::WIDTH, ::WIDTH]))
-    if not row.size:
-        return False
-    last_row, last_column = zeros.shape[0] - 1, zeros.shape[1] - 1
-    beside = zeros[row, np.maximum(column - 1, 0)] & (column > 0)
-    beside |= zeros[row, np.minimum(column + 1, last_column)] & (column < last_column)
-    below = zeros[np.maximum(row - 1, 0), column] & (row > 0)
-    below |= zeros[np.minimum(row + 1, last_row), column] & (row < last_row)
-    return bool((beside & below).any())
+    """Tells whether there are `WIDTH` x `WIDTH` cells of zeros, which is 2 x 2."""
+    beside = zeros[:, 1:] & zeros[:, :-1]
+    return bool((beside[1:] & beside[:-1]).any())
 
 
 def _narrowed(zeros: np.ndarray) -> np.ndarray:

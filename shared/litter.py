@@ -79,12 +79,15 @@ def walk(root: Path) -> Iterator[tuple[Path, bool]]:
     def fail(error: OSError) -> None:
         raise error
 
-    for folder, folders, names in os.walk(root, onerror=fail):
-        left = sorted(name for name in folders if is_litter(Path(folder) / name))
+    for place, folders, names in os.walk(root, onerror=fail):
+        folder = Path(place)
+        left = sorted(name for name in folders if is_litter(folder / name))
         folders[:] = sorted(set(folders) - set(left))
-        yield from ((Path(folder) / name, False) for name in folders if (Path(folder) / name).is_symlink())
-        yield from ((Path(folder) / name, True) for name in left)
-        yield from ((Path(folder) / name, is_litter(Path(folder) / name)) for name in sorted(names))
+        yield from ((folder / name, False) for name in folders if (folder / name).is_symlink())
+        yield from ((folder / name, True) for name in left)
+        for name in sorted(names):
+            path = folder / name
+            yield path, is_file(name) and is_litter(path)
 
 
 def is_empty(folder: Path) -> bool:
