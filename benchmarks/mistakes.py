@@ -1,4 +1,4 @@
-"""What the figures of currents against drifters say of inputs that are wrong: a table of mistakes.
+"""Figures of currents against drifters where inputs are wrong: a table of mistakes.
 
 Makes a twin experiment, damages its files as if a mistake had been made in reading or writing them, so that no check
 of the reader sees it, and plans a store of each: prints the figures, what is dropped, and what is warned of.
@@ -169,7 +169,7 @@ def write(folder: Path, pair: Pair) -> dict[str, Any]:
 
 
 def figures(tree: dict[str, Any]) -> dict[str, Any]:
-    """What planning the manifest `tree` tells: the figures, the losses and the warnings, or the error."""
+    """Plans the manifest `tree`: the figures, the losses and the warnings, or the error."""
     recipe = settings.build(Recipe, tree, "manifest")
     # the comparison alone: without the reader's own check, which takes exact zeros for missing
     alone = mock.patch("preprocess.currents.remove_blanks", return_value=Blank())

@@ -243,7 +243,7 @@ def _held(store: Path, share: tuple[int, int], options: argparse.Namespace) -> I
 
 
 def planned(recipe: Recipe, store: Path, scratch: Path, progress: bool) -> Build:
-    """What making `store` would write, nothing of it written but tracks, to the file `scratch`.
+    """Plans `store`; nothing of it is written but tracks, to the file `scratch`.
 
     Raises:
         DriftcalError: the sources cannot be used, or nothing of them is left.

@@ -53,7 +53,7 @@ class Absence:
 
 
 def absences(path: str, dataset: xr.Dataset, names: Sequence[str]) -> list[Absence]:
-    """What the variables `names` of a store lack, in that order; those that lack nothing are left out.
+    """Chunks that the variables `names` of a store lack, in that order; those that lack nothing are left out.
 
     Of a web server's stores nothing is known: it lists nothing.
 

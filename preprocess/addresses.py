@@ -8,7 +8,7 @@ CACHES = ("simplecache::", "filecache::", "blockcache::")
 
 _WEB_SCHEMES = ("http://", "https://")
 FILE_ENDINGS = (".nc", ".nc3", ".nc4", ".cdf", ".h5", ".csv", ".gz", ".parquet", ".zip", ".json")
-"""What names of files end with that are no zarr stores."""
+"""Endings of the names of files that are no zarr stores."""
 
 
 def is_url(path: str) -> bool:
@@ -17,7 +17,7 @@ def is_url(path: str) -> bool:
 
 
 def bare(url: str) -> str:
-    """What a URL names first, without the query or fragment of a web address and without what it is chained to."""
+    """First part of a URL, without the query or fragment of a web address and without what it is chained to."""
     first = url.partition("::")[2] if url.startswith(CACHES) else url
     first = first.partition("::")[0]
     return first.partition("?")[0].partition("#")[0] if first.startswith(_WEB_SCHEMES) else first

@@ -1,4 +1,4 @@
-"""What to do about what the funnel loses: it follows the reason, in the numbers of both sides.
+"""Advice on what the funnel loses: it follows the reason, in the numbers of both sides.
 
 A reason that takes more than half of what enters its stage is warned of. Some are as they should be, and their text
 says so.
@@ -39,7 +39,7 @@ OF_FIXES = {
     segments.TOO_FAST: "A step faster than drifters.max_speed breaks their track. If such speeds are real raise it; "
     "else positions are wrong, or one id stands for several drifters (drifters.variables.id).",
 }
-"""What to do about fixes, by reason."""
+"""Advice on fixes, by reason."""
 
 OF_SAMPLES = {
     STATUS[1]: "Their windows hold cells that have a current at other times and none then: gaps as those of a radar or "
@@ -48,12 +48,12 @@ OF_SAMPLES = {
     STATUS[2]: "Their windows hold currents above 3.2766 m/s. If those are not real, look at the units and "
     "scale_factor of the currents.",
 }
-"""What to do about samples whose windows cannot be used, by reason."""
+"""Advice on samples whose windows cannot be used, by reason."""
 
 
 @dataclass(frozen=True)
 class Situation:
-    """What a plan was made of: manifest, segments, why each is no sample (`funnel.REASONS`), currents, and windows."""
+    """Parts of a plan: manifest, segments, why each is no sample (`funnel.REASONS`), currents, and windows."""
 
     recipe: Recipe
     found: Survey
@@ -62,7 +62,7 @@ class Situation:
     shape: windows.Shape
 
     def about(self, reason: str) -> str:
-        """What to do about what is lost for `reason`."""
+        """Advice on what is lost for `reason`."""
         if reason in OF_FIXES:
             return OF_FIXES[reason]
         if reason == segments.LEFT_OVER[0]:
@@ -173,7 +173,7 @@ _SAID = (segments.TOO_FAST, clock.BETWEEN)
 
 
 def warnings(stages: Sequence[Stage], situation: Situation) -> list[str]:
-    """What one reason takes more than half of, with what to do."""
+    """Losses of more than half of a stage to one reason, with advice."""
     found = [loss for loss in funnel.losses(stages, funnel.MANY) if loss.reason not in _SAID]
     return [_warning(loss, situation.about(loss.reason)) for loss in found]
 
@@ -188,7 +188,7 @@ def _warning(loss: Loss, what: str) -> str:
 
 
 def no_sample(stages: Sequence[Stage], situation: Situation) -> str:
-    """What to do where no stage has anything left: about the reasons of the stage that ended it, then about losses."""
+    """Advice where no stage has anything left: on the reasons of the stage that ended it, then about losses."""
     last = next(stage for stage in stages if not stage.kept)
     ended = funnel.losses([last], 0.0)
     if not ended:

@@ -1,4 +1,4 @@
-"""Whether currents and drifters belong together: statistics of encounters, and what they warn of.
+"""Agreement of currents and drifters: statistics of encounters, and warnings where they cannot belong together.
 
 With v a drifter's mean velocity and u the current along its track, both complex, and ⟨⟩ the sum over encounters
 (docs/agreement.md has the equations):
@@ -14,13 +14,12 @@ All are functions of sums over encounters, so leaving out one drifter after the 
 errors. Encounters of one drifter are not independent.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from statistics import NormalDist
 
 import numpy as np
 
 from preprocess.encounters import LAGS, Encounters
+from preprocess.jackknife import LEAST, Spread, Sums, spread
 from preprocess.recipe import DAY
 from shared.agreement import Agreement
 from shared.facts import iso
@@ -60,116 +59,6 @@ _DIGITS = 4
 """Significant digits that are kept: fewer than could depend on the processor."""
 
 
-@dataclass(frozen=True)
-class Sums:
-    """Sums over the encounters of each unit, arrays `(units,)`: all that the statistics need."""
-
-    vu: np.ndarray
-    """Of v u*, complex."""
-    mirrored: np.ndarray
-    """Of v u, complex."""
-    vv: np.ndarray
-    """Of |v|²."""
-    uu: np.ndarray
-    """Of |u|²."""
-    v2: np.ndarray
-    """Of v², complex."""
-    u2: np.ndarray
-    """Of u², complex."""
-
-    @classmethod
-    def of(cls, track: np.ndarray, current: np.ndarray, unit: np.ndarray) -> "Sums":
-        """The sums of velocities `(n,)` over the encounters of each `unit`, numbers from 0 on, `(n,)`."""
-
-        def total(values: np.ndarray) -> np.ndarray:
-            out = np.zeros(int(unit.max(initial=-1)) + 1, values.dtype)
-            np.add.at(out, unit, values)
-            return out
-
-        lengths = np.abs(track) ** 2, np.abs(current) ** 2
-        return cls(*map(total, (track * current.conj(), track * current, *lengths, track**2, current**2)))
-
-    def without_each(self) -> "Sums":
-        """The sums over all units but one, for each of them."""
-        return Sums(*(values.sum() - values for values in self.__dict__.values()))
-
-    def all(self) -> "Sums":
-        """The sums over all units, of one."""
-        return Sums(*(values.sum(keepdims=True) for values in self.__dict__.values()))
-
-    def correlation(self) -> np.ndarray:
-        """The complex correlation; 0 where there is no motion."""
-        return self.vu / np.sqrt(np.maximum(self.vv * self.uu, _LEAST))
-
-    def mirrored_correlation(self) -> np.ndarray:
-        """That with the currents' complex conjugate."""
-        return self.mirrored / np.sqrt(np.maximum(self.vv * self.uu, _LEAST))
-
-    def along(self, sign: int) -> np.ndarray:
-        """The correlation of the eastward components, for `sign` 1, or of the northward ones, for -1."""
-        size = (self.vv + sign * np.real(self.v2)) * (self.uu + sign * np.real(self.u2))
-        return np.real(self.vu + sign * self.mirrored) / np.sqrt(np.maximum(size, _LEAST))
-
-    def factor(self) -> np.ndarray:
-        """By which the currents must be multiplied."""
-        return np.real(self.vu) / np.maximum(self.uu, _LEAST)
-
-    def inverse_factor(self) -> np.ndarray:
-        """By which the drifters must be multiplied."""
-        return np.real(self.vu) / np.maximum(self.vv, _LEAST)
-
-
-_LEAST = 1e-30
-"""Smaller sums are no motion [m2/s2, or its square]."""
-
-
-@dataclass(frozen=True)
-class Spread:
-    """An estimate, and what it is when each unit in turn is left out."""
-
-    value: float
-    without: np.ndarray
-
-    @property
-    def error(self) -> float:
-        """Standard error by the jackknife."""
-        n = len(self.without)
-        return float(np.sqrt((n - 1) / n * np.sum((self.without - self.without.mean()) ** 2)))
-
-    def margin(self, confidence: float) -> float:
-        """What is added on one side for a bound of this one-sided confidence, by Student's t."""
-        return quantile(confidence, len(self.without) - 1) * self.error
-
-    def least(self, confidence: float) -> float:
-        """Lower bound."""
-        return self.value - self.margin(confidence)
-
-    def most(self, confidence: float) -> float:
-        """Upper bound."""
-        return self.value + self.margin(confidence)
-
-
-def quantile(confidence: float, degrees: int) -> float:
-    """Quantile of Student's t by its expansion about the normal one (Abramowitz and Stegun 1964, 26.7.5).
-
-    Within 0.3 % from four degrees of freedom on, for confidences up to 0.995; importing scipy for it takes longer than
-    all of the comparison.
-    """
-    z = NormalDist().inv_cdf(confidence)
-    terms = (
-        (z**3 + z) / 4,
-        (5 * z**5 + 16 * z**3 + 3 * z) / 96,
-        (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
-        (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / 92160,
-    )
-    return z + sum(term / degrees ** (k + 1) for k, term in enumerate(terms))
-
-
-def spread(sums: Sums, statistic: Callable[[Sums], np.ndarray]) -> Spread:
-    """`statistic`, a number of each unit's sums, over all units and without each."""
-    return Spread(float(statistic(sums.all()).item()), statistic(sums.without_each()))
-
-
 def units(drifter: np.ndarray, time: np.ndarray) -> np.ndarray:
     """Which encounters belong together: those of a drifter, or of ten days of one where they are few; from 0 on."""
     drifters, of = np.unique(drifter, return_inverse=True)
@@ -199,7 +88,7 @@ def compare(met: Encounters) -> Comparison:
     n_units = int(unit.max(initial=-1)) + 1
     drifters = len(np.unique(met.drifter[known]))
     sums = Sums.of(v, u, unit)
-    moving = bool(known.any()) and sums.uu.sum() > _LEAST and sums.vv.sum() > _LEAST
+    moving = bool(known.any()) and sums.uu.sum() > LEAST and sums.vv.sum() > LEAST
     enough = n_units >= FEWEST
     basis = f"{drifters} drifter{'' if drifters == 1 else 's'}"
     warned = []

@@ -15,7 +15,7 @@ from benchmarks import mistakes
 from preprocess import encounters, record, survey
 from preprocess import plan as planning
 from preprocess.__main__ import main
-from preprocess.agreement import FEWEST, SURE, VERY_SURE, compare, quantile
+from preprocess.agreement import FEWEST, compare
 from preprocess.drifters import open_drifters
 from preprocess.encounters import Encounters
 from preprocess.recipe import Recipe, Synthetic
@@ -87,12 +87,6 @@ def test_correlation_and_its_margin_are_those_of_brute_force() -> None:
     assert (found.correlation, found.angle) == pytest.approx(value, rel=1e-3)
     assert (found.correlation_margin, found.angle_margin) == pytest.approx(bound * error, rel=1e-3)
     assert 0.5 < found.correlation < 0.95
-
-
-@pytest.mark.parametrize("degrees", [FEWEST - 1, 5, 9, 30, 5000])
-def test_quantiles_are_those_of_student(degrees: int) -> None:
-    for confidence in (SURE, VERY_SURE):
-        assert quantile(confidence, degrees) == pytest.approx(stats.t.ppf(confidence, degrees), rel=3e-3)
 
 
 def test_margins_cover_the_truth() -> None:
