@@ -102,8 +102,13 @@ class Packing:
             Where it is, bool of that shape, and what is neither a current nor declared as a fill, `(n,)`.
         """
         stored = self.encoding.read(stored)
+        plain = stored.dtype.kind == "i" and self._plain and stored.size and np.iinfo(stored.dtype).max >= LIMIT
+        most, least = (int(stored.max()), int(stored.min())) if plain else (0, 0)
+        if plain and not self.encoding.has_range and least >= -LIMIT and most <= LIMIT:
+            np.copyto(out, stored, casting="unsafe")
+            return np.zeros(stored.shape, bool), stored[:0].ravel()
         lost = self.missing(stored)
-        if stored.dtype.kind == "i" and self._plain and _only_lost_beyond(stored, lost):
+        if plain and _only_lost_beyond(stored, lost, most):
             np.copyto(out, stored, casting="unsafe")
             return lost, stored[:0].ravel()
         return lost, self._pack_any(stored, lost, out)
@@ -144,15 +149,12 @@ class Packing:
         return stored[high] if high.size else stored[:0].ravel()
 
 
-def _only_lost_beyond(stored: np.ndarray, lost: np.ndarray) -> bool:
-    """Whether those of `stored` that are lost, and no others, are beyond `LIMIT`."""
-    if not stored.size or np.iinfo(stored.dtype).max < LIMIT:
-        return False
-    n_lost, most = np.count_nonzero(lost), stored.max()
-    if not n_lost:
-        return bool(most <= LIMIT and stored.min() >= -LIMIT)
-    beyond = np.count_nonzero(stored < -LIMIT) + (np.count_nonzero(stored > LIMIT) if most > LIMIT else 0)
-    return beyond == n_lost
+def _only_lost_beyond(stored: np.ndarray, lost: np.ndarray, most: int) -> bool:
+    """Whether those of `stored`, of `most` at most, that are lost, and no others, are beyond `LIMIT`."""
+    beyond = stored < -LIMIT
+    if most > LIMIT:
+        beyond |= stored > LIMIT
+    return bool((beyond == lost).all())
 
 
 def pack_level(

@@ -554,6 +554,15 @@ def test_43_integers_and_floats_are_packed_as_one_by_one(name: str, kind: str) -
     assert (due == OVER).any()
 
 
+def test_a_valid_range_loses_slow_cells_while_as_many_others_are_too_fast():
+    stored = np.array([[-5, 100, 40_000, 7], [12, -5, 60_000, 41_000]], np.int32)
+    packing = Packing(Encoding(scale=1e-4, valid=(0, 50_000), packed=True))
+    got = np.empty((2, *stored.shape), np.int16)
+    pack_level((stored, np.abs(stored)), (packing, packing), ("u", "v"), got)
+    due = np.array([[FILL, 100, OVER, 7], [12, FILL, FILL, OVER]], np.int16)
+    np.testing.assert_array_equal(got[0], due)
+
+
 def test_44_extra_dimensions(tmp_path):
     one = dataset(truth()).expand_dims(depth=[0.494], axis=1)
     np.testing.assert_array_equal(everything(opened(netcdf(tmp_path, one, "one.nc"))), truth())
