@@ -23,8 +23,6 @@ from shared import command, durable, facts, litter, manifest, paths, settings, s
 from shared.errors import ConfigError, StoreError
 from shared.lock import Busy, Lock, hold
 
-SCHEDULERS = ("threads", "processes", "synchronous")
-
 MADE = "made.json"
 """File beside a twin's files: the settings that they were made with."""
 
@@ -76,8 +74,10 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     share = _share(options.parts)
-    if options.scheduler not in SCHEDULERS and not options.scheduler.startswith(cluster.ADDRESSES):
-        raise ConfigError(f"--scheduler {options.scheduler!r}: expected one of {', '.join(SCHEDULERS)} or tcp://...")
+    if options.scheduler not in shard.SCHEDULERS and not options.scheduler.startswith(cluster.ADDRESSES):
+        raise ConfigError(
+            f"--scheduler {options.scheduler!r}: expected one of {', '.join(shard.SCHEDULERS)} or tcp://..."
+        )
     if options.workers is not None and options.workers < 1:
         raise ConfigError(f"--workers {options.workers}: expected at least 1.")
     if options.memory_limit is not None:

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.optimize import linprog
 
 from preprocess.times import NO_TIME, seconds
 from shared.errors import DataError
@@ -270,6 +269,8 @@ def _fit(values: np.ndarray, where: str) -> tuple[Axis, list[str]]:
 
 def _nearest_line(values: np.ndarray) -> Axis:
     """The regular axis from which the furthest of `values` is least far."""
+    from scipy.optimize import linprog  # noqa: PLC0415 - a fifth of a second, for coarsely rounded axes only
+
     index, ones = np.arange(values.size) / values.size, np.ones(values.size)
     shifted = values - values[0]
     # unknowns: slope, start and the distance, which is minimised

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from dask import config
+from dask import config, multiprocessing, threaded
 from dask.base import compute
 from dask.callbacks import Callback
 from dask.delayed import delayed
+from dask.local import get_sync
 from tqdm import tqdm
 
 from preprocess import files, windows
@@ -30,6 +31,13 @@ from shared.errors import DriftcalError, Interrupted, StoreError
 
 OF_SURVEY = ("positions", "origin", "start_time", "drifter", "drogue", "source", "source_row")
 """Arrays of the store that are those of the survey."""
+
+SCHEDULERS: dict[str, Callable[..., Any]] = {
+    "threads": threaded.get,
+    "processes": multiprocessing.get,
+    "synchronous": get_sync,
+}
+"""Those of this machine, as functions: for a name dask looks for a cluster, and imports `distributed` to do so."""
 
 
 @dataclass(frozen=True)
@@ -180,7 +188,7 @@ def run(pending: list[Pending], scheduler: str, workers: int | None, progress: b
         try:
             # a pool of dask's configuration would have its own number of workers
             with Callback(posttask=done), config.set(pool=None):
-                compute(*calls, scheduler=scheduler, num_workers=workers, optimize_graph=False, **begins)
+                compute(*calls, scheduler=SCHEDULERS[scheduler], num_workers=workers, optimize_graph=False, **begins)
         except BrokenProcessPool as error:
             raise Interrupted(
                 "a worker process died: killed, or out of memory. Run the same command again, it continues; fewer "
