@@ -24,9 +24,9 @@ import numpy as np
 
 from benchmarks import stores
 from shared.settings import build, override
-from shared.shards import ShardStore
-from train import loop
-from train.config import Training
+from shared.store.reader import ShardStore
+from train.run import loop
+from train.settings import Training
 
 EXPECTED = 32, 40
 """Of 40 intervals of 90 %, so many cover with a probability of 0.96."""

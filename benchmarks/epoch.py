@@ -34,11 +34,11 @@ from jax.sharding import NamedSharding, PartitionSpec
 from benchmarks import operations, stores
 from benchmarks.measure import cores, machine
 from shared import settings
-from shared.shards import ShardStore
-from train.config import Training
-from train.data import Batch, Grid, batches, order
-from train.model import model_of
-from train.step import Step, make_step
+from shared.store.reader import ShardStore
+from train.fit.parameters import model_of
+from train.fit.sample_gradients import Step, make_step
+from train.reading.batches import Batch, Grid, batches, order
+from train.settings import Training
 
 SEGMENTS = 500_000
 """Five-day segments in 20 years of drifters."""

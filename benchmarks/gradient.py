@@ -33,16 +33,17 @@ import jax.numpy as jnp  # noqa: E402
 import numpy as np  # noqa: E402
 
 from benchmarks.windows import eddying  # noqa: E402
-from shared import compiler, settings  # noqa: E402
+from shared import settings  # noqa: E402
 from shared.errors import ConfigError  # noqa: E402
-from shared.schema import FILL  # noqa: E402
-from train import dynamics, fusion  # noqa: E402
-from train.config import Training  # noqa: E402
-from train.data import Batch, Grid  # noqa: E402
-from train.model import model_of  # noqa: E402
-from train.native import library  # noqa: E402
-from train.noise import noise_for  # noqa: E402
-from train.step import make_step, plan_of, sample_losses  # noqa: E402
+from shared.native import compiler  # noqa: E402
+from shared.store.schema import FILL  # noqa: E402
+from train.fit.parameters import model_of  # noqa: E402
+from train.fit.sample_gradients import make_step, plan_of, sample_losses  # noqa: E402
+from train.learners.drift import smagorinsky, xla_barriers  # noqa: E402
+from train.learners.drift.native_engine import library  # noqa: E402
+from train.learners.drift.noise import noise_for  # noqa: E402
+from train.reading.batches import Batch, Grid  # noqa: E402
+from train.settings import Training  # noqa: E402
 
 GRID = Grid(7, 41, 41, 121, 86_400, 3600, 0.125, 0.125)
 CS = 0.1
@@ -76,7 +77,7 @@ def score(told: Training, grid: Grid, batch: Batch) -> Run:
     @jax.jit
     def losses(at: jax.Array, batch: Batch) -> jax.Array:
         draw = noise_for(0, 0, batch.sample, members, 0, np.dtype(np.float32))
-        return sample_losses(dynamics.Smagorinsky(at), batch, plan, told, draw, draw)[0]
+        return sample_losses(smagorinsky.Smagorinsky(at), batch, plan, told, draw, draw)[0]
 
     placed = jax.device_put(batch)
     return lambda: jax.block_until_ready(losses(jnp.float32(np.log(CS)), placed))
@@ -149,13 +150,13 @@ def yardstick(folder: Path, batch: Batch, with_gradient: bool) -> Run:
 
 def unwalled(told: Training, grid: Grid, batch: Batch) -> Run:
     """The training step that the compiler may fuse as it likes."""
-    kept = fusion.on_cpu
-    fusion.on_cpu = lambda choice, first, second, elsewhere, *operands: elsewhere(*operands)
+    kept = xla_barriers.on_cpu
+    xla_barriers.on_cpu = lambda choice, first, second, elsewhere, *operands: elsewhere(*operands)
     try:
         run = gradient(told, grid, batch)
         run()  # compiles
     finally:
-        fusion.on_cpu = kept
+        xla_barriers.on_cpu = kept
     return run
 
 

@@ -20,9 +20,9 @@ import numpy as np
 import xarray as xr
 
 from preprocess.__main__ import planned
+from preprocess.made.twin import make
 from preprocess.recipe import Recipe, Synthetic
-from preprocess.remarks import Blank
-from preprocess.twin import make
+from preprocess.sources.gridded.remarks import Blank
 from shared import settings
 from shared.errors import DriftcalError
 
@@ -172,7 +172,7 @@ def figures(tree: dict[str, Any]) -> dict[str, Any]:
     """Plans the manifest `tree`: the figures, the losses and the warnings, or the error."""
     recipe = settings.build(Recipe, tree, "manifest")
     # the comparison alone: without the reader's own check, which takes exact zeros for missing
-    alone = mock.patch("preprocess.currents.remove_blanks", return_value=Blank())
+    alone = mock.patch("preprocess.sources.gridded.currents.remove_blanks", return_value=Blank())
     with alone, tempfile.TemporaryDirectory(prefix="driftcal-") as folder:
         try:
             build = planned(recipe, Path(folder) / "store", Path(folder) / "tracks.bin", progress=False)

@@ -11,10 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.windows import eddying
-from train.config import Training
-from train.data import Grid
-from train.model import model_of
-from train.step import make_step
+from train.fit.parameters import model_of
+from train.fit.sample_gradients import make_step
+from train.reading.batches import Grid
+from train.settings import Training
 
 FREE = frozenset(
     [

@@ -1,6 +1,6 @@
 """How near the optimiser comes to the objective's minimiser, and with how many gradient samples.
 
-For every true constant a store of twins is made (drifters moved by `preprocess.integrator` in made currents), and its
+For every true constant a store of twins is made (drifters moved by `made.drifter_integrator` in made currents), and its
 objective's minimiser found once with so many members that their noise is small. Runs at default settings start three
 times too low and too high, with several seeds. Counted is every sample simulated with gradient: descent, final passes
 and curvature. Prints a table and writes `optimiser.json`.
@@ -22,9 +22,9 @@ from pathlib import Path
 
 from benchmarks import stores
 from shared.settings import build
-from shared.shards import ShardStore
-from train import loop
-from train.config import Training
+from shared.store.reader import ShardStore
+from train.run import loop
+from train.settings import Training
 
 BUDGET = 25_000
 """Gradient samples that a calibration may take."""

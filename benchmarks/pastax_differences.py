@@ -17,13 +17,13 @@ import numpy as np
 import pastax  # pyright: ignore[reportMissingImports]
 
 from shared.geo import METRES_PER_DEGREE
-from shared.shards import ShardStore
-from train import pastax_bridge
-from train.config import Engine, Scheme
-from train.data import Batch, Grid, load
-from train.dynamics import Smagorinsky
-from train.engine import simulate
-from train.simulate import Plan
+from shared.store.reader import ShardStore
+from train.learners.drift import pastax_engine
+from train.learners.drift.engines import simulate
+from train.learners.drift.simulate import Plan
+from train.learners.drift.smagorinsky import Smagorinsky
+from train.reading.batches import Batch, Grid, load
+from train.settings import Engine, Scheme
 
 STEP, DAY = 1800, 86_400
 
@@ -35,7 +35,7 @@ class Tutorial(eqx.Module):
     lon_step: float
     lat_step: float
 
-    def __call__(self, t: jax.Array, y: jax.Array, args: pastax_bridge.Forcing, ctrl: jax.Array) -> tuple:
+    def __call__(self, t: jax.Array, y: jax.Array, args: pastax_engine.Forcing, ctrl: jax.Array) -> tuple:
         """Drift and diffusion [degrees/s, degrees s^-1/2]."""
         patches = args.currents.neighborhood(t, y[0], y[1], t_window=0, lat_window=1, lon_window=1)
         u, v = patches["u"][0], patches["v"][0]
@@ -70,12 +70,12 @@ def by_tutorial(batch: Batch, grid: Grid, noise: np.ndarray, cs: float) -> np.nd
         currents, latitude, cell, start, phase, z = sample
         corner = jnp.stack([jnp.zeros_like(latitude), latitude])
         most = corner + steps * jnp.array([grid.n_lon - 1, grid.n_lat - 1])
-        begin = pastax_bridge.Member(corner + (start + cell) * steps, jnp.asarray(True))
-        forcing = pastax_bridge.forcing_of(currents, latitude, grid, grid.time_step)
+        begin = pastax_engine.Member(corner + (start + cell) * steps, jnp.asarray(True))
+        forcing = pastax_engine.forcing_of(currents, latitude, grid, grid.time_step)
 
         def track(controls: jax.Array) -> jax.Array:
             term = Tutorial(cs, grid.lon_step, grid.lat_step)
-            solver = pastax_bridge.Prescribed(pastax.Heun(), corner, most)
+            solver = pastax_engine.Prescribed(pastax.Heun(), corner, most)
             found = pastax.solve(
                 term, begin, phase, len(noise), float(STEP), float(STEP), solver, forcing, controls, adjoint="forward"
             )

@@ -21,8 +21,8 @@ import numpy as np
 import pastax  # pyright: ignore[reportMissingImports]
 
 from shared.geo import METRES_PER_DEGREE
-from shared.schema import FILL, SCALE
-from train.data import Batch, Grid
+from shared.store.schema import FILL, SCALE
+from train.reading.batches import Batch, Grid
 
 Loss = Callable[[jax.Array, Batch, jax.Array], tuple[jax.Array, jax.Array]]
 """(log C_s, batch, key) -> loss and its derivative, of every sample."""

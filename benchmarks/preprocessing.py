@@ -28,10 +28,10 @@ from numcodecs import blosc  # pyright: ignore[reportAttributeAccessIssue] - com
 
 from benchmarks.globe import DAY, START, make_currents, make_drifters, make_manifest
 from benchmarks.measure import Timing, interleave, machine, on_one_core
-from preprocess import current_files
 from preprocess.__main__ import main as preprocess
-from shared import durable
-from shared.shards import ShardStore
+from preprocess.sources.gridded import current_files
+from shared.disk import durable
+from shared.store.reader import ShardStore
 
 SELECTIONS = 24
 """Samples that are selected one by one, from all over the store."""

@@ -5,9 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from shared import chunks, manifest, schema, store_files
-from shared.manifest import FileEntry, Manifest
-from shared.schema import Compression, Layout
+from shared.store import files as store_files
+from shared.store import manifest, schema, shard_bytes
+from shared.store.manifest import FileEntry, Manifest
+from shared.store.schema import Compression, Layout
 
 SHAPE = {"n_obs": 121, "n_times": 7, "n_lat": 48, "n_lon": 48, "obs_step": 3600, "time_step": 86_400}
 N_SAMPLES = 16_384
@@ -71,11 +72,11 @@ def make(path: Path, ocean: np.ndarray, compression: Compression) -> None:
                 for d, r, c in zip(day[held], row[held], column[held], strict=True)
             ]
         )
-        for spec, content in chunks.encode_shard(layout, values):
+        for spec, content in shard_bytes.encode_shard(layout, values):
             entry = manifest.write_file(path / spec.file_of(shard), content)
             files[spec.file_of(shard)] = FileEntry(entry.size, entry.sha256, (held.start, held.stop))
     trees: dict[str, Any] = {
-        store_files.metadata_of(spec): chunks.metadata(spec, n, layout.samples_per_shard, compression)
+        store_files.metadata_of(spec): shard_bytes.metadata(spec, n, layout.samples_per_shard, compression)
         for spec in schema.arrays(layout)
     }
     trees[store_files.GROUP] = {"zarr_format": 3, "node_type": "group", "attributes": {}}

@@ -10,7 +10,7 @@ threads hide nothing; only the last rows, of a cold page cache, are by the clock
   with a cache of 8 MB, which holds the shards' indices but, as of a store larger than memory, few samples. Ours has
   read the store once, as a run has after its first epoch; the row of the first pass says what that takes.
 * floor: the same chunks, already in memory, through the bare decoder (lz4) or memcpy (none): no index, no checksum.
-* to device: the whole training batch, by `train.data.batches`, against zarr-python that reads the same two sharded
+* to device: the whole training batch, by `reading.batches.batches`, against zarr-python that reads the same two sharded
   arrays, converts the currents to float32 and gives both to `jnp.asarray`; it is spared the labels.
 * cold: passes over random samples after the page cache has dropped the shards, with prefetching and without. A pass
   takes one sample in sixteen (`--cold-share`). Of more, as of a store that fits into memory, the kernel would find many
@@ -41,12 +41,13 @@ import zarr  # noqa: E402
 from numcodecs import blosc  # noqa: E402 # pyright: ignore[reportAttributeAccessIssue] - compiled, without stubs
 
 from benchmarks.sample_store import N_SAMPLES, made_ocean, make  # noqa: E402
-from shared import chunks, shards  # noqa: E402
-from shared.schema import Compression  # noqa: E402
-from shared.shards import ShardStore  # noqa: E402
-from shared.slabs import Slabs  # noqa: E402
-from train.config import Reading  # noqa: E402
-from train.data import DEFAULT, batches, copier_for  # noqa: E402
+from shared.store import reader as shards  # noqa: E402
+from shared.store import shard_bytes  # noqa: E402
+from shared.store.buffers import Slabs  # noqa: E402
+from shared.store.reader import ShardStore  # noqa: E402
+from shared.store.schema import Compression  # noqa: E402
+from train.reading.batches import DEFAULT, batches, copier_for  # noqa: E402
+from train.settings import Reading  # noqa: E402
 
 BATCH = 256
 SLOW = 32  # samples that zarr-python reads a round
@@ -170,7 +171,7 @@ def floor(store: ShardStore, random: np.random.Generator) -> Callable[[], object
     for shard in range(held.n_shards):
         name, n = spec.file_of(shard), len(held.samples_of(shard))
         data = np.memmap(store.root / name, np.uint8, "r")
-        index = chunks.read_index(data, n, held.samples_per_shard, name).tolist()
+        index = shard_bytes.read_index(data, n, held.samples_per_shard, name).tolist()
         found += [data[o : o + size - (4 if held.compression == "lz4" else 0)] for o, size in index]
     for chunk in found:
         chunk.max()  # touches the map's pages

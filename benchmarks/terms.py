@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from train.dynamics import Flow
+from train.learners.drift.smagorinsky import Flow
 
 
 class Tides(eqx.Module):

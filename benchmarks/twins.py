@@ -1,6 +1,6 @@
 """What each objective finds on twins in given currents: a table of found against true constants.
 
-Drifters are simulated in the currents with a known constant by the integrator of `preprocess.integrator` (Ito,
+Drifters are simulated in the currents with a known constant by the integrator of `made.drifter_integrator` (Ito,
 10-minute Euler-Maruyama, float64, no code in common with training), preprocessed, and calibrated from too small and
 too large a start. Prints a table and writes `twins.json`.
 

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from shared.geo import METRES_PER_DEGREE
-from train.data import Batch, Grid
+from train.reading.batches import Batch, Grid
 
 WAVES = 24
 """Plane waves that make up a flow."""

@@ -10,18 +10,25 @@ from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 
-from preprocess import advice, agreement, cluster, encounters, funnel, gaps, place, record, shard, survey, twin
-from preprocess import estimate as estimating
-from preprocess import plan as planning
-from preprocess.build import Build
-from preprocess.drifters import open_drifters
-from preprocess.levels import Levels
+from preprocess.drift import advice, agreement, candidates, encounters, funnel, gaps
+from preprocess.drift import plan as planning
+from preprocess.made import twin
 from preprocess.recipe import Recipe, Synthetic
-from preprocess.workers import at_once
-from preprocess.write import Writing
-from shared import command, durable, facts, litter, manifest, paths, settings, show, temporary
+from preprocess.sources.drifters.drifters import open_drifters
+from preprocess.sources.gridded import open_currents
+from preprocess.sources.gridded.level_cache import Levels
+from preprocess.writing import cluster, output_folder, shard_task
+from preprocess.writing import estimate as estimating
+from preprocess.writing.build import Build
+from preprocess.writing.workers import at_once
+from preprocess.writing.write import Writing
+from shared import command, paths, settings
+from shared.disk import durable, litter, temporary
+from shared.disk.claims import Busy, Lock, hold
 from shared.errors import ConfigError, StoreError
-from shared.lock import Busy, Lock, hold
+from shared.inspection import facts
+from shared.inspection import text as show
+from shared.store import manifest
 
 MADE = "made.json"
 """File beside a twin's files: the settings that they were made with."""
@@ -74,9 +81,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     share = _share(options.parts)
-    if options.scheduler not in shard.SCHEDULERS and not options.scheduler.startswith(cluster.ADDRESSES):
+    if options.scheduler not in shard_task.SCHEDULERS and not options.scheduler.startswith(cluster.ADDRESSES):
         raise ConfigError(
-            f"--scheduler {options.scheduler!r}: expected one of {', '.join(shard.SCHEDULERS)} or tcp://..."
+            f"--scheduler {options.scheduler!r}: expected one of {', '.join(shard_task.SCHEDULERS)} or tcp://..."
         )
     if options.workers is not None and options.workers < 1:
         raise ConfigError(f"--workers {options.workers}: expected at least 1.")
@@ -95,7 +102,7 @@ def _run(options: argparse.Namespace) -> int:
     tree = settings.override(settings.read_yaml(options.manifest), options.set)
     recipe = settings.build(Recipe, tree, options.manifest)
     store = Path(options.out)
-    place.check(recipe, store)
+    output_folder.check(recipe, store)
     progress = command.progress() and not options.json
     if recipe.synthetic is not None:
         _make_twin(recipe.synthetic, options.dry_run, options.take_over, progress)
@@ -166,7 +173,7 @@ def _make_twin(spec: Synthetic, dry_run: bool, take_over: bool, progress: bool) 
     One process makes them, as those of an array of `--parts` begin together; the others wait, and find them there.
     """
     folder = spec.place
-    given = record.open_currents(spec.currents).fingerprint if spec.currents is not None else None
+    given = open_currents.open_currents(spec.currents).fingerprint if spec.currents is not None else None
     wanted = {"driftcal": version("driftcal"), "synthetic": spec.model_dump(mode="json"), "currents": given}
     mark, content = folder / MADE, manifest.to_bytes(wanted)
 
@@ -250,13 +257,13 @@ def planned(recipe: Recipe, store: Path, scratch: Path, progress: bool) -> Build
     """
     drifters = [open_drifters(source) for source in recipe.drifters]
     levels = Levels()
-    currents = [record.open_currents(source, levels, number) for number, source in enumerate(recipe.currents)]
+    currents = [open_currents.open_currents(source, levels, number) for number, source in enumerate(recipe.currents)]
     try:
-        found = survey.survey(recipe, drifters, scratch, progress)
+        found = candidates.survey(recipe, drifters, scratch, progress)
         plan = planning.plan(recipe, found, scratch, currents)
         compared = agreement.compare(encounters.meet(plan, found, scratch, currents))
     except OSError as error:
-        raise shard.tracks_gone(scratch, error) from error
+        raise shard_task.tracks_gone(scratch, error) from error
     return Build(
         store=store,
         recipe=recipe,
@@ -277,9 +284,9 @@ def planned(recipe: Recipe, store: Path, scratch: Path, progress: bool) -> Build
         # after the survey, which may have found something to repair
         notes=(
             *(note for source in (*drifters, *currents) for note in source.notes),
-            *record.warnings(recipe.currents, currents),
+            *open_currents.warnings(recipe.currents, currents),
             *found.notes,
-            *survey.warnings(found),
+            *candidates.warnings(found),
             *plan.warnings,
             *gaps.known(plan, currents).warnings(),
             *compared.warnings,

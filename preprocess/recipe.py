@@ -11,8 +11,8 @@ import numpy as np
 from fsspec import available_protocols
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, Strict, model_validator
 
-from preprocess import times
-from preprocess.units import angle_factor, speed_factor
+from preprocess.sources import times
+from preprocess.sources.units import angle_factor, speed_factor
 from shared import paths
 from shared.errors import DataError
 from shared.settings import Duration, Settings, Shift, seconds_of

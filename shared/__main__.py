@@ -4,9 +4,11 @@ import argparse
 import sys
 from pathlib import Path
 
-from shared import command, facts, paths, show, verify
+from shared import command, paths
 from shared.errors import ConfigError
-from shared.shards import ShardStore
+from shared.inspection import facts, text
+from shared.store import verify
+from shared.store.reader import ShardStore
 
 EXAMPLES = {
     "show": "drift-inspect show stores/agulhas",
@@ -57,7 +59,7 @@ def _show(options: argparse.Namespace) -> int:
     if options.json:
         command.emit(found.as_json())
     else:
-        print(show.render(found))
+        print(text.render(found))
     return 0
 
 
@@ -66,7 +68,7 @@ def _verify(options: argparse.Namespace) -> int:
     if options.json:
         command.emit(verdict.as_json())
     else:
-        print(show.render_verdict(verdict, options.store))
+        print(text.render_verdict(verdict, options.store))
     return 0 if verdict.ok else 1
 
 
@@ -74,23 +76,25 @@ def _sample(options: argparse.Namespace) -> int:
     opened = ShardStore(options.store)
     found = facts.sample(opened, options.index)
     if options.plot:
-        from shared import album, figures  # noqa: PLC0415 - they bring matplotlib, which nothing but drawing needs
+        # they bring matplotlib, which nothing but drawing needs
+        from shared.inspection import figures as store_figures  # noqa: PLC0415
+        from shared.inspection import map_plots  # noqa: PLC0415
 
         _refuse_inside(options.plot, opened.root)
-        figures.save(lambda: album.one(opened, options.index), options.plot)
+        map_plots.save(lambda: store_figures.one(opened, options.index), options.plot)
     if options.json:
         command.emit(found.as_json())
     else:
-        print(show.render_sample(found))
+        print(text.render_sample(found))
     return 0
 
 
 def _plot(options: argparse.Namespace) -> int:
-    from shared import album  # noqa: PLC0415 - as in `_sample`
+    from shared.inspection import figures as store_figures  # noqa: PLC0415 - as in `_sample`
 
     opened = ShardStore(options.store)
     _refuse_inside(options.out, opened.root)
-    written = [str(path) for path in album.plot(opened, options.out, options.split)]
+    written = [str(path) for path in store_figures.plot(opened, options.out, options.split)]
     if options.json:
         command.emit({"figures": written})
     else:

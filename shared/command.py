@@ -12,7 +12,8 @@ import traceback
 from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
-from shared import limits, paths, streams
+from shared import paths, streams
+from shared.disk import limits
 from shared.errors import ConfigError, DriftcalError, Interrupted, LimitError
 
 UNPRINTED = 5

@@ -11,7 +11,7 @@ import xarray as xr
 import yaml
 
 from preprocess.__main__ import main
-from shared.shards import ShardStore
+from shared.store.reader import ShardStore
 from tests import sources
 
 DAY = 86_400

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from preprocess.__main__ import main
-from shared import crashpoints, facts
+from shared.disk import crash_points
+from shared.inspection import facts
 from tests import fields
 
 _FORK = multiprocessing.get_context("forkserver")
@@ -34,7 +35,7 @@ def _child(arguments: list[str], crash: str | None, said: str, set_up: Callable[
     number = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(number, 1)
     os.dup2(number, 2)
-    crashpoints.arm(crash)
+    crash_points.arm(crash)
     if set_up is not None:
         set_up(how)
     code = main(arguments)

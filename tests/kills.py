@@ -18,10 +18,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from shared import crashpoints
+from shared.disk import crash_points
 from tests import runs
 
-POINTS = (*(f"checkpoint: {step}" for step in (*crashpoints.STEPS, "published")), "random", "random", "random")
+POINTS = (*(f"checkpoint: {step}" for step in (*crash_points.STEPS, "published")), "random", "random", "random")
 
 
 def killed_at_random(out: Path, rng: np.random.Generator, last: int) -> Any:
@@ -58,7 +58,7 @@ def main(store: Path, whole: Path, folder: Path, n: int, seed: int) -> None:
 
     def status_of(out: Path, point: str, nth: int) -> int:
         command = [sys.executable, "-m", "tests.kills", "run", store, out, folder / "compiled"]
-        die = {crashpoints.VARIABLE: f"{point}@{nth}"} if ":" in point else {}
+        die = {crash_points.VARIABLE: f"{point}@{nth}"} if ":" in point else {}
         kill = killed_at_random(out, rng, last) if point == "random" else None
         with subprocess.Popen([str(word) for word in command], env=os.environ | die) as child:
             if kill is not None:

@@ -13,16 +13,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from shared import compiler
 from shared.errors import ConfigError, Interrupted
-from shared.shards import ShardStore
+from shared.native import compiler
+from shared.store.reader import ShardStore
 from tests import runs
-from train.config import Training
-from train.data import Grid, batches, order
-from train.devices import Devices
-from train.model import model_of
-from train.native import library
-from train.step import Sums, compile_step
+from train.fit.parameters import model_of
+from train.fit.sample_gradients import Sums, compile_step
+from train.learners.drift.native_engine import library
+from train.machine.devices import Devices
+from train.reading.batches import Grid, batches, order
+from train.settings import Training
 
 
 def main(store: Path, folder: Path, epochs: int, precision: str) -> dict[str, Any]:

@@ -10,8 +10,8 @@ import numpy as np
 import xarray as xr
 import yaml
 
-from shared.schema import FILL
-from shared.shards import ShardStore
+from shared.store.reader import ShardStore
+from shared.store.schema import FILL
 from tests import fields, sources, stores
 
 NUMBERS = Path(__file__).parent / "data" / "pastax.json"

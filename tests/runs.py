@@ -14,13 +14,14 @@ import numpy as np
 
 from shared.errors import Interrupted
 from shared.settings import build
-from shared.shards import ShardStore
-from train import loop, step
-from train.config import Training
-from train.devices import Devices
-from train.record import Record
-from train.signals import Stop
-from train.terms import Positive
+from shared.store.reader import ShardStore
+from train.fit import sample_gradients
+from train.learners.drift.user_dynamics.terms import Positive
+from train.machine.devices import Devices
+from train.run import loop
+from train.run.metrics_log import Record
+from train.run.stop_signals import Stop
+from train.settings import Training
 
 TINY: dict[str, Any] = {
     "ensemble": {"members": 3},
@@ -43,7 +44,7 @@ class Anisotropic(eqx.Module):
         return jnp.stack([args.u, args.v]), jnp.sqrt(2 * jnp.stack([self.east.value, self.north.value]))
 
 
-_steps: dict[str, step.Step] = {}
+_steps: dict[str, sample_gradients.Step] = {}
 
 
 def settings(**more: Any) -> Training:
@@ -56,9 +57,9 @@ def train(
 ) -> dict[str, Any]:
     """Trains as the command does, listening to signals; programs are compiled once for all runs of a process."""
 
-    def once(told: Training, grid: Any, model: Any, devices: Any) -> step.Step:
+    def once(told: Training, grid: Any, model: Any, devices: Any) -> sample_gradients.Step:
         key = f"{told.model_dump_json(exclude={'checkpoint'})} {grid} {devices.n}"
-        return _steps.setdefault(key, step.make_step(told, grid, model, devices))
+        return _steps.setdefault(key, sample_gradients.make_step(told, grid, model, devices))
 
     with Stop("") as stop, mock.patch.object(loop, "make_step", once):
         return loop.run(ShardStore(store), told, out, False, resume, stop, devices)

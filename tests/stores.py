@@ -20,12 +20,14 @@ from unittest import mock
 
 import numpy as np
 
-from shared import building, chunks, geo, manifest, schema, store_files
-from shared.copying import Copier
+from shared import geo
 from shared.errors import ConfigError, StoreError
-from shared.manifest import FileEntry, Manifest, Stage
-from shared.schema import Layout
-from shared.shards import ShardStore
+from shared.native.checked_copy import Copier
+from shared.store import files as store_files
+from shared.store import manifest, schema, shard_bytes, unfinished
+from shared.store.manifest import FileEntry, Manifest, Stage
+from shared.store.reader import ShardStore
+from shared.store.schema import Layout
 
 DAY = 86_400
 FIRST = 1_456_660_800
@@ -142,12 +144,12 @@ def build(
         manifest.write_file(path / manifest.NAME, manifest.to_bytes(held.as_json()))
     else:
         states = {kind: [{"sha256": "0" * 64}] for kind in sources}
-        begun = building.Begun(recipe, sources, states, shape, held.driftcal_version)
-        manifest.write_file(building.plan_of(path), manifest.to_bytes(begun.as_json()))
+        begun = unfinished.Begun(recipe, sources, states, shape, held.driftcal_version)
+        manifest.write_file(unfinished.plan_of(path), manifest.to_bytes(begun.as_json()))
         for shard, written in enumerate(marks):
             part = {name: array[list(shape.samples_of(shard))] for name, array in values.items()}
-            mark = building.Mark.of(written, part)
-            manifest.write_file(building.mark_of(path, shard), manifest.to_bytes(mark.as_json()))
+            mark = unfinished.Mark.of(written, part)
+            manifest.write_file(unfinished.mark_of(path, shard), manifest.to_bytes(mark.as_json()))
     return Built(path, shape, values, drifters, held)
 
 
@@ -228,7 +230,7 @@ def write_shard(path: Path, layout: Layout, shard: int, values: dict[str, np.nda
     held = layout.samples_of(shard)
     files = {}
     parts = {name: array[held.start : held.stop] for name, array in values.items()}
-    for spec, content in chunks.encode_shard(layout, parts):
+    for spec, content in shard_bytes.encode_shard(layout, parts):
         entry = manifest.write_file(path / spec.file_of(shard), content)
         files[spec.file_of(shard)] = FileEntry(entry.size, entry.sha256, (held.start, held.stop))
     return files
@@ -238,7 +240,9 @@ def write_metadata(path: Path, layout: Layout, drifters: list[str]) -> dict[str,
     """Writes zarr's metadata and the drifters' names."""
     group = {"zarr_format": 3, "node_type": "group", "attributes": {"title": "driftcal shard store: small"}}
     trees: dict[str, Any] = {
-        f"{spec.name}/zarr.json": chunks.metadata(spec, layout.n_samples, layout.samples_per_shard, layout.compression)
+        f"{spec.name}/zarr.json": shard_bytes.metadata(
+            spec, layout.n_samples, layout.samples_per_shard, layout.compression
+        )
         for spec in schema.arrays(layout)
     }
     trees |= {"zarr.json": group, store_files.DRIFTERS: {"drifters": drifters}}

@@ -8,11 +8,11 @@ import pytest
 import xarray as xr
 import zarr
 
-from preprocess.absent_chunks import absences
-from preprocess.drifters import open_drifters
-from preprocess.files import opened
-from preprocess.fixes import Fixes
 from preprocess.recipe import DrifterSource
+from preprocess.sources.drifters.drifters import open_drifters
+from preprocess.sources.drifters.fixes import Fixes
+from preprocess.sources.files import opened
+from preprocess.sources.gridded.absent_chunks import absences
 from shared.errors import DataError
 from tests import sources
 

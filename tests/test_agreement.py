@@ -12,20 +12,22 @@ import xarray as xr
 from scipy import stats
 
 from benchmarks import mistakes
-from preprocess import encounters, record, survey
-from preprocess import plan as planning
 from preprocess.__main__ import main
-from preprocess.agreement import FEWEST, compare
-from preprocess.drifters import open_drifters
-from preprocess.encounters import Encounters
+from preprocess.drift import candidates, encounters
+from preprocess.drift import plan as planning
+from preprocess.drift.agreement import FEWEST, compare
+from preprocess.drift.encounters import Encounters
+from preprocess.made.twin import make
 from preprocess.recipe import Recipe, Synthetic
-from preprocess.remarks import Blank
-from preprocess.twin import make
-from shared import geo, manifest
+from preprocess.sources.drifters.drifters import open_drifters
+from preprocess.sources.gridded import open_currents
+from preprocess.sources.gridded.remarks import Blank
+from shared import geo
 from shared.__main__ import main as inspect
-from shared.agreement import Agreement
 from shared.errors import StoreError
-from shared.shards import ShardStore
+from shared.store import manifest
+from shared.store.agreement import Agreement
+from shared.store.reader import ShardStore
 from tests import fields, sources, stores
 from tests.fields import DAY, START
 
@@ -210,8 +212,8 @@ def encountered(folder: Path, step: int, lon: np.ndarray, tracks: list[sources.T
     recipe = Recipe.model_validate(
         tree | {"split": fields.whole(), "segment": {"days": 3}, "window": {"half_width_deg": 1.0}}
     )
-    currents = [record.open_currents(source) for source in recipe.currents]
-    found = survey.survey(recipe, [open_drifters(source) for source in recipe.drifters], folder / "tracks", False)
+    currents = [open_currents.open_currents(source) for source in recipe.currents]
+    found = candidates.survey(recipe, [open_drifters(source) for source in recipe.drifters], folder / "tracks", False)
     plan = planning.plan(recipe, found, folder / "tracks", currents)
     return encounters.meet(plan, found, folder / "tracks", currents)
 
@@ -255,7 +257,9 @@ def test_what_drifters_meet_of_a_linear_field(tmp_path: Path, step: int, west: f
 
 
 def test_a_level_of_zeros_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("preprocess.currents.remove_blanks", lambda *_: Blank())  # the reader takes them for missing
+    monkeypatch.setattr(
+        "preprocess.sources.gridded.currents.remove_blanks", lambda *_: Blank()
+    )  # the reader takes them for missing
     path = Path(fields.small(tmp_path / "input"))
     with xr.open_dataset(tmp_path / "input/currents.nc", decode_cf=False) as dataset:
         raw = dataset.load()

@@ -14,11 +14,13 @@ from cycler import cycler
 
 from preprocess.__main__ import main as preprocess
 from shared import __main__ as inspector
-from shared import album, canvas, figures
-from shared.shards import ShardStore
+from shared import canvas
+from shared.inspection import figures as album
+from shared.inspection import map_plots
+from shared.store.reader import ShardStore
 from tests import fields, stores
-from train import charts
-from train import figures as of_runs
+from train.learners.drift import figures_profile
+from train.learners.drift import figures_run as of_runs
 
 NAMES = ("$x", r"$\frac{1}$", "a_b^c$$", r"\alpha", "$C_s$", "漂流", "<b>&amp;")
 SETTINGS: dict[Any, Any] = {
@@ -47,7 +49,7 @@ def test_pictures_do_not_depend_on_settings(built: stores.Built, tmp_path: Path)
     opened = ShardStore(built.path)
 
     def drawn(name: str) -> list[bytes]:
-        paths = [figures.save(lambda: album.one(opened, 3), tmp_path / f"{name}.{end}") for end in canvas.ENDINGS]
+        paths = [map_plots.save(lambda: album.one(opened, 3), tmp_path / f"{name}.{end}") for end in canvas.ENDINGS]
         pages = of_runs.render(lambda: of_runs.parameters(*parameters("a", "b"), None, "-"))
         return [*(path.read_bytes() for path in [*paths, *album.plot(opened, tmp_path / name)]), *pages.values()]
 
@@ -68,9 +70,9 @@ def test_names_are_drawn_as_they_are(built: stores.Built, tmp_path: Path, name: 
         made.append(figure)
         return figure
 
-    figures.save(lambda: draw(album.one(opened, 3)), tmp_path / "one.png")
+    map_plots.save(lambda: draw(album.one(opened, 3)), tmp_path / "one.png")
     of_runs.render(lambda: draw(of_runs.parameters(*parameters(name), None, "-")))
-    of_runs.render(lambda: draw(charts.forest(grouped(name, "other"), 0.2)))
+    of_runs.render(lambda: draw(figures_profile.forest(grouped(name, "other"), 0.2)))
     for figure in made:
         texts = [text for text in figure.findobj(matplotlib.text.Text) if name in text.get_text()]  # type: ignore[arg-type]
         plain = [text for text in texts if not text.get_parse_math()]
@@ -80,7 +82,7 @@ def test_names_are_drawn_as_they_are(built: stores.Built, tmp_path: Path, name: 
 
 def test_mathematics_of_ours_is_set() -> None:
     with canvas.settled():
-        figure = charts.forest(grouped("a", "b"), 0.2)
+        figure = figures_profile.forest(grouped("a", "b"), 0.2)
         label = figure.axes[0].xaxis.label
         assert (label.get_text(), label.get_parse_math()) == ("$C_s$ (logarithmic)", True)
         shown = [text.get_text() for text in figure.axes[0].get_xticklabels()]
@@ -111,7 +113,7 @@ main(["sample", {str(built.path)!r}, "3", "--plot", "one.png"])
         check=False,
     )
     assert (done.returncode, done.stderr.decode()) == (0, "")
-    due = figures.save(lambda: album.one(ShardStore(built.path), 3), tmp_path / "due.png")
+    due = map_plots.save(lambda: album.one(ShardStore(built.path), 3), tmp_path / "due.png")
     assert (tmp_path / "here" / "one.png").read_bytes() == due.read_bytes()
 
 

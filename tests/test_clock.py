@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from preprocess import clock
-from preprocess.clock import Clock
-from preprocess.drifters import open_drifters
-from preprocess.fixes import Fixes
+from preprocess.drift import clock
+from preprocess.drift.candidates import survey
+from preprocess.drift.clock import Clock
 from preprocess.recipe import DrifterSource, Recipe, Segment
-from preprocess.survey import survey
+from preprocess.sources.drifters.drifters import open_drifters
+from preprocess.sources.drifters.fixes import Fixes
 from shared.errors import DataError
 from tests import sources
 

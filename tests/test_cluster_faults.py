@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
-from preprocess import cluster, edition
 from preprocess.__main__ import main
-from shared import crashpoints
+from preprocess.writing import cluster, edition
+from shared.disk import crash_points
 from tests import fields, killing
 
 distributed = pytest.importorskip("distributed")
@@ -32,7 +32,7 @@ def start() -> Iterator[Callable[..., subprocess.Popen]]:
         quiet: Any = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
         path = {} if code is None else {"PYTHONPATH": str(code)}
         quiet |= {} if code is None else {"cwd": code}  # which Python looks into first
-        running.append(subprocess.Popen(command, env={**os.environ, crashpoints.VARIABLE: crash, **path}, **quiet))
+        running.append(subprocess.Popen(command, env={**os.environ, crash_points.VARIABLE: crash, **path}, **quiet))
         return running[-1]
 
     yield begin

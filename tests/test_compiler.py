@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from shared import compiler
-from shared.compiler import Library
 from shared.errors import ConfigError
+from shared.native import compiler
+from shared.native.compiler import Library
 
 # As the true ones: what it predefines goes to stdout, what it compiles into the file after -o. It notes its arguments.
 FAKE = """#!/bin/sh

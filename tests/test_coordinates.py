@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from preprocess.axes import latitude, longitude
-from preprocess.currents import Currents
 from preprocess.recipe import CurrentSource
-from preprocess.record import open_currents
+from preprocess.sources.gridded.axes import latitude, longitude
+from preprocess.sources.gridded.currents import Currents
+from preprocess.sources.gridded.open_currents import open_currents
 from shared.errors import ConfigError, DataError
 from shared.settings import build
-from shared.shards import ShardStore
+from shared.store.reader import ShardStore
 from tests import fields, sources
 
 DAY = fields.DAY

@@ -9,14 +9,15 @@ import jax
 import numpy as np
 import pytest
 
-from shared import chunks, copying
-from shared.copying import Copier
 from shared.errors import ConfigError, StoreError
-from shared.shards import ShardStore
+from shared.native import checked_copy
+from shared.native.checked_copy import Copier
+from shared.store import shard_bytes
+from shared.store.reader import ShardStore
 from tests import stores
-from train import data
-from train.config import Reading
-from train.data import batches
+from train.reading import batches as data
+from train.reading.batches import batches
+from train.settings import Reading
 
 PLAIN = Reading(copying="plain")
 
@@ -116,11 +117,11 @@ def test_memory_that_is_not_what_it_says_is_refused(copier: Copier) -> None:
 def test_a_library_that_copies_or_sums_wrongly_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, right: str, wrong: str
 ) -> None:
-    source = copying.LIBRARY.source.read_text()
+    source = checked_copy.LIBRARY.source.read_text()
     assert right in source
     (tmp_path / "copying.cpp").write_text(source.replace(right, wrong))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(copying, "LIBRARY", replace(copying.LIBRARY, source=tmp_path / "copying.cpp"))
+    monkeypatch.setattr(checked_copy, "LIBRARY", replace(checked_copy.LIBRARY, source=tmp_path / "copying.cpp"))
     with pytest.raises(ConfigError, match=r"copying-.*library\.so, which copies or sums wrongly\. Delete it"):
         Copier()
 
@@ -135,13 +136,13 @@ def test_what_is_whole_is_read_in_one_pass_alone(
 ) -> None:
     """By the loader; and of a damaged shard the damaged sample alone is read again."""
     built, decoded, reading = copy("none"), [], Reading(prefetch=prefetch)
-    true = chunks.decoder("none")
+    true = shard_bytes.decoder("none")
 
     def decode(*arguments: object) -> None:
         decoded.append(arguments)
         true(*arguments)
 
-    monkeypatch.setattr(chunks, "decoder", lambda _: decode)
+    monkeypatch.setattr(shard_bytes, "decoder", lambda _: decode)
     for _, batch in batches(ShardStore(built.path), np.arange(11), 11, np.dtype("f4"), reading):
         np.testing.assert_array_equal(batch.currents, built.values["currents"])
     assert not decoded
@@ -166,7 +167,7 @@ def test_a_forged_size_is_no_address(copy: Callable) -> None:
     body = len(content) - 16 * per_shard - 4
     index = np.frombuffer(content[body:-4], "<u8").reshape(per_shard, 2).copy()
     index[2] = body - 8, 8
-    path.write_bytes(content[:body] + chunks.sealed(index.tobytes()))
+    path.write_bytes(content[:body] + shard_bytes.sealed(index.tobytes()))
     with pytest.raises(StoreError, match=r"currents of sample 10 .*: 8 bytes, expected"):
         stores.read_all(built.path)
     array = ShardStore(built.path).currents

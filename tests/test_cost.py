@@ -14,15 +14,17 @@ from docs.examples import lorenz
 from shared.errors import ConfigError
 from tests.test_train_command import refused
 from train.__main__ import main
-from train.cost import advice, cell, column, drift, figure, laws, study, trainer
-from train.cost.command import memory_of, steps_of
-from train.cost.model import Model, load
-from train.cost.strategies import STRATEGIES, forward_along
-from train.cost.study import Cell, Study
+from train.fit import gradient_mode
+from train.gradient_cost import column, figure, fitted_laws, measurement, recommendation, study
+from train.gradient_cost.command import memory_of, steps_of
+from train.gradient_cost.strategies import STRATEGIES, forward_along
+from train.gradient_cost.study import Cell, Study
+from train.gradient_cost.timed_model import Model, load
+from train.learners.drift import timed_model
 
 MODULE = """
 import jax.numpy as jnp
-from train.cost import Model
+from train.gradient_cost import Model
 
 def good():
     return Model(lambda s, p, k: s + p * jnp.cos(s), jnp.ones(3), jnp.asarray(0.1), lambda s: s.sum())
@@ -227,7 +229,7 @@ def test_calibrating_the_closure_on_a_twin_finds_all_five_parameters(capsys: pyt
 
 def test_the_drift_model_is_the_trained_simulator_and_its_gradient_real() -> None:
     with jax.enable_x64(True):
-        model = drift.drift().flat()
+        model = timed_model.drift().flat()
         assert model.parameters.shape == (1,)
         loss = jax.jit(STRATEGIES["scan"].model(model, 30))
         ends = [float(loss(model.parameters + h, model.state)) for h in (-1e-6, 1e-6)]
@@ -249,25 +251,25 @@ def test_derivatives_along_any_directions_are_products_with_the_gradient() -> No
 def test_the_memory_is_that_of_a_device_of_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """The first of all devices may be another process's, which does not tell."""
     monkeypatch.setattr(jax, "devices", lambda: pytest.fail("asked for the devices of all processes"))
-    assert trainer.memory_of_device() > 2**20
+    assert gradient_mode.memory_of_device() > 2**20
 
 
 def test_laws_recover_what_made_the_numbers() -> None:
-    line = laws.Line.through([100, 1000, 5000], [2e4 + 412 * n for n in (100, 1000, 5000)])
+    line = fitted_laws.Line.through([100, 1000, 5000], [2e4 + 412 * n for n in (100, 1000, 5000)])
     assert line is not None
     assert (line.fixed, line.each) == (pytest.approx(2e4), pytest.approx(412))
     assert line.reaches(2e9) == pytest.approx((2e9 - 2e4) / 412)
     assert line.reaches(1e4) == 0.0
-    assert laws.Line.through([3, 3], [1, 2]) is None
-    falling = laws.Line.through([1, 2], [5.0, 4.0])
+    assert fitted_laws.Line.through([3, 3], [1, 2]) is None
+    falling = fitted_laws.Line.through([1, 2], [5.0, 4.0])
     assert falling is not None
     assert (falling.each, falling.reaches(10)) == (0.0, math.inf)
-    assert laws.Line.through([100, 1000], [0, 0]) == laws.Line(0.0, 0.0)
-    assert laws.exponent([10, 100], [3.0, 300.0]) == pytest.approx(2.0)
-    assert laws.predicted([10, 100], [3.0, 300.0], 1000) == pytest.approx(30_000)
-    assert laws.predicted([100], [2.0], 1000) == pytest.approx(20.0)
-    assert laws.predicted([10, 100], [2.0, 3.0], 1000) == pytest.approx(30.0)  # never less than in proportion
-    assert laws.crossover(laws.Line(0.3, 0.25), 1.3) == pytest.approx(4.0)
+    assert fitted_laws.Line.through([100, 1000], [0, 0]) == fitted_laws.Line(0.0, 0.0)
+    assert fitted_laws.exponent([10, 100], [3.0, 300.0]) == pytest.approx(2.0)
+    assert fitted_laws.predicted([10, 100], [3.0, 300.0], 1000) == pytest.approx(30_000)
+    assert fitted_laws.predicted([100], [2.0], 1000) == pytest.approx(20.0)
+    assert fitted_laws.predicted([10, 100], [2.0, 3.0], 1000) == pytest.approx(30.0)  # never less than in proportion
+    assert fitted_laws.crossover(fitted_laws.Line(0.3, 0.25), 1.3) == pytest.approx(4.0)
 
 
 def made_up(cap: int) -> Study:
@@ -296,16 +298,20 @@ def made_up(cap: int) -> Study:
 
 
 def test_the_recommendation_is_the_cheapest_under_the_cap() -> None:
-    assert [advice.best(made_up(cap)).strategy for cap in (10**9, 10**7, 10**5)] == ["scan", "checkpoint", "forward"]
-    assert advice.best(made_up(10**3)) is None
-    assert "Try fewer steps" in advice.recommendation(made_up(10**3))
-    said = advice.recommendation(made_up(10**7))
+    assert [recommendation.best(made_up(cap)).strategy for cap in (10**9, 10**7, 10**5)] == [
+        "scan",
+        "checkpoint",
+        "forward",
+    ]
+    assert recommendation.best(made_up(10**3)) is None
+    assert "Try fewer steps" in recommendation.recommendation(made_up(10**3))
+    said = recommendation.recommendation(made_up(10**7))
     assert "Use scan, checkpointed step" in said
     assert "4.0 times as long as the model" in said
     assert "A plain scan keeps 44 kB for every step: 44 MB for 1,000 steps, and it fills 10 MB after about 230" in said
     assert "Up to about 3, forward mode" in said
-    assert "unrolled" in advice.table(made_up(10**7))
-    assert "not run: would take about 5 min" in advice.table(made_up(10**7))
+    assert "unrolled" in recommendation.table(made_up(10**7))
+    assert "not run: would take about 5 min" in recommendation.table(made_up(10**7))
     panels = figure.draw(made_up(10**7)).axes
     assert panels[0].get_title() == "Memory that the gradient needs"
     assert [line.get_label() for line in panels[0].get_lines()[:3]] == [
@@ -349,8 +355,10 @@ def test_a_cell_process_is_killed_at_its_limit() -> None:
 
 def test_one_cell_says_all_there_is_to_say() -> None:
     model = lorenz.build().flat()
-    truth = cell.run({"what": "reference", "model": "docs.examples.lorenz:build", "precision": "float64", "steps": 40})
-    found = cell.measure(model, "loop", 40)
+    truth = measurement.run(
+        {"what": "reference", "model": "docs.examples.lorenz:build", "precision": "float64", "steps": 40}
+    )
+    found = measurement.measure(model, "loop", 40)
     assert found["ratio"] == pytest.approx(found["gradient_s"] / found["model_s"])
     assert found["compiler_bytes"] > 40 * 12  # at least the states
     assert found["loss"] == pytest.approx(truth["loss"], rel=1e-5)

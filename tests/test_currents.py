@@ -15,16 +15,16 @@ import zarr.storage
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from preprocess import files
-from preprocess.axes import latitude, level_times, longitude
-from preprocess.currents import LAND_LEVELS, Currents, land_levels
-from preprocess.encoding import Encoding
-from preprocess.packing import Packing, pack_level
 from preprocess.recipe import CurrentSource
-from preprocess.record import open_currents
-from preprocess.units import speed_factor
+from preprocess.sources import files
+from preprocess.sources.encoding import Encoding
+from preprocess.sources.gridded.axes import latitude, level_times, longitude
+from preprocess.sources.gridded.currents import LAND_LEVELS, Currents, land_levels
+from preprocess.sources.gridded.open_currents import open_currents
+from preprocess.sources.gridded.packing import Packing, pack_level
+from preprocess.sources.units import speed_factor
 from shared.errors import DataError
-from shared.schema import FILL, OVER
+from shared.store.schema import FILL, OVER
 
 NT, NY, NX = 5, 6, 9
 EAST = "surface_geostrophic_eastward_sea_water_velocity"

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shared import chunks, manifest, schema
 from shared.errors import StoreError
-from shared.shards import ShardStore
-from shared.verify import verify
+from shared.store import manifest, schema, shard_bytes
+from shared.store.reader import ShardStore
+from shared.store.verify import verify
 from tests import stores
 
 BOTH = pytest.mark.parametrize("compression", ["lz4", "none"])
@@ -346,7 +346,7 @@ def test_labels_are_held_against_their_files_before_they_find_room(tmp_path: Pat
     built, n = stores.build(tmp_path / "store", 11, samples_per_shard=11), 2**45
     sealed = {}
     for spec in schema.arrays(built.layout):
-        tree = chunks.metadata(spec, n, n, built.layout.compression)
+        tree = shard_bytes.metadata(spec, n, n, built.layout.compression)
         entry = manifest.write_file(built.path / spec.name / "zarr.json", manifest.to_bytes(tree))
         sealed[f"{spec.name}/zarr.json"] = entry.as_json()
 

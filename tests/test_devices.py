@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 from shared.errors import ConfigError
-from shared.shards import ShardStore
+from shared.store.reader import ShardStore
 from tests import runs, stores
-from train import loop
+from train.run import loop
 
 FOUR = {"XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
 LOSS = 1e-5

@@ -14,10 +14,10 @@ import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from preprocess import segments
-from preprocess.drifters import Drifters, Fixes, open_drifters
+from preprocess.drift import segments
 from preprocess.recipe import DrifterSource, Segment
-from preprocess.times import NO_TIME, seconds
+from preprocess.sources.drifters.drifters import Drifters, Fixes, open_drifters
+from preprocess.sources.times import NO_TIME, seconds
 from shared.errors import DataError
 from tests.sources import START, Track, erddap, per_fix, ragged, save, table, track, tracks
 

@@ -15,15 +15,15 @@ import xarray as xr
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
-from preprocess.currents import Currents
-from preprocess.drifters import open_drifters
-from preprocess.encoding import Encoding, decode
 from preprocess.recipe import CurrentSource, DrifterSource
-from preprocess.record import open_currents
-from preprocess.times import NO_TIME, seconds
-from preprocess.units import angle_factor
+from preprocess.sources.drifters.drifters import open_drifters
+from preprocess.sources.encoding import Encoding, decode
+from preprocess.sources.gridded.currents import Currents
+from preprocess.sources.gridded.open_currents import open_currents
+from preprocess.sources.times import NO_TIME, seconds
+from preprocess.sources.units import angle_factor
 from shared.errors import DataError
-from shared.schema import FILL
+from shared.store.schema import FILL
 from tests import encodings
 
 LENIENT = (HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much)

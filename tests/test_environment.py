@@ -12,7 +12,7 @@ import pytest
 from shared.errors import ConfigError
 from tests import runs, stores
 from tests.test_train_command import FAST
-from train import devices, environment, modes
+from train.machine import devices, environment, modes
 
 
 def command(*words: str | Path, **variables: str) -> subprocess.CompletedProcess[str]:

@@ -12,10 +12,11 @@ from scores.probability import rank_histogram
 
 from shared.errors import DataError
 from shared.geo import EARTH_RADIUS, METRES_PER_DEGREE
-from shared.shards import ShardStore
+from shared.store.reader import ShardStore
 from tests import stores
-from train import evaluate, measures, tally
-from train.config import Training
+from train.evaluation import aggregate, evaluate
+from train.learners.drift import metrics
+from train.settings import Training
 
 CS = 0.3
 TOLD = Training.model_validate(
@@ -138,7 +139,7 @@ def test_a_poisoned_sample_and_a_trained_drifter_are_left_out(found: Found, tmp_
     assert unseen["trained_drifters_left_out"] == {"n_samples": 1, "drifters": [name]}
     assert 2 not in examples["sample"]
     for system, scores in unseen["scores"].items():
-        for key in (*tally.SCORES, evaluate.ABOVE):
+        for key in (*aggregate.SCORES, evaluate.ABOVE):
             assert poisoned["scores"][system][key]["mean"] == pytest.approx(scores[key]["mean"], rel=1e-9)
             assert poisoned["scores"][system][key]["standard_error"] is None
     for system, lines in unseen["spread_and_error"].items():
@@ -173,22 +174,22 @@ def test_standard_error_is_that_of_clusters() -> None:
     mean = sum(map(sum, groups.values())) / 300
     squares = sum(sum(v - mean for v in group) ** 2 for group in groups.values())
     expected = (squares * len(groups) / (len(groups) - 1)) ** 0.5 / 300
-    held = tally.clustered(values, drifter)
+    held = aggregate.clustered(values, drifter)
     assert (held["mean"], held["standard_error"]) == (pytest.approx(mean), pytest.approx(expected))
     assert held["interval_90"][0] < mean - 1.645 * expected
     # one sample a drifter: the error of independent samples; one drifter: none
-    alone = tally.clustered(values, np.arange(300))["standard_error"]
+    alone = aggregate.clustered(values, np.arange(300))["standard_error"]
     assert alone == pytest.approx(values.std(ddof=1) / np.sqrt(300))
-    assert tally.clustered(values, np.zeros(300, int))["standard_error"] is None
+    assert aggregate.clustered(values, np.zeros(300, int))["standard_error"] is None
 
 
 def test_a_tally_keeps_sums_of_every_drifter_and_no_number_a_sample_and_fix() -> None:
     rng = np.random.default_rng(5)
-    n_obs, held, drifter = 9, tally.Tally(3), np.array([0, 2, 2, 0, 1, 1, 0, 2, 0, 1, 0])
+    n_obs, held, drifter = 9, aggregate.Tally(3), np.array([0, 2, 2, 0, 1, 1, 0, 2, 0, 1, 0])
     whole = {
-        system: {k: rng.standard_normal(11) ** 2 for k in (*tally.SCORES, "escaped")}
+        system: {k: rng.standard_normal(11) ** 2 for k in (*aggregate.SCORES, "escaped")}
         | {k: rng.standard_normal((n_obs, 11)) ** 2 for k in ("error2", "spread2")}
-        | {f"rank_{k}": rng.integers(0, 8, (n_obs, 11)).astype(float) for k in tally.RANKS}
+        | {f"rank_{k}": rng.integers(0, 8, (n_obs, 11)).astype(float) for k in aggregate.RANKS}
         for system in ("calibrated", "initial constant", "no motion")
     }
     whole["no motion"]["spread2"][4, 6] = np.inf  # at a single fix, of a system whose spread is not told
@@ -198,13 +199,13 @@ def test_a_tally_keeps_sums_of_every_drifter_and_no_number_a_sample_and_fix() ->
     good = np.arange(11) != 6
     assert np.array_equal(np.concatenate(held.good), good)
     assert held.counts.tolist() == [4, 3, 3]
-    assert set(held.moments) == set(tally.SPREAD)
+    assert set(held.moments) == set(aggregate.SPREAD)
     for system in held.moments:
         for key in ("error2", "spread2"):
             for d in range(3):
                 expected = whole[system][key][:, good & (drifter == d)].sum(axis=1)
                 np.testing.assert_allclose(held.moments[system][key][d], expected, rtol=1e-12)
-        for kind in tally.RANKS:
+        for kind in aggregate.RANKS:
             rank = whole[system][f"rank_{kind}"][:, good]
             counted = [[(rank[:, drifter[good] == d] == r).sum() for r in range(8)] for d in range(3)]
             assert held.ranks[system][kind].tolist() == counted
@@ -219,15 +220,15 @@ def test_ratios_and_their_errors_are_those_of_repetitions() -> None:
         of_drifter = rng.gamma(2.0, 1.0, 60)
         below = of_drifter[:, None] * rng.gamma(4.0, 1.0, (60, 1))
         above = 0.7 * below * rng.gamma(5.0, 0.2, (60, 1))
-        found.append([float(v[0]) for v in tally.ratio(above, below)])
+        found.append([float(v[0]) for v in aggregate.ratio(above, below)])
     values, errors = np.array(found).T
     assert values.mean() == pytest.approx(0.7, rel=0.02)
     assert np.median(errors) == pytest.approx(values.std(), rel=0.12)
 
 
 def test_bins_share_out_ranks() -> None:
-    np.testing.assert_allclose(tally.bins(21), np.eye(21), atol=1e-12)
-    shared = tally.bins(51)
+    np.testing.assert_allclose(aggregate.bins(21), np.eye(21), atol=1e-12)
+    shared = aggregate.bins(51)
     assert shared.shape == (51, 20)
     np.testing.assert_allclose(shared.sum(axis=1), 1.0)
     np.testing.assert_allclose(shared.sum(axis=0), 51 / 20)
@@ -237,7 +238,7 @@ def test_ranks_by_hand_and_by_another_library() -> None:
     rng = np.random.default_rng(7)
     away = rng.standard_normal((3, 2, 6, 40)) + np.array([0.4, -0.2])[:, None, None]
     with jax.enable_x64(True):
-        found = {name: np.asarray(rank) for name, rank in measures.ranks(jnp.asarray(away)).items()}
+        found = {name: np.asarray(rank) for name, rank in metrics.ranks(jnp.asarray(away)).items()}
     every = np.concatenate([np.zeros((3, 2, 1, 40)), away], axis=2)
     apart = np.sqrt(((every[:, :, :, None] - every[:, :, None]) ** 2).sum(axis=1)).sum(axis=2)
     assert np.array_equal(found["rank_distance"], (apart[:, 1:] < apart[:, :1]).sum(axis=1))
@@ -256,8 +257,8 @@ def test_a_reliable_ensemble_is_called_so() -> None:
     for factor, ratio, centre in ((1.0, 1.0, 0.5), (0.5, 0.0, 0.8)):
         drifter = away.mean(axis=2, keepdims=True)
         narrow = jnp.asarray(away if factor == 1.0 else drifter + factor * (away - drifter))
-        taken = {k: np.asarray(v, float) for k, v in (measures.ranks(narrow) | measures.moments(narrow)).items()}
-        held, nothing = tally.Tally(100), dict.fromkeys((*tally.SCORES, "escaped"), np.zeros(400))
+        taken = {k: np.asarray(v, float) for k, v in (metrics.ranks(narrow) | metrics.moments(narrow)).items()}
+        held, nothing = aggregate.Tally(100), dict.fromkeys((*aggregate.SCORES, "escaped"), np.zeros(400))
         held.add({"calibrated": taken | nothing}, np.arange(400) // 4, 21)
         found = held.reliability("calibrated")
         if factor == 1.0:

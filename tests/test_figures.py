@@ -8,9 +8,10 @@ import pytest
 from matplotlib.collections import PolyCollection
 from matplotlib.image import imread
 
-from shared import album, figures
 from shared.errors import ConfigError, StoreError
-from shared.shards import ShardStore
+from shared.inspection import figures as album
+from shared.inspection import map_plots
+from shared.store.reader import ShardStore
 from tests import stores
 
 
@@ -38,19 +39,19 @@ def test_an_album_of_one_split(built: stores.Built, tmp_path: Path) -> None:
 
 
 def test_a_window_of_land_and_an_ensemble(tmp_path: Path) -> None:
-    figure = figures.sheet(3.0)
+    figure = map_plots.sheet(3.0)
     ax, other = figure.subplots(1, 2)
-    figures.window(ax, np.full((2, 7, 12, 16), np.nan), (179.0, -3.0), (0.25, 0.2))
+    map_plots.window(ax, np.full((2, 7, 12, 16), np.nan), (179.0, -3.0), (0.25, 0.2))
     track = np.array([[179.5, -2.5], [180.5, -2.0], [181.0, -1.8]])
     current = np.zeros((2, 7, 12, 16))
     current[1, :, :6] = 0.3
-    drawn = figures.window(other, current, (179.0, -3.0), (0.25, 0.2), track, track + np.zeros((5, 1, 1)))
+    drawn = map_plots.window(other, current, (179.0, -3.0), (0.25, 0.2), track, track + np.zeros((5, 1, 1)))
     np.testing.assert_allclose(np.ma.filled(drawn.get_array()).reshape(12, 16)[[0, 6], 3], [0.3, 0.0])
     assert other.get_xlim() == pytest.approx((178.875, 182.875))
     assert other.get_ylim() == pytest.approx((-3.1, -0.7))
     labels = [other.xaxis.get_major_formatter()(lon) for lon in (179.0, 180.0, 182.5)]
     assert labels == ["179°E", "180°", "177.5°W"]
-    _drawn(figures.save(lambda: figure, tmp_path / "window.png"))
+    _drawn(map_plots.save(lambda: figure, tmp_path / "window.png"))
 
 
 def test_land_at_some_levels_is_not_land() -> None:
@@ -59,16 +60,16 @@ def test_land_at_some_levels_is_not_land() -> None:
     current[:, :, 3, 7] = np.nan
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        mean = figures.mean_current(current)
+        mean = map_plots.mean_current(current)
     assert mean[0, 0, 0] == pytest.approx(0.2)
     assert np.isnan(mean[:, 3, 7]).all()
     assert np.isfinite(mean).sum() == 2 * 31
 
 
 def test_origins_across_the_seam_lie_side_by_side() -> None:
-    ax = figures.sheet(3.0).add_subplot()
+    ax = map_plots.sheet(3.0).add_subplot()
     lonlat = np.array([[179.0, -20.0], [-179.0, -21.0], [178.0, -22.0]])
-    figures.origins(ax, lonlat, {"train": np.array([True, True, False]), "own": np.array([2])}, lonlat[:1] + 0.5)
+    map_plots.origins(ax, lonlat, {"train": np.array([True, True, False]), "own": np.array([2])}, lonlat[:1] + 0.5)
     west, east = ax.get_xlim()
     assert 177 < west < 178.1
     assert 181 <= east < 182
@@ -77,9 +78,9 @@ def test_origins_across_the_seam_lie_side_by_side() -> None:
 
 
 def test_figures_are_refused_where_they_cannot_be_written(tmp_path: Path) -> None:
-    figure = figures.sheet(1.0)
+    figure = map_plots.sheet(1.0)
     with pytest.raises(ConfigError, match=r"a\.txt: a figure is written as \.png, \.pdf or \.svg"):
-        figures.save(lambda: figure, tmp_path / "a.txt")
+        map_plots.save(lambda: figure, tmp_path / "a.txt")
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match=r"cannot write .*/file/a\.png"):
-        figures.save(lambda: figure, tmp_path / "file" / "a.png")
+        map_plots.save(lambda: figure, tmp_path / "file" / "a.png")

@@ -10,19 +10,20 @@ from pathlib import Path
 
 import pytest
 
+from shared.disk.claims import hold
 from shared.errors import ConfigError, DataError
-from shared.lock import hold
 from tests import stores
 from tests.test_train_command import FAST, refused
-from train import folder, loop
 from train.__main__ import main
-from train.folder_lock import FILE, FILES, FolderLock
+from train.run import loop
+from train.run import run_folder as folder
+from train.run.folder_lock import FILE, FILES, FolderLock
 
 HOLDING = """
 import sys
 from pathlib import Path
 {shim}
-from train.folder_lock import FolderLock
+from train.run.folder_lock import FolderLock
 with FolderLock(Path(sys.argv[1])) as lock:
     lock.take()
     print("taken", flush=True)

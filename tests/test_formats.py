@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from preprocess import files, formats
-from preprocess.drifters import open_drifters
 from preprocess.recipe import CurrentSource, DrifterSource
-from preprocess.record import open_currents
+from preprocess.sources import files, formats
+from preprocess.sources.drifters.drifters import open_drifters
+from preprocess.sources.gridded.open_currents import open_currents
 from shared.errors import DataError
 from tests import fields, sources
 from tests.test_remote import Quiet, served  # noqa: F401 (a fixture)

@@ -12,14 +12,14 @@ import pytest
 
 from shared.errors import ConfigError, DataError
 from shared.settings import build
-from shared.shards import ShardStore
+from shared.store.reader import ShardStore
 from tests import stores
-from train import examine, grouping, groups
-from train.config import Training
-from train.data import Grid, batches
-from train.model import model_of
-from train.step import make_step
-from train.varied import Found, Varied
+from train.fit import group_estimates, group_keys, profile
+from train.fit.parameters import model_of
+from train.fit.per_sample_parameters import Found, Varied
+from train.fit.sample_gradients import make_step
+from train.reading.batches import Grid, batches
+from train.settings import Training
 
 TREE = {"ensemble": {"members": 4}, "integration": {"step": "3h"}, "batch_size": 5, "precision": "float64", "seed": 2}
 
@@ -31,14 +31,14 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> ShardStore:
 
 def test_places(store: ShardStore) -> None:
     samples = store.samples_of("train")
-    found = grouping.of(store, samples, "grid:2.5")
+    found = group_keys.of(store, samples, "grid:2.5")
     assert found.boxes is not None
     at = store.labels["origin"][samples]
     box = found.boxes[found.group]
     assert np.all((box[:, :2] <= at) & (at < box[:, 2:]))
     np.testing.assert_allclose(box[:, 2:] - box[:, :2], 2.5)
     assert set(found.group.tolist()) == set(range(found.size))
-    bands = grouping.of(store, samples, "latitude:10")
+    bands = group_keys.of(store, samples, "latitude:10")
     assert set(bands.names) <= {"30°S to 20°S", "20°S to 10°S"}
     named = np.array(bands.names)[bands.group]
     assert np.array_equal(np.char.startswith(named, "20°S"), at[:, 1] >= -20)
@@ -48,20 +48,20 @@ def test_times_and_labels(store: ShardStore) -> None:
     samples = np.arange(len(store))
     days = store.labels["start_time"].astype("datetime64[s]")
     months = np.array([int(str(day)[5:7]) for day in days])
-    named = np.array(grouping.of(store, samples, "month").names)[grouping.of(store, samples, "month").group]
-    assert [grouping.MONTHS[m - 1] for m in months] == named.tolist()
-    season = grouping.of(store, samples, "season")
+    named = np.array(group_keys.of(store, samples, "month").names)[group_keys.of(store, samples, "month").group]
+    assert [group_keys.MONTHS[m - 1] for m in months] == named.tolist()
+    season = group_keys.of(store, samples, "season")
     expected = {12: "DJF", 1: "DJF", 2: "DJF", 3: "MAM", 4: "MAM", 5: "MAM"}
     assert [expected[m] for m in months] == np.array(season.names)[season.group].tolist()
-    assert grouping.of(store, samples, "year").names == ("2016",)
-    drogue = grouping.of(store, samples, "drogue")
+    assert group_keys.of(store, samples, "year").names == ("2016",)
+    drogue = group_keys.of(store, samples, "drogue")
     assert np.array(drogue.names)[drogue.group][:4].tolist() == [
         "drogue on",
         "drogue on",
         "drogue lost",
         "drogue unknown",
     ]
-    assert grouping.of(store, samples, "drifter").names == tuple(store.drifters)
+    assert group_keys.of(store, samples, "drifter").names == tuple(store.drifters)
 
 
 @pytest.mark.parametrize(
@@ -76,13 +76,13 @@ def test_times_and_labels(store: ShardStore) -> None:
 )
 def test_keys_that_are_none(store: ShardStore, key: str, said: str) -> None:
     with pytest.raises(ConfigError, match=said):
-        groups.check(store, build(Training, TREE, "test"), [key])
+        group_estimates.check(store, build(Training, TREE, "test"), [key])
 
 
 def test_groups_of_other_dynamics_are_refused(store: ShardStore) -> None:
     settings = build(Training, {"engine": "pastax"}, "test")
     with pytest.raises(ConfigError, match=r"this run has engine pastax\. Leave out --group-by, or engine"):
-        groups.check(store, settings, ["season"])
+        group_estimates.check(store, settings, ["season"])
 
 
 def test_every_sample_has_the_gradient_at_its_own_constant(store: ShardStore) -> None:
@@ -118,7 +118,7 @@ def test_all_groups_reach_their_own_minimum() -> None:
     truth = np.log(np.array([0.2, 0.8, 0.4, 3.0, 0.41]))
     group, drifter = rng.integers(0, 5, 3000), rng.integers(0, 300, 3000)
     passes = Quadratic(truth[group] + 0.5 * rng.standard_normal(3000), np.array([0.3, 0.6, 0.4, 1.2, 0.4])[group])
-    found = groups.fit(passes, group, drifter, 5, np.log(0.4))
+    found = group_estimates.fit(passes, group, drifter, 5, np.log(0.4))
     assert found.minimum.all()
     assert found.settled.all()
     assert not found.good[3]
@@ -138,7 +138,9 @@ def test_a_group_without_a_minimum_is_said_to_have_none() -> None:
             return found._replace(gradient=np.where(which % 2 == 0, np.exp(0.1 * log_cs), found.gradient))
 
     rng = np.random.default_rng(2)
-    found = groups.fit(Falling(rng.standard_normal(400), np.ones(400)), np.arange(400) % 2, np.arange(400) // 4, 2, 0.0)
+    found = group_estimates.fit(
+        Falling(rng.standard_normal(400), np.ones(400)), np.arange(400) % 2, np.arange(400) // 4, 2, 0.0
+    )
     assert found.minimum.tolist() == [False, True]
     assert np.isfinite(found.log_cs).all()
 
@@ -151,10 +153,10 @@ def test_a_group_of_poisoned_samples_alone_leaves_the_others_as_they_are() -> No
 
     group, drifter = np.arange(300) % 3, np.arange(300) // 7
     least = 0.3 * np.random.default_rng(5).standard_normal(300) + np.array([-1.0, 0.0, 1.0])[group]
-    found = groups.fit(Poisoned(least, np.ones(300)), group, drifter, 3, 0.0)
+    found = group_estimates.fit(Poisoned(least, np.ones(300)), group, drifter, 3, 0.0)
     assert found.minimum[[0, 2]].all()
     assert not found.good[group == 1].any()
-    told = groups._described(grouping.Grouping("made", ("a", "b", "c"), group), found, drifter)
+    told = group_estimates._described(group_keys.Grouping("made", ("a", "b", "c"), group), found, drifter)
     assert [one["name"] for one in told["groups"]] == ["a", "c"]
     np.testing.assert_allclose([one["cs"] for one in told["groups"]], np.exp([-1.0, 1.0]), rtol=0.15)
     assert told["dropped_samples"] == 101  # sample 3 is poisoned as well
@@ -163,7 +165,7 @@ def test_a_group_of_poisoned_samples_alone_leaves_the_others_as_they_are() -> No
 def test_groups_around_a_maximum_are_refused() -> None:
     passes = Quadratic(np.full(60, np.log(0.3)), np.full(60, -0.5))
     with pytest.raises(DataError, match=r"not convex at the run's constant, C_s = 0\.5 .* another initial_cs"):
-        groups.fit(passes, np.arange(60) % 2, np.arange(60) // 4, 2, np.log(0.5))
+        group_estimates.fit(passes, np.arange(60) % 2, np.arange(60) // 4, 2, np.log(0.5))
 
 
 def test_minima_are_found_beyond_chance() -> None:
@@ -173,31 +175,31 @@ def test_minima_are_found_beyond_chance() -> None:
     a, b, c = np.log([0.05, 0.3, 2.0])
     gradient = (x - a) * (x - b) * (x - c)
     score = x**4 / 4 - (a + b + c) * x**3 / 3 + (a * b + b * c + a * c) * x**2 / 2 - a * b * c * x
-    found = examine.minima(cs, score, gradient, np.full(41, 1e-3))
+    found = profile.minima(cs, score, gradient, np.full(41, 1e-3))
     assert [m["cs"] for m in found] == pytest.approx([0.05, 2.0], rel=0.01)
     at = np.log(0.05)
     expected = at**4 / 4 - (a + b + c) * at**3 / 3 + (a * b + b * c + a * c) * at**2 / 2 - a * b * c * at
     assert found[0]["score"] == pytest.approx(expected, abs=1e-3)
     # wiggles within the error are none
-    assert examine.minima(cs, score, 0.01 * np.sin(9 * x), np.full(41, 0.1)) == []
+    assert profile.minima(cs, score, 0.01 * np.sin(9 * x), np.full(41, 0.1)) == []
     assert (
-        len(examine.minima(cs, score, np.where(x > b, x - b, 0.01 * np.sin(9 * x) - 0.2 * (x < -3)), np.full(41, 0.1)))
+        len(profile.minima(cs, score, np.where(x > b, x - b, 0.01 * np.sin(9 * x) - 0.2 * (x < -3)), np.full(41, 0.1)))
         == 1
     )
 
 
 def test_examination_of_a_run(store: ShardStore, tmp_path: Path) -> None:
     result = {"cs": 0.3, "log_cs": float(np.log(0.3)), "gradient_samples": 90, "members": 4}
-    found = examine.examine(store, build(Training, TREE, "test"), result, tmp_path, False)
+    found = profile.examine(store, build(Training, TREE, "test"), result, tmp_path, False)
     assert json.loads((tmp_path / "result.json").read_text()) == found
-    assert len(found["profile"]["cs"]) == examine.N_CONSTANTS
+    assert len(found["profile"]["cs"]) == profile.N_CONSTANTS
     # the derivative is that of the curve
     x, score, slope = (np.array(found["profile"][key]) for key in ("cs", "score", "gradient"))
     between = np.diff(score) / np.diff(np.log(x))
     assert np.all(
         (between - np.minimum(slope[1:], slope[:-1]) > -0.05) & (between - np.maximum(slope[1:], slope[:-1]) < 0.05)
     )
-    assert examine.examine(store, build(Training, TREE, "test"), found, tmp_path, False) is found
+    assert profile.examine(store, build(Training, TREE, "test"), found, tmp_path, False) is found
 
 
 @pytest.mark.faults

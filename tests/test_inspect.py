@@ -13,11 +13,14 @@ import pytest
 from matplotlib.image import imread
 
 from shared import __main__ as inspector
-from shared import building, command, facts, geo, manifest, schema, show
+from shared import command, geo
 from shared.errors import StoreError
-from shared.manifest import Stage
-from shared.shards import ShardStore
-from shared.verify import verify
+from shared.inspection import facts
+from shared.inspection import text as show
+from shared.store import manifest, schema, unfinished
+from shared.store.manifest import Stage
+from shared.store.reader import ShardStore
+from shared.store.verify import verify
 from tests import stores
 
 # Facts
@@ -82,7 +85,7 @@ def test_a_damaged_plan_is_named(tmp_path: Path, content: bytes) -> None:
 def test_odd_sources_are_named(tmp_path: Path, capsys: pytest.CaptureFixture, sources: Any) -> None:
     built, half = stores.build(tmp_path / "whole"), stores.build(tmp_path / "half", done=1)
     stores.rewrite(built.path, lambda tree: tree.update(sources=sources))
-    plan = building.plan_of(half.path)
+    plan = unfinished.plan_of(half.path)
     plan.write_bytes(manifest.to_bytes({**json.loads(plan.read_text()), "sources": sources}))
     for store in (built.path, half.path):
         code, out, err = _run(capsys, "show", store)
@@ -93,7 +96,7 @@ def test_odd_sources_are_named(tmp_path: Path, capsys: pytest.CaptureFixture, so
 
 def test_a_mark_that_is_damaged_counts_as_none(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     half = stores.build(tmp_path / "half", done=2)
-    path = building.mark_of(half.path, 1)
+    path = unfinished.mark_of(half.path, 1)
     whole = path.read_bytes()
     (half.path / "origin" / "c" / "1" / "0").rename(tmp_path / "away")
     for content, said in (
@@ -116,7 +119,7 @@ def test_a_mark_that_is_damaged_counts_as_none(tmp_path: Path, capsys: pytest.Ca
 
 def test_no_flipped_bit_of_a_mark_goes_unnoticed(tmp_path: Path) -> None:
     half = stores.build(tmp_path / "half", done=1)
-    path = building.mark_of(half.path, 0)
+    path = unfinished.mark_of(half.path, 0)
     whole = path.read_bytes()
     digest = whole.index(b'"sha256": "') + 20  # inside the text of a file's digest
     for bit in [8 * digest, *np.random.default_rng(1).integers(0, 8 * len(whole), 400).tolist()]:
@@ -124,9 +127,9 @@ def test_no_flipped_bit_of_a_mark_goes_unnoticed(tmp_path: Path) -> None:
         flipped[bit // 8] ^= 1 << bit % 8
         path.write_bytes(flipped)
         with pytest.raises(StoreError, match=r"done-000000\.json: not a readable mark .*so shard 0 is made again"):
-            building.read_mark(half.path, half.layout, 0)
+            unfinished.read_mark(half.path, half.layout, 0)
     path.write_bytes(whole)
-    assert len(building.read_mark(half.path, half.layout, 0).files) == 13
+    assert len(unfinished.read_mark(half.path, half.layout, 0).files) == 13
 
 
 def test_ctrl_c_says_what_is_left(capsys: pytest.CaptureFixture) -> None:

@@ -18,12 +18,13 @@ from typing import Any
 
 import pytest
 
-from preprocess import write
 from preprocess.__main__ import main
-from shared import building, crashpoints, durable, holder, lock
+from preprocess.writing import write
+from shared.disk import claims, crash_points, durable, holder
+from shared.disk.claims import hold
+from shared.disk.holder import Holder
 from shared.errors import StoreError
-from shared.holder import Holder
-from shared.lock import hold
+from shared.store import unfinished
 from tests import fields, killing
 
 
@@ -41,7 +42,7 @@ def age(store: Path) -> dict[str, int]:
     return {str(path): path.stat().st_ino for path in store.glob("*/c/**/*") if path.is_file()}
 
 
-@pytest.mark.parametrize("point", crashpoints.POINTS)
+@pytest.mark.parametrize("point", crash_points.POINTS)
 def test_f1_killed_at_a_named_point_and_continued(tmp_path: Path, made: tuple[str, dict[str, str]], point: str) -> None:
     manifest, due = made
     out, said = tmp_path / "store", tmp_path / "said.txt"
@@ -67,7 +68,7 @@ def test_f1_killed_at_a_named_point_and_continued(tmp_path: Path, made: tuple[st
 def test_the_environment_names_the_point_too(tmp_path: Path, made: tuple[str, dict[str, str]]) -> None:
     out = tmp_path / "store"
     command = [sys.executable, "-m", "preprocess", made[0], "--out", str(out), "--workers", "1"]
-    done = subprocess.run(command, env={**os.environ, crashpoints.VARIABLE: "mark: done@2"}, capture_output=True)
+    done = subprocess.run(command, env={**os.environ, crash_points.VARIABLE: "mark: done@2"}, capture_output=True)
     assert done.returncode == killing.KILLED
     shown = subprocess.run([sys.executable, "-m", "shared", "show", str(out)], capture_output=True, text=True)
     assert (shown.returncode, shown.stderr) == (0, "")
@@ -178,14 +179,14 @@ def test_marks_are_read_once_at_the_gate(
     tmp_path: Path, made: tuple[str, dict[str, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Other parts wait there."""
-    read, true = [], building.read_mark
+    read, true = [], unfinished.read_mark
 
-    def counting(store: Path, layout: Any, shard: int) -> building.Mark:
+    def counting(store: Path, layout: Any, shard: int) -> unfinished.Mark:
         read.append(shard)
         assert (store / ".building" / "gate").exists()
         return true(store, layout, shard)
 
-    monkeypatch.setattr(building, "read_mark", counting)
+    monkeypatch.setattr(unfinished, "read_mark", counting)
     fields.make(made[0], tmp_path / "store", "--scheduler", "synchronous")
     assert read == [0, 1, 2]
 
@@ -207,7 +208,7 @@ def stop_at(point: str) -> None:
 
     true = os.kill
     os.kill = lambda pid, number: true(pid, signal.SIGSTOP if number == signal.SIGKILL else number)  # type: ignore
-    crashpoints.arm(point)
+    crash_points.arm(point)
 
 
 def test_f8_a_second_process_is_refused_and_told_who(tmp_path: Path, made: tuple[str, dict[str, str]]) -> None:
@@ -269,13 +270,13 @@ def test_f8_a_lock_of_another_host_is_taken_over_only_when_told(
 
 
 def impatient(links: bool) -> None:
-    lock.PATIENCE = 0.2
+    claims.PATIENCE = 0.2
     if not links:
         durable.os = Linkless()  # pyright: ignore[reportAttributeAccessIssue]
 
 
 class Linkless:
-    """`os` as `shared.durable` calls it, on a file system without hard links; `writev` may be another one."""
+    """`os` as `disk.durable` calls it, on a file system without hard links; `writev` may be another one."""
 
     def __init__(self, writev: Callable[..., int] = os.writev) -> None:
         self.writev = writev
@@ -293,7 +294,7 @@ class Meeting:
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch):
         self.came: list[str] = []
         self.made, self.go, self.inside, self.leave = (threading.Event() for _ in range(4))
-        self.first, self.taker = (lock.Lock(folder, Holder.here((k, 2), alone=False), k == 2) for k in (1, 2))
+        self.first, self.taker = (claims.Lock(folder, Holder.here((k, 2), alone=False), k == 2) for k in (1, 2))
         for each in (self.first, self.taker):
             durable.write(each.claimed, json.dumps(asdict(each.holder)).encode())
         monkeypatch.setattr(durable, "os", Linkless(self._write))
@@ -328,14 +329,14 @@ def test_f8_a_gate_that_is_just_being_made_is_not_taken_over(tmp_path: Path, mon
     meeting = Meeting(tmp_path, monkeypatch)
 
     def sleep(seconds: float) -> None:
-        if seconds == lock.GRACE:
+        if seconds == claims.GRACE:
             meeting.go.set()
             assert meeting.inside.wait(20)
         else:
             meeting.leave.set()
             meeting.thread.join(20)
 
-    monkeypatch.setattr(lock.time, "sleep", sleep)
+    monkeypatch.setattr(claims.time, "sleep", sleep)
     meeting.take()
     assert meeting.came == ["the first comes", "the first goes", "the taker comes", "the taker goes"]
 
@@ -343,7 +344,7 @@ def test_f8_a_gate_that_is_just_being_made_is_not_taken_over(tmp_path: Path, mon
 def test_f8_who_comes_back_to_a_gate_that_was_taken_over_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A process that stood still for longer than an empty file is waited for."""
     meeting, true = Meeting(tmp_path, monkeypatch), time.sleep
-    monkeypatch.setattr(lock.time, "sleep", lambda seconds: None if seconds == lock.GRACE else true(seconds))
+    monkeypatch.setattr(claims.time, "sleep", lambda seconds: None if seconds == claims.GRACE else true(seconds))
     meeting.take()
     assert meeting.came == ["the taker comes", "the taker goes", "the first comes", "the first goes"]
 
@@ -356,7 +357,7 @@ def test_f8_of_many_that_take_over_one_is_inside(tmp_path: Path, monkeypatch: py
     most: list[int] = []
 
     def enter(number: int) -> None:
-        each = lock.Lock(tmp_path, Holder.here((number, 8), alone=False), take_over=True)
+        each = claims.Lock(tmp_path, Holder.here((number, 8), alone=False), take_over=True)
         durable.write(each.claimed, json.dumps(asdict(each.holder)).encode())
         for _ in range(3):
             with each.gate():
@@ -394,8 +395,8 @@ def test_f8_a_lock_that_is_damaged_or_foreign_names_nobody(tmp_path: Path, chang
 def test_f8_a_link_that_leads_nowhere_names_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     """It is there, and it cannot be read: neither waited for without end nor taken for gone."""
     (tmp_path / name).symlink_to(tmp_path / "nowhere")
-    monkeypatch.setattr(lock, "PATIENCE", 0.1)
-    monkeypatch.setattr(lock, "GRACE", 0.0)
+    monkeypatch.setattr(claims, "PATIENCE", 0.1)
+    monkeypatch.setattr(claims, "GRACE", 0.0)
     refused = pytest.raises(StoreError, match=r"process 0 on an unknown host, .*with --take-over")
     with refused, hold(tmp_path, (1, 2)):
         pass
@@ -442,7 +443,7 @@ def test_f8_what_runs_is_never_taken_for_dead(monkeypatch: pytest.MonkeyPatch) -
     with monkeypatch.context() as patched:
         patched.setattr(Path, "read_text", full)
         patched.setattr(subprocess, "run", full)
-        patched.setattr("shared.holder._machine", lambda: here.machine)
+        patched.setattr("shared.disk.holder._machine", lambda: here.machine)
         assert here.state == "alive"
     assert replace(here, born="").state == "alive"
 
@@ -456,7 +457,7 @@ def test_f5_a_lock_that_cannot_be_looked_at_is_no_traceback(
 
     monkeypatch.setattr(Path, "stat", failing)
     with pytest.raises(StoreError, match=said):
-        lock.check(tmp_path / "lock-x.json")
+        claims.check(tmp_path / "lock-x.json")
 
 
 def test_f8_a_process_id_that_is_used_again_is_another_process(tmp_path: Path) -> None:
@@ -498,8 +499,8 @@ def test_f8_a_queue_at_the_gate_is_waited_for(tmp_path: Path, monkeypatch: pytes
             if queue:
                 gate.write_text(json.dumps(asdict(queue.pop())))
 
-    monkeypatch.setattr(lock, "PATIENCE", 0.31)
-    monkeypatch.setattr(lock.time, "sleep", sleep)
+    monkeypatch.setattr(claims, "PATIENCE", 0.31)
+    monkeypatch.setattr(claims.time, "sleep", sleep)
     gate.write_text(json.dumps(asdict(queue.pop())))
     with hold(tmp_path, (9, 9)):
         assert looks == 20
@@ -532,16 +533,16 @@ def test_f8_parts_that_start_and_end_together(tmp_path: Path, made: tuple[str, d
 
 def late(others: list[list[str]]) -> None:
     """Other parts run to their end while this one waits for the gate at which it begins to write."""
-    true_write, true_gate = write.Writing.write, lock.Lock.gate
+    true_write, true_gate = write.Writing.write, claims.Lock.gate
 
     def queue(writing: write.Writing, *arguments: Any) -> bool:
-        def gate(self: lock.Lock) -> Any:
-            lock.Lock.gate = true_gate
+        def gate(self: claims.Lock) -> Any:
+            claims.Lock.gate = true_gate
             assert [subprocess.run([sys.executable, "-m", "preprocess", *each], check=False).returncode
                     for each in others] == [0] * len(others)  # fmt: skip
             return true_gate(self)
 
-        lock.Lock.gate = gate
+        claims.Lock.gate = gate
         return true_write(writing, *arguments)
 
     write.Writing.write = queue

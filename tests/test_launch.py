@@ -11,8 +11,8 @@ import time
 import pytest
 
 from shared.errors import ConfigError
-from train import launch
-from train.launch import Launch, launch_of, meet
+from train.machine import launch
+from train.machine.launch import Launch, launch_of, meet
 
 STEP = {
     "SLURM_STEP_NUM_TASKS": "4",

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from preprocess.drifters import Drifters, Fixes, open_drifters
 from preprocess.recipe import DrifterSource
-from preprocess.units import angle_factor
+from preprocess.sources.drifters.drifters import Drifters, Fixes, open_drifters
+from preprocess.sources.units import angle_factor
 from shared.errors import DataError
 from tests.sources import START, per_fix, ragged, save, track, tracks
 

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from preprocess import levels as module
-from preprocess.levels import Key, Levels
 from preprocess.recipe import CurrentSource
-from preprocess.record import open_currents
+from preprocess.sources.gridded import level_cache as module
+from preprocess.sources.gridded.level_cache import Key, Levels
+from preprocess.sources.gridded.open_currents import open_currents
 from shared.errors import DataError
 from tests import fields
 
@@ -191,7 +191,7 @@ def test_a_record_is_decoded_once_in_windows_whatever_its_chunks(
         return true(layout, dataset, role, start, stop, where)  # pyright: ignore[reportArgumentType]
 
     monkeypatch.setattr(type(currents.layout), "stored", stored)
-    monkeypatch.setattr("preprocess.currents.AHEAD_BYTES", 5 * currents.level_bytes)
+    monkeypatch.setattr("preprocess.sources.gridded.currents.AHEAD_BYTES", 5 * currents.level_bytes)
     for index, level in currents.each(np.arange(40)):
         np.testing.assert_array_equal(level, expected[index])
     assert reads == Counter(range(-(-40 // chunk)))

@@ -14,14 +14,17 @@ import numpy as np
 import pytest
 
 from shared import __main__ as inspector
-from shared import building, command, durable, facts, limits, manifest, schema, store_files
+from shared import command
+from shared.disk import durable, limits
 from shared.errors import LimitError, StoreError
-from shared.shards import ShardStore
-from shared.slabs import Slabs
-from shared.verify import verify
+from shared.inspection import facts
+from shared.store import files, manifest, schema, unfinished
+from shared.store.buffers import Slabs
+from shared.store.reader import ShardStore
+from shared.store.verify import verify
 from tests import stores
 from tests.test_writing_faults import Failing
-from train.checkpoint import Damaged, decode
+from train.run.checkpoints import Damaged, decode
 
 Capture = pytest.CaptureFixture[str]
 
@@ -104,7 +107,7 @@ def unmappable(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
             return true(file, *arguments, **options)
 
         monkeypatch.setattr(mmap, "mmap", mapped)
-        store_files._tell_unmapped.cache_clear()
+        files._tell_unmapped.cache_clear()
 
     return refuse
 
@@ -153,7 +156,7 @@ def test_a_disk_that_fails_under_a_file_that_is_read_is_no_damage(
     unmappable(errno.ENODEV)
     store = ShardStore(pristine["lz4"].path, "skip")
     store.currents.read([2])
-    monkeypatch.setattr(store_files.os, "pread", lambda *_: (_ for _ in ()).throw(OSError(errno.EIO, "no answer")))
+    monkeypatch.setattr(files.os, "pread", lambda *_: (_ for _ in ()).throw(OSError(errno.EIO, "no answer")))
     with pytest.raises(LimitError, match=r"cannot read .*: no answer\. .* check the disk .* the store may be whole\."):
         batch(store, np.array([2]))
     assert not store.unreadable
@@ -167,7 +170,7 @@ def test_within_a_limit_of_the_address_space_a_store_is_read(tmp_path: Path) -> 
     script = f"""
 import resource, sys
 import numpy as np
-from shared.shards import ShardStore
+from shared.store.reader import ShardStore
 store = ShardStore({str(built.path)!r}, "skip")
 taken = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (taken + {16 * 2**20}, resource.RLIM_INFINITY))
@@ -227,7 +230,7 @@ def test_the_marks_of_an_unfinished_store_are_not_made_again_for_a_limit(
     with pytest.raises(LimitError, match=rf"cannot read .*{name}: Too many open files"):
         facts.facts(half.path)
     with pytest.raises(LimitError):
-        building.read_begun(half.path) if name == "plan.json" else building.read_mark(half.path, half.layout, 0)
+        unfinished.read_begun(half.path) if name == "plan.json" else unfinished.read_mark(half.path, half.layout, 0)
 
 
 def test_a_checkpoint_that_may_not_be_read_is_not_set_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,13 +9,14 @@ import fsspec
 import numpy as np
 import pytest
 
-from preprocess import files, identity
 from preprocess.__main__ import main
-from preprocess.ocean import write_currents
+from preprocess.made.eddying_ocean import write_currents
 from preprocess.recipe import Synthetic
-from shared import durable, litter, show
+from preprocess.sources import files, fingerprint
+from shared.disk import durable, litter
 from shared.errors import StoreError
-from shared.verify import verify
+from shared.inspection import text
+from shared.store.verify import verify
 from tests import fields, stores
 
 LEFT = (".DS_Store", "currents/._c", "positions/c/.nfs00000000a1b2", "Thumbs.db", "desktop.ini",
@@ -39,7 +40,7 @@ def test_what_systems_leave_in_a_store_is_noted_and_no_damage(tmp_path: Path) ->
     for name in ("._c", ".nfs00000000a1b2", "lost+found", "@eaDir"):
         assert name in note
     assert note.endswith(" and 1 more.")
-    assert "note: left behind by the system" in show.render_verdict(verdict, "store")
+    assert "note: left behind by the system" in text.render_verdict(verdict, "store")
 
 
 @pytest.mark.parametrize(
@@ -131,15 +132,15 @@ def test_a_source_is_the_same_with_litter(tmp_path: Path, consolidated: bool) ->
         (path / ".zmetadata").unlink()
     shape = {"segment": {"days": 2}, "window": {"half_width_deg": 1.0}}
     manifest = fields.manifest(tmp_path, drifters, str(path), **shape)
-    before = identity.entries([str(path)], "currents")
+    before = fingerprint.entries([str(path)], "currents")
     out = fields.make(manifest, tmp_path / "store").root
     due = fields.digests(out)
     leave(path, ".DS_Store", "ugos/._0.0.0", "@eaDir/ugos", "vgos/.nfs0001")
-    assert identity.entries([str(path)], "currents") == before
+    assert fingerprint.entries([str(path)], "currents") == before
     assert main([manifest, "--out", str(out)]) == 0
     assert fields.digests(fields.make(manifest, tmp_path / "again").root) == due
     leave(path, "ugos/9.0.0")
-    assert len(identity.entries([str(path)], "currents")) == len(before) + 1
+    assert len(fingerprint.entries([str(path)], "currents")) == len(before) + 1
 
 
 def test_a_glob_takes_no_litter(tmp_path: Path) -> None:

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from preprocess import twin
 from preprocess.__main__ import MAKING, _make_twin
+from preprocess.made import twin
 from preprocess.recipe import Synthetic
 from shared import command
-from shared.lock import hold
+from shared.disk.claims import hold
 from shared.settings import build
 
 

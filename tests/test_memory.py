@@ -15,8 +15,9 @@ import pytest
 import xarray as xr
 import yaml
 
-from preprocess import estimate, plan
 from preprocess.__main__ import main
+from preprocess.drift import plan
+from preprocess.writing import estimate
 from tests import sources
 
 pytestmark = [

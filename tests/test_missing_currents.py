@@ -13,11 +13,11 @@ import xarray as xr
 import zarr
 
 from preprocess.__main__ import main
-from preprocess.currents import Currents
 from preprocess.recipe import CurrentSource
-from preprocess.record import open_currents
+from preprocess.sources.gridded.currents import Currents
+from preprocess.sources.gridded.open_currents import open_currents
 from shared.errors import DataError
-from shared.schema import FILL, STATUS
+from shared.store.schema import FILL, STATUS
 from tests import fields, sources
 from tests.fields import DAY, START
 

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from preprocess import namesakes
-from preprocess.drifters import Drifters, open_drifters
-from preprocess.ids import of_files
 from preprocess.recipe import DrifterSource
+from preprocess.sources.drifters import namesakes
+from preprocess.sources.drifters.drifters import Drifters, open_drifters
+from preprocess.sources.drifters.ids import of_files
 from shared.errors import DataError
 from tests.sources import START, Track, per_fix, ragged, save, track
 

@@ -11,20 +11,20 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from shared import compiler
 from shared.errors import ConfigError
+from shared.native import compiler
 from tests import flows, oracle, stores
 from tests.test_simulate import metres_apart, windows_of
-from train import engine
 from train.__main__ import main
-from train.config import Training
-from train.data import Batch, Grid
-from train.dynamics import Smagorinsky
-from train.model import model_of
-from train.native import library
-from train.noise import noise_for
-from train.simulate import Plan
-from train.step import make_step
+from train.fit.parameters import model_of
+from train.fit.sample_gradients import make_step
+from train.learners.drift import engines
+from train.learners.drift.native_engine import library
+from train.learners.drift.noise import noise_for
+from train.learners.drift.simulate import Plan
+from train.learners.drift.smagorinsky import Smagorinsky
+from train.reading.batches import Batch, Grid
+from train.settings import Training
 
 try:
     compiler.command(library.KERNEL)
@@ -47,7 +47,7 @@ def simulated(name, batch, plan, members, log_cs, own_lengths=True):
 
     def run(at, batch):
         noise = noise_for(3, 1, batch.sample, members, 0, batch.latitude.dtype)
-        found = engine.simulator(name)(
+        found = engines.simulator(name)(
             Smagorinsky(at), batch, plan, members, noise, own_lengths=own_lengths, keep_positions=True
         )
         return (found.distances, found.positions), (found.inside, found.ashore)
@@ -170,7 +170,7 @@ import os, sys
 os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
 import jax.numpy as jnp, numpy as np
 from tests.test_native import flat, made, simulated, SHORT
-from train.simulate import Plan
+from train.learners.drift.simulate import Plan
 found = simulated("native", made(n=7, dtype=np.float32), Plan(SHORT, 1800, 86_400, "heun"), 10, jnp.float32(-1.0))
 sys.stdout.buffer.write(b"".join(leaf.tobytes() for leaf in flat(found)))
 """
@@ -219,7 +219,7 @@ def test_settings_that_it_cannot_do(changed, said):
 def test_increments_of_another_kind_are_refused():
     batch = made(n=2, dtype=np.float32)
     with pytest.raises(ConfigError, match="draws its own increments and was given others"):
-        engine.simulator("native")(
+        engines.simulator("native")(
             Smagorinsky(jnp.float32(0)), batch, Plan(SHORT, 1800, 86_400, "heun"), 3, lambda _: jnp.zeros((2, 3, 2))
         )
 
@@ -230,7 +230,7 @@ def test_a_derivative_with_respect_to_the_batch_is_refused():
     def final(phase):
         moved = Batch(**{**vars(batch), "phase": phase})
         draw = noise_for(0, 0, batch.sample, 3, 0, np.dtype(np.float32))
-        return engine.simulator("native")(Smagorinsky(jnp.float32(0)), moved, plan, 3, draw).distances.observed
+        return engines.simulator("native")(Smagorinsky(jnp.float32(0)), moved, plan, 3, draw).distances.observed
 
     with pytest.raises(ConfigError, match="differentiated with respect to C_s alone"):
         jax.jvp(final, (batch.phase,), (jnp.ones_like(batch.phase),))

@@ -7,7 +7,7 @@ import pytest
 from jax.extend.random import threefry_2x32
 from scipy import stats
 
-from train.noise import noise_for, normals, threefry
+from train.learners.drift.noise import noise_for, normals, threefry
 
 # Known answers of the Random123 library: rounds, key, counter, result.
 KNOWN = [

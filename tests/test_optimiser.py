@@ -7,8 +7,8 @@ import numpy as np
 import optax
 import pytest
 
-from train import optimiser
-from train.uncertainty import estimate
+from train.fit.standard_errors import estimate
+from train.learners.drift import energy_newton
 
 
 def gaussian(log_cs, log_truth):
@@ -23,15 +23,15 @@ def gaussian(log_cs, log_truth):
 @pytest.mark.parametrize("factor", [1 / 3, 0.7, 3.0, 10.0])
 def test_global_step_lands_on_the_gaussian_minimum(truth, factor):
     start = math.log(truth * factor)
-    step = float(optimiser.global_step(*(jnp.asarray(v) for v in gaussian(start, math.log(truth)))))
+    step = float(energy_newton.global_step(*(jnp.asarray(v) for v in gaussian(start, math.log(truth)))))
     assert start + step == pytest.approx(math.log(truth), abs=2e-4)
 
 
 def test_global_step_is_bounded_and_points_downhill_where_the_ratio_has_no_meaning():
     for gradient, dispersion, sign in ((1.0, 0.1, -1), (-1.0, 0.1, 1), (0.3, 0.0, -1), (-0.3, 0.0, 1)):
-        step = float(optimiser.global_step(jnp.asarray(gradient), jnp.asarray(dispersion)))
-        assert step * sign == pytest.approx(optimiser.LONGEST_STEP)
-    assert float(optimiser.global_step(jnp.asarray(0.0), jnp.asarray(1.0))) == pytest.approx(0.0, abs=1e-6)
+        step = float(energy_newton.global_step(jnp.asarray(gradient), jnp.asarray(dispersion)))
+        assert step * sign == pytest.approx(energy_newton.LONGEST_STEP)
+    assert float(energy_newton.global_step(jnp.asarray(0.0), jnp.asarray(1.0))) == pytest.approx(0.0, abs=1e-6)
 
 
 def test_newton_is_an_optax_transformation_that_finds_a_noisy_minimum():
@@ -40,15 +40,15 @@ def test_newton_is_an_optax_transformation_that_finds_a_noisy_minimum():
     truth, noise = math.log(0.3), 0.1
     finals = []
     for _ in range(20):
-        method = optimiser.newton()
+        method = energy_newton.newton()
         log_cs = jnp.asarray(math.log(0.1))
-        state, average = method.init(log_cs), optimiser.start_average(log_cs)
+        state, average = method.init(log_cs), energy_newton.start_average(log_cs)
         for _ in range(60):
             gradient, dispersion = gaussian(float(log_cs), truth)
             gradient += noise * dispersion / 8 * rng.normal()  # as if each batch alone told log C_s to `noise`
             update, state = method.update(jnp.asarray(gradient), state, log_cs, dispersion=jnp.asarray(dispersion))
             log_cs = jnp.asarray(optax.apply_updates(log_cs, update))
-            average = optimiser.add_to_average(average, log_cs)
+            average = energy_newton.add_to_average(average, log_cs)
         finals.append(float(average.value) - truth)
     spread = noise / math.sqrt(60) * 1.52  # 1.52: the price of weights that grow with the third power
     assert abs(np.mean(finals)) < 3 * spread / math.sqrt(20)
@@ -56,10 +56,10 @@ def test_newton_is_an_optax_transformation_that_finds_a_noisy_minimum():
 
 
 def test_average_forgets_the_start_by_the_third_power():
-    average = optimiser.start_average(jnp.asarray(100.0))
+    average = energy_newton.start_average(jnp.asarray(100.0))
     values = [5.0, -1.0, 2.5, 4.0]
     for value in values:
-        average = optimiser.add_to_average(average, jnp.asarray(value))
+        average = energy_newton.add_to_average(average, jnp.asarray(value))
     rising = np.array([math.comb(k + 3, 3) for k in range(len(values))], float)
     assert float(average.value) == pytest.approx(np.average(values, weights=rising), rel=1e-5)
 

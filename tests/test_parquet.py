@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from preprocess import parquet
-from preprocess.drifters import Fixes, open_drifters
 from preprocess.recipe import DrifterSource
+from preprocess.sources.drifters import parquet
+from preprocess.sources.drifters.drifters import Fixes, open_drifters
 from shared.errors import DataError
 from tests.sources import START, ragged, tracks
 

@@ -11,16 +11,16 @@ import numpy as np
 import pytest
 
 from shared.errors import ConfigError
-from shared.shards import ShardStore
+from shared.store.reader import ShardStore
 from tests import flows, pastax_cases, stores
 from tests.pastax_cases import CASES, MEMBERS, NUMBERS, OBJECTIVES, STEP, WEIGHT_CS, WEIGHT_MEMBERS
-from train import score
 from train.__main__ import main
-from train.config import Training
-from train.data import Batch, Grid, load
-from train.dynamics import Smagorinsky
-from train.engine import simulator
-from train.simulate import Plan, simulate
+from train.learners.drift import scoring_rules
+from train.learners.drift.engines import simulator
+from train.learners.drift.simulate import Plan, simulate
+from train.learners.drift.smagorinsky import Smagorinsky
+from train.reading.batches import Batch, Grid, load
+from train.settings import Training
 
 DEGREE = 111_195.0
 
@@ -37,9 +37,9 @@ def scored(run, batch, plan, noise, weights_noise, log_cs):
         )
         grid = plan.grid
         latitude = batch.latitude + batch.cell[:, 1] * grid.lat_step
-        path = score.path_steps(batch.track, latitude, (grid.lon_step, grid.lat_step))
+        path = scoring_rules.path_steps(batch.track, latitude, (grid.lon_step, grid.lat_step))
         spread = 2.0 * still.distances.between
-        return [score.objective(name, moved.distances, path, spread)[0] for name in OBJECTIVES], moved
+        return [scoring_rules.objective(name, moved.distances, path, spread)[0] for name in OBJECTIVES], moved
 
     (found, moved), (slopes, _) = jax.jit(lambda p: jax.jvp(losses, (p,), (jnp.ones_like(p),)))(log_cs)
     return moved, dict(zip(OBJECTIVES, found, strict=True)), dict(zip(OBJECTIVES, slopes, strict=True))
@@ -68,7 +68,7 @@ def test_tracks_scores_and_gradients_equal_those_of_pastax(name, numbers, tmp_pa
     """Within 2e-6 m (the numbers are kept to 1e-6 m) and 1e-9 of scores and gradients.
 
     `reference` divides by the members' own paths, and a member that stands still in a cell of land still moves by the
-    millimetre that `train.sphere` keeps between coincident points: 2e-6.
+    millimetre that `drift.sphere` keeps between coincident points: 2e-6.
     """
     case, known = CASES[name], numbers["cases"][name]
     store = case.build(tmp_path, request.getfixturevalue("real_data") if case.real else tmp_path)
@@ -162,7 +162,7 @@ def test_a_nan_poisons_its_sample_alone():
 @installed
 def test_a_sample_in_pastax_s_classes(seam):
     """What pastax reads at the nodes and on land is what the store holds, with absolute times and longitudes."""
-    bridge = importlib.import_module("train.pastax_bridge")
+    bridge = importlib.import_module("train.learners.drift.pastax_engine")
     store = ShardStore(seam.path)
     with jax.enable_x64(True):
         for number in (0, 4, 5):
@@ -191,7 +191,7 @@ def test_a_sample_in_pastax_s_classes(seam):
 @installed
 def test_a_window_across_the_antimeridian_is_the_same_by_pastax_s_own_wrapping(seam):
     """Longitudes that ascend beyond 180 as in `sample_of`, and ones in [-180, 180) with pastax's `lon_period`."""
-    bridge, pastax = importlib.import_module("train.pastax_bridge"), importlib.import_module("pastax")
+    bridge, pastax = importlib.import_module("train.learners.drift.pastax_engine"), importlib.import_module("pastax")
     first, width = seam.values["window_corner"][:, 0], (seam.layout.n_lon - 1) * seam.layout.lon_step
     number = int(np.flatnonzero((first < 179) & (first + width > 181) & (seam.values["status"] == 0))[0])
     across = 0
@@ -247,7 +247,7 @@ def test_training_finds_the_same_constant_with_both(tmp_path, capsys):
 
 def test_without_pastax_the_engine_says_how_to_get_it(tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "pastax", None)
-    monkeypatch.delitem(sys.modules, "train.pastax_bridge", raising=False)
+    monkeypatch.delitem(sys.modules, "train.learners.drift.pastax_engine", raising=False)
     built = stores.build(tmp_path / "store", 8, samples_per_shard=4)
     assert main(["run", str(built.path), "--out", str(tmp_path / "run"), "--set", "engine=pastax"]) == 2
     message = capsys.readouterr().err
@@ -261,7 +261,7 @@ def test_without_pastax_the_engine_says_how_to_get_it(tmp_path, capsys, monkeypa
 def test_an_old_pastax_is_one_that_is_missing(monkeypatch):
     monkeypatch.setitem(sys.modules, "pastax", SimpleNamespace(__version__="0.0.9"))
     monkeypatch.delitem(sys.modules, "pastax.solver", raising=False)
-    monkeypatch.delitem(sys.modules, "train.pastax_bridge", raising=False)
+    monkeypatch.delitem(sys.modules, "train.learners.drift.pastax_engine", raising=False)
     with pytest.raises(ConfigError, match=r"pastax 0\.1 or newer"):
         simulator("pastax")
 

@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from preprocess import advice, clock, fixes, funnel, gaps, segments, splits, windows
-from preprocess import plan as planning
 from preprocess.__main__ import main, planned
-from preprocess.currents import land_levels
+from preprocess.drift import advice, clock, funnel, gaps, segments, splits, windows
+from preprocess.drift import plan as planning
 from preprocess.recipe import Recipe
+from preprocess.sources.drifters import fixes
+from preprocess.sources.gridded.currents import land_levels
 from shared import settings
-from shared.schema import SPLITS, STATUS
+from shared.store.schema import SPLITS, STATUS
 from tests import fields, sources
 from tests.fields import DAY, START
 

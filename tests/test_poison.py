@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 
 from shared.errors import DataError
-from shared.shards import ShardStore
+from shared.store.reader import ShardStore
 from tests import runs, stores
-from train import data, record
-from train.data import Grid, batches
-from train.model import model_of
-from train.step import make_step
+from train.fit.parameters import model_of
+from train.fit.sample_gradients import make_step
+from train.reading import batches as data
+from train.reading.batches import Grid, batches
+from train.run import metrics_log
 
 POISONED, ON_LAND, STILL = 10, 11, 5
 
@@ -75,7 +76,7 @@ def test_17_more_than_a_hundredth_stops_the_run(store: Path, tmp_path: Path, mon
         DataError, match=r"2 of \d+ samples give no finite loss and gradient \(samples .*last good chec"
     ):
         runs.train(store, tmp_path / "run", runs.settings())
-    assert record.MOST_POISONED == 0.01
+    assert metrics_log.MOST_POISONED == 0.01
 
 
 def test_18_escapes_starts_on_land_and_drifters_that_stay_are_finite_and_counted(tmp_path: Path) -> None:

@@ -15,18 +15,20 @@ import pytest
 import xarray as xr
 import yaml
 
-from preprocess import build, identity, segments, shard, windows, write
-from preprocess import survey as surveying
 from preprocess.__main__ import main
-from preprocess.plan import POLEWARD
+from preprocess.drift import candidates as surveying
+from preprocess.drift import segments, windows
+from preprocess.drift.candidates import Survey, record, survey
+from preprocess.drift.plan import POLEWARD
 from preprocess.recipe import Recipe
-from preprocess.remarks import longest
-from preprocess.survey import Survey, record, survey
+from preprocess.sources import fingerprint
+from preprocess.sources.gridded.remarks import longest
+from preprocess.writing import build, shard_task, write
 from shared import geo
 from shared.__main__ import main as inspect
 from shared.errors import StoreError
-from shared.shards import ShardStore
-from shared.verify import verify
+from shared.store.reader import ShardStore
+from shared.store.verify import verify
 from tests import fields, sources
 
 Capture = pytest.CaptureFixture[str]
@@ -236,7 +238,7 @@ def test_29_a_large_source_that_changes_is_refused_by_name(
     tmp_path: Path, manifest: str, capsys: Capture, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     """Too large to be fingerprinted by its content; what it is replaced by has the same size."""
-    monkeypatch.setattr(identity, "WHOLE", 100)
+    monkeypatch.setattr(fingerprint, "WHOLE", 100)
     out, path = tmp_path / "store", tmp_path / "input" / name
     assert main([manifest, "--out", str(out), "--parts", "1/3"]) == 0
     assert main([manifest, "--out", str(out), "--parts", "2/3"]) == 0
@@ -308,7 +310,7 @@ def test_a_run_that_comes_late_finds_the_store_finished(
     other = tmp_path / "other"
     fields.make(manifest, other)
 
-    def beaten(pending: list[shard.Pending], *arguments: Any) -> None:
+    def beaten(pending: list[shard_task.Pending], *arguments: Any) -> None:
         shutil.rmtree(out)
         shutil.copytree(other, out)
         true(pending, *arguments)
@@ -321,7 +323,7 @@ def test_a_run_that_comes_late_finds_the_store_finished(
 def test_a_task_is_small_however_long_the_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes = {}
 
-    def weigh(pending: list[shard.Pending], *_: Any) -> None:
+    def weigh(pending: list[shard_task.Pending], *_: Any) -> None:
         sizes[levels] = max(len(pickle.dumps(task)) for task in pending)
         assert sorted({path for task in pending for c in task.task().currents.values() for path in c.paths})
 
@@ -345,16 +347,16 @@ def test_a_store_whose_writer_failed_is_continued(
     tmp_path: Path, manifest: str, capsys: Capture, monkeypatch: pytest.MonkeyPatch, broken: int, scheduler: str
 ) -> None:
     due = fields.digests(fields.make(manifest, tmp_path / "whole").root)
-    true = shard.write_shard
+    true = shard_task.write_shard
     written: list[int] = []
 
-    def failing(task: shard.ShardTask) -> int:
+    def failing(task: shard_task.ShardTask) -> int:
         if task.number == broken:
             raise StoreError(f"cannot write shard {broken}: No space left on device.")
         written.append(task.number)
         return true(task)
 
-    monkeypatch.setattr(shard, "write_shard", failing)
+    monkeypatch.setattr(shard_task, "write_shard", failing)
     out = tmp_path / "store"
     how = ("--scheduler", scheduler, "--workers", "1")
     assert "No space left" in refused(capsys, 1, manifest, "--out", str(out), *how)

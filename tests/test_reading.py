@@ -20,15 +20,15 @@ import jax
 import numpy as np
 import pytest
 
-from shared import schema, shards
 from shared.__main__ import main as inspect
 from shared.errors import LimitError, StoreError
-from shared.shards import ShardStore
-from shared.slabs import Slabs
-from shared.verify import verify
+from shared.store import reader, schema
+from shared.store.buffers import Slabs
+from shared.store.reader import ShardStore
+from shared.store.verify import verify
 from tests import stores
-from train.config import Reading
-from train.data import batches, load, order
+from train.reading.batches import batches, load, order
+from train.settings import Reading
 
 F32 = np.dtype(np.float32)
 COMPRESSIONS = pytest.mark.parametrize("compression", ["lz4", "none"])
@@ -234,7 +234,7 @@ def test_a_slow_loader_is_no_stall(pristine: dict[str, stores.Built], monkeypatc
         return read(samples, *into)
 
     monkeypatch.setattr(store, "read_batch", slow)
-    monkeypatch.setattr("train.data.PIECE", 2)
+    monkeypatch.setattr("train.reading.batches.PIECE", 2)
     parts = [part for part, _ in batches(store, np.arange(11), 11, F32, Reading(stall_timeout=1, threads=1))]
     assert [len(part) for part in parts] == [11]
 
@@ -244,9 +244,9 @@ def test_a_stalled_loader_keeps_no_process_alive(pristine: dict[str, stores.Buil
         import sys, threading
         import numpy as np
         from shared.errors import LimitError, StoreError
-        from shared.shards import ShardStore
-        from train.config import Reading
-        from train.data import batches
+        from shared.store.reader import ShardStore
+        from train.settings import Reading
+        from train.reading.batches import batches
         store = ShardStore({str(pristine["lz4"].path)!r})
         store.read_batch = lambda *_: threading.Event().wait()
         try:
@@ -386,17 +386,17 @@ def test_every_pass_asks_for_what_it_will_read(
     pristine: dict[str, stores.Built], monkeypatch: pytest.MonkeyPatch, compression: str
 ) -> None:
     """In the second pass too: what was read in the first may be in memory no more."""
-    store, asked, true = ShardStore(pristine[compression].path), set(), shards.ShardedArray.read_into
-    monkeypatch.setattr(shards, "_ask", lambda held, start, stop: asked.update((held, k) for k in range(start, stop)))
+    store, asked, true = ShardStore(pristine[compression].path), set(), reader.ShardedArray.read_into
+    monkeypatch.setattr(reader, "_ask", lambda held, start, stop: asked.update((held, k) for k in range(start, stop)))
 
-    def read(array: shards.ShardedArray, samples: Any, *arguments: Any) -> None:
+    def read(array: reader.ShardedArray, samples: Any, *arguments: Any) -> None:
         for sample in samples:
             number, k = divmod(sample, store.layout.samples_per_shard)
             shard = array._shards[number]  # opened to be asked for
             assert {(shard.map, byte) for byte in range(shard.start[k], shard.stop[k])} <= asked
         true(array, samples, *arguments)
 
-    monkeypatch.setattr(shards.ShardedArray, "read_into", read)
+    monkeypatch.setattr(reader.ShardedArray, "read_into", read)
     for epoch in range(2):
         asked.clear()
         assert sum(len(part) for part, _ in batches(store, order(np.arange(11), 5, epoch), 4, F32)) == 11
@@ -412,11 +412,11 @@ def test_pages_are_asked_for_in_pieces_that_the_kernel_takes(start: int, stop: i
         def madvise(self, advice: int, first: int, size: int) -> None:
             assert advice == mmap.MADV_WILLNEED
             assert first % mmap.PAGESIZE == 0
-            assert 0 < size <= shards.READ_AHEAD
+            assert 0 < size <= reader.READ_AHEAD
             self.asked.append((first, first + size))
 
     held = Map()
-    shards._ask(cast("Any", held), start, stop)
+    reader._ask(cast("Any", held), start, stop)
     edges = [edge for piece in held.asked for edge in piece]
     assert edges[0] <= start < edges[0] + mmap.PAGESIZE
     assert edges[-1] == stop

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from preprocess import files
 from preprocess.__main__ import main
-from shared.verify import verify
+from preprocess.sources import files
+from shared.store.verify import verify
 from tests import fields, sources
 
 ALWAYS = [10**9]

@@ -15,12 +15,15 @@ from matplotlib.colors import to_hex
 
 from shared.errors import ConfigError
 from shared.geo import METRES_PER_DEGREE
-from shared.schema import FILL, SCALE
-from shared.shards import ShardStore
+from shared.store.reader import ShardStore
+from shared.store.schema import FILL, SCALE
 from tests import stores
-from train import evaluate, figures, folder, quantities, report, skill, verdict
-from train.examples import save_examples
-from train.tally import SCORES
+from train.evaluation import evaluate
+from train.evaluation.aggregate import SCORES
+from train.learners.drift import evaluation_text, figures_evaluation, figures_run
+from train.learners.drift.examples import save_examples
+from train.report import numbers, report
+from train.run import run_folder
 
 CS, ERROR = 0.3217, 0.0123
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -120,12 +123,12 @@ def examples(store: ShardStore, n: int) -> dict[str, np.ndarray]:
 def make(out: Path, store: ShardStore, n: int = 4, steps: int = 9, error: float | None = 1.25, **change: Any) -> Path:
     """A finished run in the new folder `out`."""
     out.mkdir()
-    (out / folder.RESULT).write_text(json.dumps(result(store, **change)))
-    (out / folder.CONFIG).write_text(json.dumps({"seed": 7, "ensemble": {"members": 20}}))
-    (out / folder.METRICS).write_text("".join(json.dumps(line) + "\n" for line in metrics(steps)))
-    (out / folder.EVALUATION).write_text(json.dumps(evaluation(store, error)))
+    (out / run_folder.RESULT).write_text(json.dumps(result(store, **change)))
+    (out / run_folder.CONFIG).write_text(json.dumps({"seed": 7, "ensemble": {"members": 20}}))
+    (out / run_folder.METRICS).write_text("".join(json.dumps(line) + "\n" for line in metrics(steps)))
+    (out / run_folder.EVALUATION).write_text(json.dumps(evaluation(store, error)))
     save_examples(out, examples(store, n))
-    folder.keep_training_data(out, store)
+    run_folder.keep_training_data(out, store)
     return out
 
 
@@ -153,15 +156,15 @@ def run(store: ShardStore, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Draws no figure, where a test is not about them."""
     stub = PNG + b"\0\0\0\rIHDR" + (700).to_bytes(4) * 2
-    monkeypatch.setattr(figures, "render", lambda make: {"png": stub, "pdf": b"%PDF"})
+    monkeypatch.setattr(figures_run, "render", lambda make: {"png": stub, "pdf": b"%PDF"})
 
 
 def text(out: Path) -> str:
-    return (out / folder.PAGE).read_text(encoding="utf-8")
+    return (out / run_folder.PAGE).read_text(encoding="utf-8")
 
 
 def test_a_page_needs_no_jax() -> None:
-    code = "import sys, train.report; sys.exit('jax' in sys.modules)"
+    code = "import sys, train.report.report; sys.exit('jax' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
@@ -207,7 +210,7 @@ def test_page_says_the_numbers(run: Path, store: ShardStore) -> None:
 
 
 def test_figures_are_kept_for_papers(run: Path) -> None:
-    kept = {file.name: file.read_bytes() for file in (run / folder.FIGURES).iterdir()}
+    kept = {file.name: file.read_bytes() for file in (run / run_folder.FIGURES).iterdir()}
     assert set(kept) == {f"{name}.{ending}" for name in PIECES for ending in ("png", "pdf")}
     assert all(content.startswith(PNG if name.endswith("png") else b"%PDF") for name, content in kept.items())
 
@@ -215,14 +218,14 @@ def test_figures_are_kept_for_papers(run: Path) -> None:
 def test_same_input_same_bytes(run: Path, store: ShardStore, tmp_path: Path) -> None:
     again = make(tmp_path / "elsewhere", store)
     report.write(again, store)
-    for file in [folder.PAGE, *(f"{folder.FIGURES}/{n}.{e}" for n in PIECES for e in ("png", "pdf"))]:
+    for file in [run_folder.PAGE, *(f"{run_folder.FIGURES}/{n}.{e}" for n in PIECES for e in ("png", "pdf"))]:
         assert (again / file).read_bytes() == (run / file).read_bytes(), file
 
 
 @pytest.mark.usefixtures("quick")
 def test_missing_pieces_say_what_to_run(store: ShardStore, tmp_path: Path) -> None:
     out = make(tmp_path / "bare", store)
-    for name in (folder.METRICS, folder.EVALUATION, folder.EXAMPLES):
+    for name in (run_folder.METRICS, run_folder.EVALUATION, run_folder.EXAMPLES):
         (out / name).unlink()
     report.write(out, store)
     page = text(out)
@@ -237,14 +240,14 @@ def test_no_run_and_damaged_files_are_refused(store: ShardStore, tmp_path: Path)
     with pytest.raises(ConfigError, match=r"is not a finished run: it has no result\.json"):
         report.summary(tmp_path)
     out = make(tmp_path / "damaged", store)
-    content = (out / folder.EXAMPLES).read_bytes()
-    (out / folder.EXAMPLES).write_bytes(content[: len(content) // 2])
+    content = (out / run_folder.EXAMPLES).read_bytes()
+    (out / run_folder.EXAMPLES).write_bytes(content[: len(content) // 2])
     with pytest.raises(ConfigError, match=r"examples\.npz cannot be read \(.*Remove it, and run drift-train evaluate"):
         report.summary(out)
-    (out / folder.METRICS).write_text('{"step": 1')
+    (out / run_folder.METRICS).write_text('{"step": 1')
     with pytest.raises(ConfigError, match=r"metrics\.jsonl cannot be read \(.*Remove it, or train again"):
         report.summary(out)
-    (out / folder.CONFIG).unlink()
+    (out / run_folder.CONFIG).unlink()
     with pytest.raises(ConfigError, match=r"is not a finished run: it has no config\.json"):
         report.summary(out)
 
@@ -252,34 +255,34 @@ def test_no_run_and_damaged_files_are_refused(store: ShardStore, tmp_path: Path)
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
-        (folder.RESULT, "{}", r"result\.json lacks cs, cs_standard_error, .*, version\. Train again"),
-        (folder.RESULT, "[1]", r"result\.json: expected keys and values, found list"),
-        (folder.CONFIG, '{"sed": 1}', r"config\.json: unknown key 'sed'"),
-        (folder.METRICS, '{"step": 1, "phase": "epoch", "cs": 1}', r"metrics\.jsonl, line 1 lacks loss\. Remove"),
-        (folder.EVALUATION, "{}", r"evaluation\.json lacks split, store, "),
-        (folder.DATA, '{"recipe": {}, "funnel": []}', r"training_data\.json lacks trained_drifters\. Remove"),
+        (run_folder.RESULT, "{}", r"result\.json lacks cs, cs_standard_error, .*, version\. Train again"),
+        (run_folder.RESULT, "[1]", r"result\.json: expected keys and values, found list"),
+        (run_folder.CONFIG, '{"sed": 1}', r"config\.json: unknown key 'sed'"),
+        (run_folder.METRICS, '{"step": 1, "phase": "epoch", "cs": 1}', r"metrics\.jsonl, line 1 lacks loss\. Remove"),
+        (run_folder.EVALUATION, "{}", r"evaluation\.json lacks split, store, "),
+        (run_folder.DATA, '{"recipe": {}, "funnel": []}', r"training_data\.json lacks trained_drifters\. Remove"),
     ],
 )
 def test_a_missing_key_is_named(store: ShardStore, tmp_path: Path, name: str, content: str, said: str) -> None:
     out = make(tmp_path / "run", store)
     (out / name).write_text(content)
     with pytest.raises(ConfigError, match=said):
-        folder.read(out)
+        run_folder.read(out)
 
 
 def test_every_key_of_a_result_is_needed(store: ShardStore, tmp_path: Path) -> None:
     out = make(tmp_path / "run", store)
     for key in result(store):
-        (out / folder.RESULT).write_text(json.dumps({k: v for k, v in result(store).items() if k != key}))
+        (out / run_folder.RESULT).write_text(json.dumps({k: v for k, v in result(store).items() if k != key}))
         with pytest.raises(ConfigError, match=rf"result\.json lacks {key}\."):
-            folder.read(out)
+            run_folder.read(out)
 
 
 @pytest.mark.parametrize("cs", [0, -0.1, float("nan"), "0.3", None, True])
 def test_a_constant_that_is_none_is_refused(store: ShardStore, tmp_path: Path, cs: Any) -> None:
     out = make(tmp_path / "run", store, cs=cs)
     with pytest.raises(ConfigError, match=r"result\.json: cs is .*, expected a number above 0"):
-        folder.read(out)
+        run_folder.read(out)
 
 
 def test_one_sample_of_one_drifter(tmp_path: Path) -> None:
@@ -297,17 +300,17 @@ def test_one_sample_of_one_drifter(tmp_path: Path) -> None:
 
 def test_scores_that_should_not_be_trusted_are_warned_of(store: ShardStore) -> None:
     sound = evaluation(store)
-    assert verdict.warnings(sound) == []
-    few = verdict.warnings(sound | {"n_drifters": 1})
+    assert evaluation_text.warnings(sound) == []
+    few = evaluation_text.warnings(sound | {"n_drifters": 1})
     assert len(few) == 1
     assert few[0].startswith("1 drifter(s) are too few")
-    elsewhere = verdict.warnings(sound | {"run_store": "0" * 64})
+    elsewhere = evaluation_text.warnings(sound | {"run_store": "0" * 64})
     assert "not the one that the constant was fitted to (000000000000)" in elsewhere[0]
     beaten = evaluation(store)
     beaten["scores"]["initial constant"][evaluate.ABOVE] = {"mean": -1.7, "standard_error": 0.26}
-    assert "initial constant scored better than the calibrated constant" in verdict.warnings(beaten)[0]
+    assert "initial constant scored better than the calibrated constant" in evaluation_text.warnings(beaten)[0]
     beaten["scores"]["initial constant"][evaluate.ABOVE] = {"mean": -0.3, "standard_error": 0.26}
-    assert verdict.warnings(beaten) == []
+    assert evaluation_text.warnings(beaten) == []
 
 
 DUE = {
@@ -333,7 +336,7 @@ def test_warnings_stand_on_page_and_in_summary(store: ShardStore, tmp_path: Path
     unsure = "the standard error is more than half of C_s"  # contradicts having none
     due = {warning: change for warning, change in DUE.items() if warning != unsure}
     out = make(tmp_path / "bad", store, **{k: v for change in due.values() for k, v in change.items()})
-    for name in (folder.EVALUATION, folder.EXAMPLES, folder.METRICS):
+    for name in (run_folder.EVALUATION, run_folder.EXAMPLES, run_folder.METRICS):
         (out / name).unlink()
     report.write(out, store)
     assert text(out).count("<b>Warning:</b>") == len(due)
@@ -356,7 +359,7 @@ def test_summary_is_short_and_names_units(run: Path) -> None:
 @pytest.mark.usefixtures("quick")
 def test_the_true_constant_of_a_twin_experiment(twin: ShardStore, tmp_path: Path) -> None:
     out = make(tmp_path / "run", twin)
-    (out / folder.EXAMPLES).unlink()
+    (out / run_folder.EXAMPLES).unlink()
     report.write(out, twin)
     said = "true C_s of this twin experiment: 0.3; found minus true: +7.2 %, +1.8 standard errors"
     assert said in report.summary(out)
@@ -366,21 +369,21 @@ def test_the_true_constant_of_a_twin_experiment(twin: ShardStore, tmp_path: Path
 
 def test_the_truth_is_a_line(store: ShardStore) -> None:
     def colours(truth: float | None) -> set[str]:
-        axes = figures.convergence(metrics(9), result(store), truth, "m").axes
+        axes = figures_run.convergence(metrics(9), result(store), truth, "m").axes
         return {to_hex(line.get_color()) for ax in axes for line in ax.lines}
 
-    assert colours(0.3) - colours(None) == {figures.TRUTH.lower()}
+    assert colours(0.3) - colours(None) == {figures_run.TRUTH.lower()}
 
 
 @pytest.mark.usefixtures("quick")
 def test_written_with_another_store_the_training_data_stay(twin: ShardStore, store: ShardStore, tmp_path: Path) -> None:
     out = make(tmp_path / "run", twin)
-    for name in (folder.EXAMPLES, folder.METRICS):
+    for name in (run_folder.EXAMPLES, run_folder.METRICS):
         (out / name).unlink()
     report.write(out, twin)
     drawn = (out / "figures" / "drifters.png").read_bytes() + b"first"
     (out / "figures" / "drifters.png").write_bytes(drawn)
-    (out / folder.EVALUATION).write_text(json.dumps(evaluation(store)))
+    (out / run_folder.EVALUATION).write_text(json.dumps(evaluation(store)))
     report.write(out, store)
     assert "true C_s of this twin experiment" in report.summary(out)
     assert (out / "figures" / "drifters.png").read_bytes() == drawn
@@ -391,9 +394,9 @@ def test_written_with_another_store_the_training_data_stay(twin: ShardStore, sto
 @pytest.mark.usefixtures("quick")
 def test_scores_on_the_training_split_are_called_fit(store: ShardStore, tmp_path: Path) -> None:
     out = make(tmp_path / "run", store)
-    for name in (folder.EXAMPLES, folder.METRICS):
+    for name in (run_folder.EXAMPLES, run_folder.METRICS):
         (out / name).unlink()
-    (out / folder.EVALUATION).write_text(json.dumps(evaluation(store, split="train")))
+    (out / run_folder.EVALUATION).write_text(json.dumps(evaluation(store, split="train")))
     report.write(out, store)
     assert "fit, not skill" in text(out)
 
@@ -404,7 +407,7 @@ def test_what_was_not_scored_is_said(store: ShardStore, tmp_path: Path) -> None:
     left_out = {"n_samples": 1300, "drifters": ["<b>", *map(str, range(11))]}
     change = {"n_split": 5000, "dropped_samples": [4, 9], "trained_drifters_left_out": left_out}
     found = evaluation(store) | change
-    (out / folder.EVALUATION).write_text(json.dumps(found))
+    (out / run_folder.EVALUATION).write_text(json.dumps(found))
     report.write(out, store)
     first = "29 sample(s) (of 5,000, spread evenly) of 6 drifter(s), split test, not trained on"
     warned = (
@@ -412,17 +415,17 @@ def test_what_was_not_scored_is_said(store: ShardStore, tmp_path: Path) -> None:
         "...",
         "2 sample(s) gave no finite score and were left out: 4, 9.",
     )
-    assert verdict.table(found).startswith(first)
+    assert evaluation_text.table(found).startswith(first)
     for said in (first, *warned):
         assert escape(said) in text(out)
-    assert [said in verdict.table(found) for said in warned] == [True, True]
-    assert "spread evenly)" not in verdict.table(found | {"n_split": 1331})
-    assert "WARNING" not in verdict.table(evaluation(store))
+    assert [said in evaluation_text.table(found) for said in warned] == [True, True]
+    assert "spread evenly)" not in evaluation_text.table(found | {"n_split": 1331})
+    assert "WARNING" not in evaluation_text.table(evaluation(store))
 
 
 def test_names_from_a_store_cannot_write_the_page(tmp_path: Path, store: ShardStore) -> None:
     out = make(tmp_path / "run", store, store_name="<script>alert(1)</script>")
-    for name in (folder.EVALUATION, folder.METRICS):
+    for name in (run_folder.EVALUATION, run_folder.METRICS):
         (out / name).unlink()
     found = examples(store, 2)
     save_examples(out, found | {"drifter": np.array(["$\\frac{1", "漂流ブイ"])})
@@ -432,7 +435,7 @@ def test_names_from_a_store_cannot_write_the_page(tmp_path: Path, store: ShardSt
 
 def test_panels_are_cropped_around_the_tracks_across_the_antimeridian(store: ShardStore) -> None:
     found = examples(store, 4)
-    figure = figures.examples(found)
+    figure = figures_run.examples(found)
     assert any(found["track"][k][:, 0].max() > 180 or found["track"][k][:, 0].min() < -180 for k in range(4))
     for k, ax in enumerate(figure.axes[:4]):
         (west, east), (south, north) = ax.get_xlim(), ax.get_ylim()
@@ -454,15 +457,15 @@ def test_kappa_of_a_pure_strain() -> None:
     v = np.broadcast_to(-rate * dy * np.arange(9)[:, None], u.shape)
     found = {"step": step, "corner": np.array([[10.0, -30.0]]), "currents": np.stack([u, v])[None, :, None]}
     expected = np.sqrt(2) * rate * dx[1:-1] * dy
-    assert figures.kappa(found) == pytest.approx(np.percentile(np.repeat(expected, 10), [5, 50, 95]), rel=2e-3)
-    assert figures.kappa(found | {"currents": np.full((1, 2, 3, 9, 12), np.nan)}) is None
+    assert figures_run.kappa(found) == pytest.approx(np.percentile(np.repeat(expected, 10), [5, 50, 95]), rel=2e-3)
+    assert figures_run.kappa(found | {"currents": np.full((1, 2, 3, 9, 12), np.nan)}) is None
 
 
 def test_whiskers_are_the_intervals_of_the_table() -> None:
     """A t interval of few drifters, and the normal one of an evaluation that has none."""
     few = {"mean": 10.0, "standard_error": 1.0, "interval_90": [7.9, 12.1]}
     scores = {"calibrated": {"energy_score_km": few}, "no motion": {"energy_score_km": few | {"interval_90": None}}}
-    (axes,) = skill.whiskers({"scores": scores}).axes
+    (axes,) = figures_evaluation.whiskers({"scores": scores}).axes
     ends = [bars.get_segments()[0][:, 0] for bars in axes.collections if isinstance(bars, LineCollection)]
     np.testing.assert_allclose(ends, [[7.9, 12.1], [8.355, 11.645]])
 
@@ -479,9 +482,9 @@ def test_whiskers_are_the_intervals_of_the_table() -> None:
     ],
 )
 def test_digits(value: float, error: float | None, said: str) -> None:
-    assert quantities.measured(value, error) == said
+    assert numbers.measured(value, error) == said
 
 
 def test_a_long_run_shows_its_running_mean(store: ShardStore) -> None:
-    short, long = (figures.convergence(metrics(n), result(store), None, "m").axes[0] for n in (30, 3000))
+    short, long = (figures_run.convergence(metrics(n), result(store), None, "m").axes[0] for n in (30, 3000))
     assert len(long.lines) == len(short.lines) + 1

@@ -11,10 +11,10 @@ import pytest
 
 from shared.errors import ConfigError, DataError, Interrupted, StoreError
 from tests import runs, stores
-from train import checkpoint
-from train.checkpoint import Damaged, decode, encode
-from train.folder_lock import FolderLock
-from train.record import Record, Taken
+from train.run import checkpoints
+from train.run.checkpoints import Damaged, decode, encode
+from train.run.folder_lock import FolderLock
+from train.run.metrics_log import Record, Taken
 
 SIGNALS = ("SIGTERM", "SIGINT", "SIGUSR1")
 TERM = {
@@ -306,7 +306,7 @@ def test_only_the_last_few_are_kept(whole: Path) -> None:
     kept = sorted(path.name for path in (whole / "checkpoints").iterdir())
     n = len(lines(whole))
     assert kept == [f"step-{k:08d}.npz" for k in range(0, n + 1, 4)][-3:]
-    assert checkpoint.decode(whole / "checkpoints" / kept[-1]).about["step"] == n // 4 * 4
+    assert checkpoints.decode(whole / "checkpoints" / kept[-1]).about["step"] == n // 4 * 4
 
 
 def test_two_processes_do_not_write_one_run(half: Path, store: Path) -> None:

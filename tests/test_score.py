@@ -13,13 +13,13 @@ from shared import geo
 from shared.settings import build
 from tests import flows, oracle
 from tests.test_simulate import CS, MEMBERS, N_STEPS, case, in_degrees, oracle_tracks
-from train import score
-from train.config import Training
-from train.dynamics import Smagorinsky
-from train.model import model_of
-from train.simulate import Plan, simulate
-from train.sphere import Origin
-from train.step import gradient, make_step, plan_of, sample_losses
+from train.fit.parameters import model_of
+from train.fit.sample_gradients import gradient, make_step, plan_of, sample_losses
+from train.learners.drift import scoring_rules
+from train.learners.drift.simulate import Plan, simulate
+from train.learners.drift.smagorinsky import Smagorinsky
+from train.learners.drift.sphere import Origin
+from train.settings import Training
 
 __all__ = ["case"]
 
@@ -82,8 +82,8 @@ def test_objectives_equal_the_oracle(case, name):
     with jax.enable_x64(True):
         found, batch = found_distances(case, np.float64, own_lengths=name == "reference")
         latitude = batch.latitude + batch.cell[:, 1] * flows.GRID.lat_step
-        path = score.path_steps(batch.track, latitude, (flows.GRID.lon_step, flows.GRID.lat_step))
-        loss, _ = score.objective(name, found, path, None)
+        path = scoring_rules.path_steps(batch.track, latitude, (flows.GRID.lon_step, flows.GRID.lat_step))
+        loss, _ = scoring_rules.objective(name, found, path, None)
     np.testing.assert_allclose(np.asarray(loss), wanted, rtol=1e-7)
 
 
@@ -137,8 +137,8 @@ def test_pairs_are_each_taken_once(members):
         at = jnp.asarray(rng.normal(0, 8, (2, members, 3)))
         seen, latitude = jnp.asarray(rng.normal(0, 8, (3, 2))), jnp.asarray([-60.0, 0.0, 35.0])
         points, seen = in_space(at, latitude, (0.25, 0.2)), in_space(seen.T, latitude, (0.25, 0.2))
-        found = score.distances(points, seen)
-        each = score.distances(points, seen, before=in_space(0.9 * at, latitude, (0.25, 0.2)))
+        found = scoring_rules.distances(points, seen)
+        each = scoring_rules.distances(points, seen, before=in_space(0.9 * at, latitude, (0.25, 0.2)))
     for b in range(3):
         lonlat = np.stack([np.asarray(at[0, :, b]) * 0.25, float(latitude[b]) + np.asarray(at[1, :, b]) * 0.2], -1)
         pairs = geo.separation(lonlat[:, None], lonlat[None])
@@ -157,7 +157,7 @@ def test_fair_score_of_a_gaussian_ensemble_has_its_closed_form():
         for s in (0.03, 0.05, 0.08):
             members = jnp.asarray(rng.normal(0, s, (2, 5, n)))
             seen = jnp.asarray(rng.normal(0, s0, (2, n)))
-            found = score.distances(*(in_space(at, jnp.zeros(n), (1.0, 1.0)) for at in (members, seen)))
+            found = scoring_rules.distances(*(in_space(at, jnp.zeros(n), (1.0, 1.0)) for at in (members, seen)))
             scores[s] = float((found.observed - found.between).mean())
             closed = math.sqrt(math.pi / 2) * (math.hypot(s, s0) - s / math.sqrt(2)) * geo.METRES_PER_DEGREE
             assert scores[s] == pytest.approx(closed, rel=5e-3)
@@ -220,7 +220,7 @@ def test_the_fair_energy_score_on_a_meridian_is_the_crps_of_another_library() ->
     with jax.enable_x64(True):
         origin = Origin.at(jnp.asarray(rng.uniform(-50.0, 50.0, 17)))
         members = origin.point(jnp.zeros((n, 17)), jnp.radians(north))
-        found = score.distances(members, origin.point(jnp.zeros(17), jnp.radians(seen)))
+        found = scoring_rules.distances(members, origin.point(jnp.zeros(17), jnp.radians(seen)))
         ours = np.asarray(found.observed - found.between)
     forecast = xr.DataArray(north * metres, dims=("member", "sample"))
     truth = xr.DataArray(seen * metres, dims="sample")

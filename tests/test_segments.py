@@ -11,10 +11,10 @@ from typing import cast
 import numpy as np
 import pytest
 
-from preprocess import segments
-from preprocess.drifters import Drifters, Fixes, open_drifters
+from preprocess.drift import segments
+from preprocess.drift.candidates import survey, warnings
 from preprocess.recipe import DrifterSource, Recipe, Segment
-from preprocess.survey import survey, warnings
+from preprocess.sources.drifters.drifters import Drifters, Fixes, open_drifters
 from shared import geo
 from shared.errors import DataError, StoreError
 from tests import sources

@@ -9,7 +9,7 @@ import pytest
 from preprocess.recipe import DAY, Recipe
 from shared.errors import ConfigError
 from shared.settings import build, override, parse_yaml, read_yaml
-from train.config import Training
+from train.settings import Training
 
 LEAST: dict[str, Any] = {"drifters": {"path": "d.nc"}, "currents": {"path": "c.nc"}}
 

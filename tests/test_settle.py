@@ -11,9 +11,9 @@ import pytest
 
 from shared.errors import DataError
 from shared.settings import build
-from train.config import Training
-from train.model import Model
-from train.settle import Pass, Passes
+from train.fit.fixed_noise import Pass, Passes
+from train.fit.parameters import Model
+from train.settings import Training
 
 MEMBERS = 10
 

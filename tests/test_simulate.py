@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from shared.geo import METRES_PER_DEGREE
-from shared.schema import FILL, SCALE
+from shared.store.schema import FILL, SCALE
 from tests import flows, oracle
-from train.data import Batch, Grid
-from train.dynamics import Neighbours, Smagorinsky, Table
-from train.simulate import Plan, simulate
+from train.learners.drift.simulate import Plan, simulate
+from train.learners.drift.smagorinsky import Neighbours, Smagorinsky, Table
+from train.reading.batches import Batch, Grid
 
 CS = 0.4
 MEMBERS = 4

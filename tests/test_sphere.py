@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from shared import geo
-from train.config import WIDEST
-from train.sphere import Origin, cosine, separation, sine
+from train.learners.drift.sphere import Origin, cosine, separation, sine
+from train.settings import WIDEST
 
 
 def test_sine_and_cosine_hold_within_a_radian():

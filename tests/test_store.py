@@ -11,11 +11,11 @@ import tensorstore
 import zarr
 from numcodecs import blosc
 
-from shared import chunks, schema
 from shared.errors import StoreError
-from shared.schema import Layout
-from shared.shards import ShardStore
-from shared.verify import verify
+from shared.store import schema, shard_bytes
+from shared.store.reader import ShardStore
+from shared.store.schema import Layout
+from shared.store.verify import verify
 from tests import stores
 
 BOTH = pytest.mark.parametrize("compression", ["lz4", "none"])
@@ -94,7 +94,7 @@ def test_a_raw_sample_starts_at_a_multiple_of_64_bytes(pristine: dict[str, store
     built = pristine["none"]
     spec = schema.arrays(built.layout)[0]
     data = np.frombuffer((built.path / spec.file_of(1)).read_bytes(), np.uint8)
-    index = chunks.read_index(data, 4, 4, "shard 1")
+    index = shard_bytes.read_index(data, 4, 4, "shard 1")
     assert (index[:, 0] % 64 == 0).all()
     raw = np.frombuffer(data[index[2, 0] :][: spec.sample_bytes], spec.dtype).reshape(spec.inner_shape)
     np.testing.assert_array_equal(raw, built.values["currents"][6])
@@ -112,18 +112,18 @@ def test_encode_refuses_another_shape() -> None:
     layout = Layout(n_samples=3, samples_per_shard=2, **stores.SHAPE)
     spec = schema.arrays(layout)[0]
     with pytest.raises(StoreError, match=r"currents: a shard of 3 samples, expected 1 to 2\."):
-        chunks.encoded(spec, np.zeros((3, *spec.inner_shape), "<i2"), layout)
+        shard_bytes.encoded(spec, np.zeros((3, *spec.inner_shape), "<i2"), layout)
     with pytest.raises(StoreError, match=r"positions: samples float32 \(1, 2, 41\), expected float32 \(1, "):
-        chunks.encoded(schema.arrays(layout)[1], np.zeros((1, 2, 41), "<f4"), layout)
+        shard_bytes.encoded(schema.arrays(layout)[1], np.zeros((1, 2, 41), "<f4"), layout)
     with pytest.raises(StoreError, match=r"currents: samples int32 .*expected int16 "):
-        chunks.Encoder(spec, 1, 2, "none").put([0], np.zeros((1, *spec.inner_shape), np.int32))
-    some = chunks.Encoder(spec, 2, 2, "lz4")
+        shard_bytes.Encoder(spec, 1, 2, "none").put([0], np.zeros((1, *spec.inner_shape), np.int32))
+    some = shard_bytes.Encoder(spec, 2, 2, "lz4")
     some.put([1], np.zeros((1, *spec.inner_shape), np.int16))
     with pytest.raises(StoreError, match=r"currents: 1 of 2 samples were never put\."):
         some.content()
     label = next(spec for spec in schema.arrays(layout) if spec.name == "origin")
     with pytest.raises(StoreError, match=r"origin: a shard of shape \(3, 2\)"):
-        chunks.encode(label, np.zeros((3, 2)), 2)
+        shard_bytes.encode(label, np.zeros((3, 2)), 2)
 
 
 # Chunks and indices
@@ -134,7 +134,7 @@ def _decode(payload: bytes, out: np.ndarray, checksum: int | None = None) -> Non
     stored = google_crc32c.value(payload).to_bytes(4, "little")
     chunk = memoryview(payload + stored)
     due = int.from_bytes(stored, "little") if checksum is None else checksum
-    chunks.decoder("lz4")(chunk, out.data.cast("B"), due)
+    shard_bytes.decoder("lz4")(chunk, out.data.cast("B"), due)
 
 
 def test_a_bomb_is_refused_before_it_is_decoded() -> None:
@@ -158,7 +158,7 @@ def test_an_index_that_points_outside_is_refused(index: tuple[int, int]) -> None
     raw = np.array([index], "<u8").tobytes()
     shard = np.frombuffer(b"\0" * 64 + raw + google_crc32c.value(raw).to_bytes(4, "little"), np.uint8)
     with pytest.raises(StoreError, match="here: holds fewer samples than the 1 expected, or points outside itself"):
-        chunks.read_index(shard, 1, 1, "here")
+        shard_bytes.read_index(shard, 1, 1, "here")
 
 
 def test_only_the_codec_of_the_schema_is_run() -> None:

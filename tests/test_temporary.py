@@ -13,11 +13,12 @@ import pytest
 from fsspec.implementations.cached import SimpleCacheFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 
-from preprocess import files
 from preprocess.__main__ import main
-from shared import compiler, durable, temporary
-from shared.compiler import Library
+from preprocess.sources import files
+from shared.disk import durable, temporary
 from shared.errors import ConfigError, LimitError
+from shared.native import compiler
+from shared.native.compiler import Library
 from tests import fields
 from tests.test_writing_faults import Failing
 

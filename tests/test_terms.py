@@ -18,16 +18,17 @@ from shared.settings import build
 from tests import flows, stores
 from tests.test_simulate import frozen, still_batch
 from tests.test_train_command import refused
-from train import folder, loading, terms
 from train.__main__ import main
-from train.config import Training
-from train.cost.trainer import choose
-from train.data import Grid
-from train.dynamics import Flow
-from train.model import model_of
-from train.noise import noise_for
-from train.simulate import Plan, simulate
-from train.step import gradient, make_step, mode_of, plan_of
+from train.fit.gradient_mode import choose
+from train.fit.parameters import model_of
+from train.fit.sample_gradients import gradient, make_step, mode_of, plan_of
+from train.learners.drift.noise import noise_for
+from train.learners.drift.simulate import Plan, simulate
+from train.learners.drift.smagorinsky import Flow
+from train.learners.drift.user_dynamics import loading, terms
+from train.reading.batches import Grid
+from train.run import run_folder
+from train.settings import Training
 
 EXAMPLE = "docs.examples.background:SmagorinskyBackground"
 
@@ -36,7 +37,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from train.terms import Positive
+from train.learners.drift.user_dynamics.terms import Positive
 
 NOT_A_MODULE = 3
 
@@ -389,7 +390,7 @@ QUICK = ["ensemble.members=4", "batch_size=8", "integration.step=3h", "score.ref
 def run(small: Path, out: Path, *sets: str) -> dict:
     words = [word for one in (*QUICK, *sets) for word in ("--set", one)]
     assert main(["run", str(small), "--out", str(out), *words]) == 0
-    return json.loads((out / folder.RESULT).read_text())
+    return json.loads((out / run_folder.RESULT).read_text())
 
 
 def test_a_run_of_a_few_parameters(own: Path, small: Path, capsys) -> None:
@@ -401,17 +402,17 @@ def test_a_run_of_a_few_parameters(own: Path, small: Path, capsys) -> None:
     assert (found["optimizer"], found["gradient_mode"], found["scheme"]) == ("newton", "forward", "ito-heun")
     assert found["gradient_reason"].startswith("forward mode: for 2 parameters it takes 1/")
     assert found["dynamics"] == "my_terms:Wind"
-    lines = [json.loads(line) for line in (own / "run" / folder.METRICS).read_text().splitlines()]
+    lines = [json.loads(line) for line in (own / "run" / run_folder.METRICS).read_text().splitlines()]
     assert all(set(line["parameters"]) == set(line["gradient"]) == {"share", "k"} for line in lines)
     shown = capsys.readouterr().out
     assert "share = " in shown
     assert "C_s =" not in shown
-    assert "my_terms:Wind" in (own / "run" / folder.PAGE).read_text()
+    assert "my_terms:Wind" in (own / "run" / run_folder.PAGE).read_text()
     assert main(["evaluate", str(own / "run"), str(small), "--split", "test"]) == 0
-    assert json.loads((own / "run" / folder.EVALUATION).read_text())["cs"] is None
+    assert json.loads((own / "run" / run_folder.EVALUATION).read_text())["cs"] is None
     module = eqx.tree_deserialise_leaves(
-        own / "run" / folder.DYNAMICS,
-        model_of(build(Training, yaml.safe_load((own / "run" / folder.CONFIG).read_text()), "run")).template,
+        own / "run" / run_folder.DYNAMICS,
+        model_of(build(Training, yaml.safe_load((own / "run" / run_folder.CONFIG).read_text()), "run")).template,
     )
     assert float(module.k.value) == pytest.approx(found["parameters"]["k"]["value"], rel=1e-5)
 
@@ -425,7 +426,7 @@ def test_a_run_of_many_parameters(own: Path, small: Path, capsys) -> None:
     assert weights["standard_error"] is None
     assert weights["rms_change"] > 0.01
     assert "26 parameters of my_terms:Net" in capsys.readouterr().out
-    (own / "run" / folder.DYNAMICS).write_bytes(b"x")
+    (own / "run" / run_folder.DYNAMICS).write_bytes(b"x")
     assert "does not hold the calibrated parameters" in refused(capsys, 2, "evaluate", own / "run", small)
 
 

@@ -9,11 +9,11 @@ import yaml
 
 from preprocess.__main__ import main as preprocess
 from shared import geo
-from shared.shards import ShardStore
+from shared.store.reader import ShardStore
 from tests import stores
-from train import evaluate
 from train.__main__ import main as train
-from train.data import Grid, batches, load, order
+from train.evaluation import evaluate
+from train.reading.batches import Grid, batches, load, order
 
 TRUTH = 0.3
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from shared.errors import DataError
-from train import trust
-from train.uncertainty import estimate, judge
+from train.fit import trust_region
+from train.fit.standard_errors import estimate, judge
 
 NAMES = ("a", "b", "c")
 NEVER = np.zeros(3, bool)
@@ -19,7 +19,7 @@ def made(rng, n=500, scale=(1.0, 30.0, 0.01)):
 
 def test_metric_is_the_second_moment_over_the_squared_dispersion():
     gradient, dispersion = made(np.random.default_rng(0))
-    metric = trust.metric_of(gradient, dispersion, NAMES, NEVER)
+    metric = trust_region.metric_of(gradient, dispersion, NAMES, NEVER)
     second = gradient.T @ gradient / len(gradient) / dispersion.mean() ** 2
     np.testing.assert_allclose(metric.axes.T @ second @ metric.axes, np.eye(3), atol=1e-9)
     np.testing.assert_allclose(metric.axes @ metric.inverse, np.eye(3), atol=1e-9)
@@ -29,22 +29,22 @@ def test_metric_is_the_second_moment_over_the_squared_dispersion():
 
 def test_a_positive_parameter_that_does_not_matter_yet_moves_by_a_factor_at_most():
     gradient, dispersion = made(np.random.default_rng(0), scale=(1.0, 1e-6, 1.0))
-    metric = trust.metric_of(gradient, dispersion, NAMES, np.array([False, True, False]))
-    step = trust.step_within(np.array([0.0, 1e-6, 0.0]), np.zeros((3, 3)), metric, 1.0)
-    assert abs(step[1]) == pytest.approx(np.log(trust.LONG_FACTOR), rel=1e-3)
+    metric = trust_region.metric_of(gradient, dispersion, NAMES, np.array([False, True, False]))
+    step = trust_region.step_within(np.array([0.0, 1e-6, 0.0]), np.zeros((3, 3)), metric, 1.0)
+    assert abs(step[1]) == pytest.approx(np.log(trust_region.LONG_FACTOR), rel=1e-3)
 
 
 def test_curvature_of_a_quadratic_is_exact_whatever_the_units():
     rng = np.random.default_rng(1)
     gradient, dispersion = made(rng)
-    metric = trust.metric_of(gradient, dispersion, NAMES, NEVER)
+    metric = trust_region.metric_of(gradient, dispersion, NAMES, NEVER)
     root = rng.normal(size=(3, 3)) * np.array([1.0, 30.0, 0.01])
     curvature = root.T @ root
-    slopes = np.array([0.5 * ((curvature @ d) - (curvature @ -d)) for d in trust.differences(metric)])
-    found = trust.curvature_from(metric, slopes)
+    slopes = np.array([0.5 * ((curvature @ d) - (curvature @ -d)) for d in trust_region.differences(metric)])
+    found = trust_region.curvature_from(metric, slopes)
     np.testing.assert_allclose(found, curvature, rtol=1e-8, atol=1e-10)
-    assert trust.is_minimum(metric, found)
-    assert not trust.is_minimum(metric, found - 1.01 * np.linalg.eigvalsh(curvature)[-1] * np.eye(3))
+    assert trust_region.is_minimum(metric, found)
+    assert not trust_region.is_minimum(metric, found - 1.01 * np.linalg.eigvalsh(curvature)[-1] * np.eye(3))
 
 
 @pytest.mark.parametrize("lowest", [2.0, 0.3, -1.0, -5.0])
@@ -52,14 +52,14 @@ def test_curvature_of_a_quadratic_is_exact_whatever_the_units():
 def test_step_is_the_best_of_all_within_the_region(lowest, radius):
     rng = np.random.default_rng(3)
     gradient, dispersion = made(rng)
-    metric = trust.metric_of(gradient, dispersion, NAMES, NEVER)
+    metric = trust_region.metric_of(gradient, dispersion, NAMES, NEVER)
     turn = np.linalg.qr(rng.normal(size=(3, 3)))[0]
     whitened = turn @ np.diag([lowest, 1.0, 4.0]) @ turn.T
     curvature = metric.inverse.T @ whitened @ metric.inverse
     slope = metric.inverse.T @ np.array([0.7, -0.5, 0.2])
-    step = trust.step_within(slope, curvature, metric, radius)
+    step = trust_region.step_within(slope, curvature, metric, radius)
     assert metric.length(step) <= radius * (1 + 1e-9)
-    gain = trust.predicted_gain(slope, curvature, step)
+    gain = trust_region.predicted_gain(slope, curvature, step)
     directions = rng.normal(size=(200_000, 3))
     directions *= (radius * rng.uniform(size=200_000) ** (1 / 3) / np.linalg.norm(directions, axis=1))[:, None]
     directions[::2] *= (radius / np.linalg.norm(directions[::2], axis=1))[:, None]
@@ -75,8 +75,8 @@ def test_another_unit_gives_the_same_step():
     curvature, slope = np.diag([2.0, 400.0, 1e-4]), np.array([0.3, -5.0, 1e-3])
     steps = [
         k
-        * trust.step_within(
-            slope * k, curvature * np.outer(k, k), trust.metric_of(gradient * k, dispersion, NAMES, NEVER), 0.2
+        * trust_region.step_within(
+            slope * k, curvature * np.outer(k, k), trust_region.metric_of(gradient * k, dispersion, NAMES, NEVER), 0.2
         )
         for k in (np.ones(3), scale)
     ]
@@ -84,20 +84,20 @@ def test_another_unit_gives_the_same_step():
 
 
 def test_radius_follows_how_well_the_gain_was_predicted():
-    assert trust.next_radius(1.0, 1.0, 0.9) == 2.0
-    assert trust.next_radius(1.0, 0.1, 0.9) == 1.0
-    assert trust.next_radius(1.0, 0.8, 0.5) == 1.0
-    assert trust.next_radius(1.0, 0.8, 0.1) == 0.2
-    assert trust.next_radius(1.0, 0.8, -3.0) == trust.next_radius(1.0, 0.8, np.nan) == 0.2
+    assert trust_region.next_radius(1.0, 1.0, 0.9) == 2.0
+    assert trust_region.next_radius(1.0, 0.1, 0.9) == 1.0
+    assert trust_region.next_radius(1.0, 0.8, 0.5) == 1.0
+    assert trust_region.next_radius(1.0, 0.8, 0.1) == 0.2
+    assert trust_region.next_radius(1.0, 0.8, -3.0) == trust_region.next_radius(1.0, 0.8, np.nan) == 0.2
 
 
 def test_parameters_that_do_nothing_or_the_same_are_named():
     gradient, dispersion = made(np.random.default_rng(0))
     with pytest.raises(DataError, match="does not depend on parameter 'b'"):
-        trust.metric_of(gradient * np.array([1.0, 0.0, 1.0]), dispersion, NAMES, NEVER)
+        trust_region.metric_of(gradient * np.array([1.0, 0.0, 1.0]), dispersion, NAMES, NEVER)
     gradient[:, 2] = -3.0 * gradient[:, 0]
     with pytest.raises(DataError, match="cannot be told apart"):
-        trust.metric_of(gradient, dispersion, NAMES, NEVER)
+        trust_region.metric_of(gradient, dispersion, NAMES, NEVER)
 
 
 def test_covariance_is_that_of_repeated_experiments():

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from preprocess.axes import Axis
-from preprocess.integrator import Interval, Record, advance
-from preprocess.ocean import FILL, Ocean, write_currents
+from preprocess.made.drifter_integrator import Interval, Record, advance
+from preprocess.made.eddying_ocean import FILL, Ocean, write_currents
+from preprocess.made.twin import WINDAGE, Fleet, make, plan_fleet, simulate
 from preprocess.recipe import DAY, CurrentSource, Synthetic
-from preprocess.record import open_currents
-from preprocess.twin import WINDAGE, Fleet, make, plan_fleet, simulate
+from preprocess.sources.gridded.axes import Axis
+from preprocess.sources.gridded.open_currents import open_currents
 from shared.errors import ConfigError, DataError
 from shared.geo import EARTH_RADIUS, METRES_PER_DEGREE
 

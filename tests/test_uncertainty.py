@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from train.uncertainty import degrees_of_freedom, estimate, quantile_90
+from train.fit.standard_errors import degrees_of_freedom, estimate, quantile_90
 
 
 def interval(

@@ -18,8 +18,9 @@ from shared import command
 from shared.errors import ConfigError, Interrupted
 from tests import stores
 from tests.test_train_command import refused
-from train import loading, loop, users_code
 from train.__main__ import main
+from train.learners.drift.user_dynamics import isolation, loading
+from train.run import loop
 
 TERM = """
 import argparse, os, signal, sys
@@ -99,7 +100,7 @@ def test_what_ends_a_process_is_named(own: Path, capsys: pytest.CaptureFixture[s
 MODEL = """
 import sys
 import jax.numpy as jnp
-from train.cost import Model
+from train.gradient_cost import Model
 
 if PLACE == "import":
     sys.exit(0)
@@ -128,7 +129,7 @@ def test_a_model_of_a_study_that_leaves_is_named(own: Path, capsys: pytest.Captu
 
 
 def test_a_signal_is_no_fault_of_the_code() -> None:
-    with pytest.raises(KeyboardInterrupt), users_code.guarded("importing"):
+    with pytest.raises(KeyboardInterrupt), isolation.guarded("importing"):
         signal.raise_signal(signal.SIGINT)
 
     def stop(number: int, frame: object) -> None:
@@ -136,7 +137,7 @@ def test_a_signal_is_no_fault_of_the_code() -> None:
 
     before = signal.signal(signal.SIGTERM, stop)
     try:
-        with pytest.raises(Interrupted, match="stopped"), users_code.guarded("importing"):
+        with pytest.raises(Interrupted, match="stopped"), isolation.guarded("importing"):
             signal.raise_signal(signal.SIGTERM)
         assert signal.getsignal(signal.SIGTERM) is stop
     finally:
@@ -146,7 +147,7 @@ def test_a_signal_is_no_fault_of_the_code() -> None:
 def test_what_is_changed_is_set_back_and_said(own: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (own / "below").mkdir()
     before = signal.getsignal(signal.SIGINT)
-    with users_code.guarded("importing theirs"):
+    with isolation.guarded("importing theirs"):
         os.chdir(own / "below")
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         np.seterr(divide="raise")
@@ -169,7 +170,7 @@ def test_warnings_that_are_made_errors_are_warnings_again(capsys: pytest.Capture
         warnings.resetwarnings()
         warnings.filterwarnings("error", "ours", UserWarning)
         before = list(warnings.filters)
-        with users_code.guarded("importing theirs"):
+        with isolation.guarded("importing theirs"):
             warnings.filterwarnings("ignore", "theirs", DeprecationWarning, "package", 3)
             added = warnings.filters[0]
             warnings.simplefilter("error")
@@ -182,11 +183,11 @@ def test_warnings_that_are_made_errors_are_warnings_again(capsys: pytest.Capture
 
 
 def test_streams_that_are_closed_are_open_afterwards(capfd: pytest.CaptureFixture[str]) -> None:
-    with users_code.guarded("importing"):
+    with isolation.guarded("importing"):
         sys.stdout.close()
         os.close(1)
         sys.stdout = io.StringIO()
-    with users_code.guarded("importing"):
+    with isolation.guarded("importing"):
         os.system("echo past Python")
     print("result", flush=True)
     out, err = capfd.readouterr()
@@ -195,7 +196,7 @@ def test_streams_that_are_closed_are_open_afterwards(capfd: pytest.CaptureFixtur
 
 
 def test_a_logger_made_inside_speaks_afterwards(capsys: pytest.CaptureFixture[str]) -> None:
-    with users_code.guarded("importing"):
+    with isolation.guarded("importing"):
         handler = logging.StreamHandler()
         handler.handle(logging.makeLogRecord({"msg": "inside"}))
     handler.handle(logging.makeLogRecord({"msg": "afterwards"}))

@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from shared import album, chunks, facts, schema, show
 from shared.errors import StoreError
-from shared.shards import ShardStore
-from shared.verify import Verdict, verify
+from shared.inspection import facts, figures, text
+from shared.store import schema, shard_bytes
+from shared.store.reader import ShardStore
+from shared.store.verify import Verdict, verify
 from tests import stores
 
 
@@ -86,7 +87,7 @@ def test_labels_out_of_range_are_found(tmp_path: Path, change: Callable, message
     verdict = verify(built.path)
     assert not verdict.ok
     assert message in str(verdict.problem)
-    assert chunks.REMEDY not in str(verdict.problem)
+    assert shard_bytes.REMEDY not in str(verdict.problem)
 
 
 def test_all_damaged_files_are_named(tmp_path: Path) -> None:
@@ -103,17 +104,17 @@ def test_all_damaged_files_are_named(tmp_path: Path) -> None:
     verdict = verify(built.path)
     assert "extra: a file that the manifest does not list" in str(verdict.problem)
     assert sorted(verdict.damaged) == ["currents/c/1/0/0/0/0", "split/c/0", "zarr.json"]
-    shown = show.render_verdict(verdict, "store")
+    shown = text.render_verdict(verdict, "store")
     assert "3 files not as the manifest lists them:\n" in shown
     assert "\n  split/c/0" in shown
-    assert show.render_verdict(verify(stores.build(tmp_path / "other").path), "store").startswith("ok:")
+    assert text.render_verdict(verify(stores.build(tmp_path / "other").path), "store").startswith("ok:")
 
 
 def test_an_empty_store_is_told(tmp_path: Path) -> None:
     built = stores.build(tmp_path / "store", 0)
     assert "holds no sample" in str(verify(built.path).problem)
-    assert "no sample" in show.render(facts.facts(built.path))
+    assert "no sample" in text.render(facts.facts(built.path))
     with pytest.raises(StoreError, match="no sample 0; it holds no sample"):
         facts.sample(ShardStore(built.path), 0)
     with pytest.raises(StoreError, match="no usable sample to draw"):
-        album.plot(ShardStore(built.path), tmp_path / "figures")
+        figures.plot(ShardStore(built.path), tmp_path / "figures")

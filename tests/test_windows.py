@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from preprocess import windows
+from preprocess.drift import windows
 from preprocess.recipe import CurrentSource
-from preprocess.record import open_currents
+from preprocess.sources.gridded.open_currents import open_currents
 from shared import geo
-from shared.schema import FILL, STATUS
-from shared.shards import ShardStore
+from shared.store.reader import ShardStore
+from shared.store.schema import FILL, STATUS
 from tests import fields, sources
 from tests.fields import DAY, START
 
@@ -269,7 +269,7 @@ def test_windows_are_the_same_however_few_levels_are_in_memory(tmp_path: Path, m
 
     whole = cut()
     for blocks in (1, 2, 5):
-        monkeypatch.setattr("preprocess.currents.AHEAD_BYTES", blocks * lat.size * lon.size * 4)
+        monkeypatch.setattr("preprocess.sources.gridded.currents.AHEAD_BYTES", blocks * lat.size * lon.size * 4)
         monkeypatch.setattr(windows, "AT_ONCE", blocks)
         np.testing.assert_array_equal(cut(), whole)
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from dask import config
 
-from preprocess import shard, workers
 from preprocess.__main__ import main
+from preprocess.writing import shard_task, workers
 from shared.errors import ConfigError
 from tests import fields
 
@@ -87,13 +87,13 @@ def test_as_many_are_made_as_were_foretold(tmp_path: Path, monkeypatch: pytest.M
     """Whatever dask's configuration says of a pool."""
     manifest = fields.small(tmp_path / "input", store={"samples_per_shard": 1})
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2}, raising=False)
-    true, given = shard.compute, []
+    true, given = shard_task.compute, []
 
     def compute(*calls: Any, **options: Any) -> Any:
         given.append((options["num_workers"], config.get("pool", None)))
         return true(*calls, **options)
 
-    monkeypatch.setattr(shard, "compute", compute)
+    monkeypatch.setattr(shard_task, "compute", compute)
     capsys.readouterr()
     foretold = {}
     with ThreadPoolExecutor(40) as pool, config.set(pool=pool):

@@ -17,10 +17,11 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
 from benchmarks.preprocessing import counting
-from preprocess import cluster as cluster_module
-from preprocess import estimate, files, shard
 from preprocess.__main__ import main
-from shared import durable
+from preprocess.sources import files
+from preprocess.writing import cluster as cluster_module
+from preprocess.writing import estimate, shard_task
+from shared.disk import durable
 from shared.errors import ConfigError, StoreError
 from tests import fields, killing
 
@@ -37,7 +38,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str, str]]
 
 
 class Failing:
-    """`os` as `shared.durable` calls it; the n-th of the calls named fails."""
+    """`os` as `disk.durable` calls it; the n-th of the calls named fails."""
 
     def __init__(self, calls: tuple[str, ...], nth: int, number: int):
         self.calls, self.left, self.number = calls, nth, number
@@ -128,7 +129,7 @@ def test_f4_f5_a_disk_that_fails_at_every_call(
 
 
 class Watched:
-    """`os` as `shared.durable` calls it, every call noted with the path that it is about."""
+    """`os` as `disk.durable` calls it, every call noted with the path that it is about."""
 
     def __init__(self) -> None:
         self.calls: list[tuple[str, Path]] = []
@@ -454,12 +455,12 @@ def test_f10_workers_may_stand_in_another_folder(
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path)
 
-    def elsewhere(pending: shard.Pending) -> int:
+    def elsewhere(pending: shard_task.Pending) -> int:
         task = pending.task()  # sent from here
         with contextlib.chdir(tmp_path / "elsewhere"):
-            return shard.write_shard(task)
+            return shard_task.write_shard(task)
 
-    monkeypatch.setattr(shard, "make_shard", elsewhere)
+    monkeypatch.setattr(shard_task, "make_shard", elsewhere)
     assert main([made[0], "--out", "store", "--scheduler", "synchronous"]) == 0
     assert fields.digests(tmp_path / "store") == made[1]
 

@@ -9,18 +9,23 @@ from typing import Any, NoReturn
 
 from shared import command, paths, settings
 from shared.errors import ConfigError, LimitError, StoreError
-from shared.manifest import to_bytes, write_file
-from shared.shards import ShardStore
-from train import environment
+from shared.store.manifest import to_bytes, write_file
+from shared.store.reader import ShardStore
+from train.machine import environment
 
 environment.drop_empty()
 try:
-    from train import devices, engine, evaluate, examine, examples, folder, groups, loop, modes, quantities
-    from train.config import Training
-    from train.cost import command as cost
-    from train.devices import Devices
-    from train.folder_lock import FolderLock
-    from train.signals import Stop
+    from train.evaluation import evaluate
+    from train.fit import group_estimates, profile
+    from train.gradient_cost import command as cost
+    from train.learners.drift import engines, examples
+    from train.machine import devices, modes
+    from train.machine.devices import Devices
+    from train.report import numbers
+    from train.run import loop, run_folder
+    from train.run.folder_lock import FolderLock
+    from train.run.stop_signals import Stop
+    from train.settings import Training
 except ValueError as error:  # JAX reads its variables when it is imported
     command.leave(command.failed(environment.refusal(error)))
 
@@ -108,7 +113,7 @@ def entry() -> NoReturn:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from train import report  # noqa: PLC0415 - it brings matplotlib: not for `--help`, and before a long calibration
+    from train.report import report  # noqa: PLC0415 - it brings matplotlib: not for `--help`, and before a long calibration
 
     devices.join()
     shared_by = Devices.of(options.devices)
@@ -116,16 +121,16 @@ def _run(options: argparse.Namespace) -> int:
     training = settings.build(Training, settings.override(tree, options.set), options.config or "training settings")
     store, out = ShardStore(options.store, options.on_bad_shard), Path(options.out)
     progress = command.progress() and not options.json
-    groups.check(store, training, options.group_by)
+    group_estimates.check(store, training, options.group_by)
     with FolderLock(out) as lock, Stop(RESUMABLE) as stop, _results_alone():
         result = loop.run(store, training, out, progress, options.resume, stop, shared_by, lock)
         devices.part()
         if not shared_by.first:
             return 0
         try:
-            result = examine.examine(store, training, result, out, progress)
+            result = profile.examine(store, training, result, out, progress)
             if options.group_by:
-                groups.write(store, training, result["log_cs"], out, options.group_by, progress)
+                group_estimates.write(store, training, result["log_cs"], out, options.group_by, progress)
             if store.manifest.splits.get("validation", {}).get("samples"):
                 _judge(out, store, "validation", progress)
             else:
@@ -133,7 +138,7 @@ def _run(options: argparse.Namespace) -> int:
             page = report.write(out, store)
         except (StoreError, LimitError) as error:
             raise type(error)(
-                f"{error} The calibration itself is done and kept ({quantities.found(result)}). For its evaluation and "
+                f"{error} The calibration itself is done and kept ({numbers.found(result)}). For its evaluation and "
                 f"report run the same command again with --resume; with --on-bad-shard skip too, damaged samples are "
                 f"left out."
             ) from error
@@ -147,11 +152,12 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _evaluate(options: argparse.Namespace) -> int:
-    from train import report, verdict  # noqa: PLC0415 - as in `_run`
+    from train.learners.drift import evaluation_text  # noqa: PLC0415 - as in `_run`
+    from train.report import report  # noqa: PLC0415 - as in `_run`
 
     out, store = Path(options.run), ShardStore(options.store, options.on_bad_shard)
     progress = command.progress() and not options.json
-    folder.read(out)  # else the folder is not one to be locked
+    run_folder.read(out)  # else the folder is not one to be locked
     with FolderLock(out, "RUN") as lock, _results_alone():
         devices.check()
         lock.take()
@@ -160,7 +166,7 @@ def _evaluate(options: argparse.Namespace) -> int:
     if options.json:
         command.emit(scores)
     else:
-        print(verdict.table(scores))
+        print(evaluation_text.table(scores))
         print(report.headline(out))
         print(f"report: {page}")
     return 0
@@ -175,21 +181,21 @@ def _results_alone() -> Iterator[None]:
 
 def _judge(out: Path, store: ShardStore, split: str, progress: bool, most: int | None = None) -> dict[str, Any]:
     """Evaluates the run in `out` on `split`, and writes what it found there."""
-    run = folder.read(out)
+    run = run_folder.read(out)
     digest = run.result["store"]
-    engine.note_other_version(run.result, run.settings.engine, out)
+    engines.note_other_version(run.result, run.settings.engine, out)
     if store.manifest.digest == digest:
-        folder.keep_training_data(out, store)
-        run = folder.read(out)
+        run_folder.keep_training_data(out, store)
+        run = run_folder.read(out)
     if run.data is None:
         raise ConfigError(
-            f"{out} does not say which drifters it was trained on: it has no {folder.DATA}. Run drift-train evaluate "
-            f"on its training store ({run.result['store_name']}) first."
+            f"{out} does not say which drifters it was trained on: it has no {run_folder.DATA}. Run drift-train "
+            f"evaluate on its training store ({run.result['store_name']}) first."
         )
-    trained, own = run.data["trained_drifters"], folder.own_of(out, run)
+    trained, own = run.data["trained_drifters"], run_folder.own_of(out, run)
     scores, shown = evaluate.evaluate(store, split, run.settings, run.result["cs"], trained, progress, most, own)
     scores["run_store"] = digest
-    write_file(out / folder.EVALUATION, to_bytes(scores))
+    write_file(out / run_folder.EVALUATION, to_bytes(scores))
     examples.save_examples(out, shown)
     return scores
 

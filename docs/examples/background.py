@@ -9,8 +9,8 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from train.dynamics import Flow
-from train.terms import Positive
+from train.learners.drift.smagorinsky import Flow
+from train.learners.drift.user_dynamics.terms import Positive
 
 
 class SmagorinskyBackground(eqx.Module):

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from train.cost.column import LEVELS, PARAMETERS, advance
+from train.gradient_cost.column import LEVELS, PARAMETERS, advance
 
 DAYS, EVERY = 10, 24
 """Length of the record, and steps of half an hour from one profile to the next."""

@@ -2,8 +2,8 @@
 
     drift-train cost --model docs.examples.lorenz:build --steps 100,1000 --out cost-of-lorenz
 
-`build` takes no arguments and returns a `train.cost.Model`: a pure step, the first state, the parameters, and a scalar
-loss of the final state. Here the state carries the loss along: a sum over all steps.
+`build` takes no arguments and returns a `train.gradient_cost.Model`: a pure step, the first state, the parameters, and
+a scalar loss of the final state. Here the state carries the loss along: a sum over all steps.
 """
 
 from typing import NamedTuple
@@ -11,7 +11,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from train.cost import Model
+from train.gradient_cost import Model
 
 STEP = 0.005
 

@@ -1,0 +1,1 @@
+"""From tracks and currents to samples of kind `drift`."""

@@ -1,0 +1,79 @@
+"""The funnel from fixes to samples: how many came through each stage, and how many did not for which reason."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from preprocess.drift import segments, windows
+from preprocess.drift.candidates import Survey
+from shared.store.manifest import Stage
+
+POLEWARD = "poleward of window.max_latitude"
+AGROUND = "aground for a day or more"
+DUPLICATE = "the same drifter and start twice"
+OUTSIDE_DATES = "outside the manifest's period"
+
+REASONS = (*windows.REASONS, POLEWARD, AGROUND, DUPLICATE, OUTSIDE_DATES)
+"""Why a segment is no sample, by code; 0: it is one. Those of segments without a window are the codes of `windows`."""
+
+LOST, ON, UNKNOWN = "drogue lost", "drogue on", "drogue unknown"
+GAP = "gap between satellite fixes"
+
+_DROGUE = (LOST, ON, UNKNOWN)
+_SEGMENT = (AGROUND, DUPLICATE, OUTSIDE_DATES)
+_LATER = (*_DROGUE, GAP, *segments.LEFT_OVER)
+
+MANY = 0.5
+"""Share of what enters a stage that one reason may take before it is warned of."""
+
+
+@dataclass(frozen=True)
+class Loss:
+    """What one reason takes: `lost` of the `of` things that enter `stage`, `unit` such as segments."""
+
+    stage: str
+    unit: str
+    reason: str
+    lost: int
+    of: int
+
+
+def stages(found: Survey, reason: np.ndarray) -> tuple[Stage, ...]:
+    """The stages up to the windows; `reason` has an index in `REASONS` for every candidate."""
+    kept, *others = np.bincount(reason, minlength=len(REASONS)).tolist()
+    dropped = Counter(dict(zip(REASONS[1:], others, strict=True)))
+    in_segments = found.kept["gap-free"] - sum(found.dropped[why] for why in segments.LEFT_OVER)
+    whole = len(reason) - sum(dropped[why] for why in _SEGMENT)
+    return (
+        Stage("fixes", "fixes", found.kept["fixes"], _only(found.dropped, exclude=_LATER)),
+        Stage("drogued", "fixes", found.kept["drogued"], _only(found.dropped, _DROGUE)),
+        Stage("gap-free", "fixes", found.kept["gap-free"], _only(found.dropped, (GAP,))),
+        Stage("in whole segments", "fixes", in_segments, _only(found.dropped, segments.LEFT_OVER)),
+        Stage("segments", "segments", whole, _only(dropped, _SEGMENT)),
+        Stage("inside the record", "segments", kept, _only(dropped, exclude=_SEGMENT)),
+    )
+
+
+def _only(counts: Counter, names: tuple[str, ...] = (), exclude: tuple[str, ...] = ()) -> dict[str, int]:
+    return {str(k): int(n) for k, n in sorted(counts.items()) if n and (k in names or (not names and k not in exclude))}
+
+
+def explain(funnel: Sequence[Stage]) -> str:
+    """The funnel in one sentence."""
+    parts = []
+    for stage in funnel:
+        why = ", ".join(f"{n} {reason}" for reason, n in stage.dropped.items())
+        parts.append(f"{stage.name}: {stage.kept} {stage.unit}" + (f" (dropped: {why})" if why else ""))
+    return "; ".join(parts) + "."
+
+
+def losses(funnel: Sequence[Stage], share: float) -> list[Loss]:
+    """What single reasons take of more than `share` of what enters their stage, in the order of the stages."""
+    found = []
+    for stage in funnel:
+        of = stage.kept + sum(stage.dropped.values())
+        every = sorted(stage.dropped.items(), key=lambda item: -item[1])
+        found += [Loss(stage.name, stage.unit, reason, n, of) for reason, n in every if n > share * of]
+    return found

@@ -1,0 +1,277 @@
+"""A made ocean: an eddying surface current field, written as the DUACS level-4 product is.
+
+The streamfunction ψ [m2/s] is a sum of travelling waves and a meandering zonal jet; u = -∂ψ/∂y and v = ∂ψ/∂x by
+centred differences, so the field is nondivergent on its own grid. Towards each island ψ is tapered to a constant:
+nothing flows into land. Fields are (lat, lon), angles degrees, distances metres, days counted from 1950-01-01.
+
+Nothing here resembles a particular sea; speeds, sizes and periods are those of mesoscale eddies (Chelton et al. 2011,
+doi:10.1016/j.pocean.2011.01.002): 80 to 500 km, 20 to 80 days, moving west.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import netCDF4
+import numpy as np
+from tqdm import tqdm
+
+from preprocess.recipe import Synthetic
+from shared.disk import litter
+from shared.errors import ConfigError
+from shared.geo import EARTH_RADIUS, METRES_PER_DEGREE
+
+SOURCE = "driftcal made ocean"
+"""Global attribute `source` of the files: only files that carry it are ever replaced."""
+
+SCALE = 1e-4
+"""Packed unit of the product's velocities [m/s]."""
+
+FILL = -2147483647
+"""The product's `_FillValue` of packed velocities."""
+
+LAND_SHARE = 0.065
+"""Share of the nodes that is land."""
+
+_WAVES = 160
+_WAVE_SPEED = 0.29
+"""Root mean square speed of the waves [m/s], before the islands slow it."""
+_WAVELENGTHS = (80e3, 500e3)
+_PERIODS = (20.0, 80.0)
+_SEASON = 0.2
+"""Relative change of the waves' amplitude over the year, largest on 1 July."""
+_JET_SPEED = 0.5
+_JET_WIDTH = 120e3
+_TAPER = 200e3
+"""Distance from the coast over which ψ becomes the island's constant [m]."""
+_ISLANDS = ((0.30, 0.76, 1.0), (0.71, 0.22, 0.7))
+"""Centre (shares of the domain's width and height) and relative size of each island."""
+
+
+class Ocean:
+    """The made ocean of one seed.
+
+    Attributes:
+        lon: longitudes of the cell centres [degrees], ascending, in the product's convention, (X,).
+        lat: latitudes of the cell centres [degrees], ascending, (Y,).
+        land: True on land, (Y, X).
+    """
+
+    def __init__(self, spec: Synthetic):
+        self.lon, self.lat = _axes(spec)
+        rng = np.random.default_rng(spec.seed)
+        res = spec.resolution_deg
+        # One more node on each side, so that differences are centred everywhere, across a periodic seam too.
+        lon = np.concatenate([[self.lon[0] - res], self.lon, [self.lon[-1] + res]])
+        lat = np.concatenate([[self.lat[0] - res], self.lat, [self.lat[-1] + res]])
+        self._res = res
+        self._radius = EARTH_RADIUS * np.cos(np.radians(np.mean(self.lat)))
+        self._periodic = abs(self.lon.size * res - 360.0) < 1e-6
+        self._lon, self._lat = np.radians(lon), np.radians(lat)
+        self._make_waves(rng)
+        self._make_islands(rng, lon, lat)
+
+    def _zonal(self, wavenumber: np.ndarray | float) -> np.ndarray:
+        """Zonal wavenumber [1/radian] of `wavenumber` [1/m], whole where the domain goes round the Earth."""
+        per_radian = np.asarray(wavenumber) * self._radius
+        return np.rint(per_radian) if self._periodic else per_radian
+
+    def _make_waves(self, rng: np.random.Generator) -> None:
+        # Three cells are the fewest that show a wave as one.
+        shortest = max(_WAVELENGTHS[0], 3 * self._res * METRES_PER_DEGREE)
+        length = np.exp(rng.uniform(np.log(shortest), np.log(max(_WAVELENGTHS[1], 2 * shortest)), _WAVES))
+        wavenumber, angle = 2 * np.pi / length, rng.uniform(0, 2 * np.pi, _WAVES)
+        eastward, northward = wavenumber * np.cos(angle), wavenumber * np.sin(angle)
+        # Energy grows with the wavelength, as in the ocean's mesoscale; half the square of a cosine is its mean.
+        energy = length / length.sum() * _WAVE_SPEED**2
+        self._amplitude = np.sqrt(2 * energy) / wavenumber
+        self._phase = rng.uniform(0, 2 * np.pi, _WAVES)
+        # The sign makes the crests travel west, as Rossby waves do.
+        self._frequency = -np.sign(eastward) * 2 * np.pi / rng.uniform(*_PERIODS, _WAVES)
+        self._east = np.exp(1j * self._zonal(eastward)[:, None] * self._lon)
+        self._north = np.exp(1j * self._lat[:, None] * EARTH_RADIUS * northward)
+
+    def _make_islands(self, rng: np.random.Generator, lon: np.ndarray, lat: np.ndarray) -> None:
+        relative, distance_to, shape = [], [], []
+        for share_x, share_y, size in _ISLANDS:
+            lon_c = lon[1] + share_x * (lon[-2] - lon[1])
+            lat_c = lat[1] + share_y * (lat[-2] - lat[1])
+            x = (lon - lon_c) * METRES_PER_DEGREE * np.cos(np.radians(lat_c))
+            y = (lat - lat_c)[:, None] * METRES_PER_DEGREE
+            bearing = np.arctan2(y, x)
+            outline = np.full(bearing.shape, size)
+            for lobes, height in ((2, 0.3), (3, 0.2), (5, 0.12), (7, 0.06)):
+                outline += size * height * np.cos(lobes * bearing + rng.uniform(0, 2 * np.pi))
+            distance_to.append(np.hypot(x, y))
+            shape.append(outline)
+            relative.append(distance_to[-1] / outline)
+        # The islands grow together until they take the wanted share of the nodes.
+        scale = np.quantile(np.min(relative, axis=0)[1:-1, 1:-1], LAND_SHARE)
+        self._islands = [r < scale for r in relative]
+        offshore = [np.clip((d - scale * s) / _TAPER, 0, 1) for d, s in zip(distance_to, shape, strict=True)]
+        # Zero slope at both ends: neither the current nor its gradient jumps at the taper's edges.
+        self._taper = [1 - s * s * (3 - 2 * s) for s in offshore]
+        self.land = np.any(self._islands, axis=0)[1:-1, 1:-1]
+
+    def streamfunction(self, day: float) -> np.ndarray:
+        """ψ [m2/s] on `day`, (Y + 2, X + 2): one node more on each side than the currents."""
+        season = 1 + _SEASON * np.cos(2 * np.pi * (day - 181) / 365.25)
+        waves = season * self._amplitude * np.exp(1j * (self._phase - self._frequency * day))
+        psi = ((self._north * waves) @ self._east).real
+        height = (self._lat[-1] - self._lat[0]) * EARTH_RADIUS
+        width = min(_JET_WIDTH, height / 6)
+        bend = width / 2 * np.cos(self._zonal(2 * np.pi / 600e3) * self._lon + 2 * np.pi * day / 60)
+        across = (self._lat - np.mean(self._lat))[:, None] * EARTH_RADIUS - bend
+        psi -= _JET_SPEED * width * np.tanh(across / width)
+        for island, taper in zip(self._islands, self._taper, strict=True):
+            # The island's own mean, not zero: else the jet's step of ψ would run round the coast as a current.
+            psi += taper * (psi[island].mean() - psi)
+        return psi
+
+    def velocity(self, day: float) -> np.ndarray:
+        """Eastward and northward current [m/s] on `day`, (2, Y, X), NaN on land."""
+        psi = self.streamfunction(day)
+        step = 2 * np.radians(self._res) * EARTH_RADIUS
+        u = -(psi[2:, 1:-1] - psi[:-2, 1:-1]) / step
+        v = (psi[1:-1, 2:] - psi[1:-1, :-2]) / (step * np.cos(self._lat[1:-1, None]))
+        return np.where(self.land, np.nan, np.stack([u, v]))
+
+
+def _axes(spec: Synthetic) -> tuple[np.ndarray, np.ndarray]:
+    """Cell centres [degrees] of the domain, longitude in the product's convention.
+
+    Raises:
+        ConfigError: the domain is no box of whole cells, too small, too near a pole, or cannot be written.
+    """
+    sizes = {}
+    for name, (low, high) in (("lon", spec.lon), ("lat", spec.lat)):
+        cells = (high - low) / spec.resolution_deg
+        # Below 12 cells there is no room for islands, deployments and the rim where drifters end.
+        if abs(cells - round(cells)) > 1e-6 or cells < 12:
+            raise ConfigError(
+                f"synthetic.{name} ({low:g} to {high:g}) is {cells:g} cells of synthetic.resolution_deg "
+                f"({spec.resolution_deg:g}); expected a whole number, at least 12. Change one of the two."
+            )
+        sizes[name] = round(cells)
+    width = spec.lon[1] - spec.lon[0]
+    if width > 360 or max(abs(spec.lat[0]), abs(spec.lat[1])) > 80:
+        raise ConfigError(
+            f"synthetic.lon {spec.lon} and synthetic.lat {spec.lat}: expected at most 360 degrees of longitude and "
+            "latitudes within -80 to 80. Make the domain smaller."
+        )
+    # The product runs from -180 to 180; its regional subsets that cross 180 come in [0, 360).
+    west = (spec.lon[0] + 180) % 360 - 180 if width < 360 else -180.0
+    if west + width > 180:
+        west = west % 360
+    if west + width > 360:
+        raise ConfigError(
+            f"synthetic.lon {spec.lon} crosses both 0 and 180 degrees, so no convention keeps it in one piece; "
+            "expected one crossing at most, or all 360 degrees. Move or narrow the domain."
+        )
+    res = spec.resolution_deg
+    return (west + res * (np.arange(sizes["lon"]) + 0.5), spec.lat[0] + res * (np.arange(sizes["lat"]) + 0.5))
+
+
+def write_currents(spec: Synthetic, progress: bool = False) -> list[Path]:
+    """Write the made ocean of `spec` into `spec.folder`/currents, one file a month, and return the files.
+
+    Files of an earlier run are replaced, all of them: a longer old record must not mix with the new one.
+
+    Raises:
+        ConfigError: the settings make no ocean, or the folder holds files that were not made here.
+    """
+    ocean = Ocean(spec)
+    folder = spec.place / "currents"
+    folder.mkdir(parents=True, exist_ok=True)
+    before = sorted(file for file in folder.glob("*.nc") if not litter.is_litter(file))
+    for old in before:
+        refuse_foreign(old, SOURCE)
+    for old in before:
+        old.unlink()
+    first = np.datetime64(spec.start, "D")
+    days = first + np.arange(spec.days)
+    months = days.astype("datetime64[M]")
+    bar = tqdm(total=days.size, unit="day", desc="making currents", disable=not progress)
+    files = []
+    with bar:
+        for month in np.unique(months):
+            file = folder / f"currents_{str(month).replace('-', '')}.nc"
+            part = file.with_suffix(".part")
+            _write_month(part, ocean, days[months == month], bar)
+            part.replace(file)
+            files.append(file)
+    return files
+
+
+def refuse_foreign(file: Path, expected: str) -> None:
+    """Refuse to replace a file whose global attribute `source` is not `expected`.
+
+    Raises:
+        ConfigError: the file is there and was not made here.
+    """
+    if not file.exists():
+        return
+    try:
+        with netCDF4.Dataset(file) as old:
+            source = getattr(old, "source", None)
+    except OSError:
+        source = None
+    if source != expected:
+        raise ConfigError(
+            f"{file} was not made by driftcal (its source is {source!r}, expected {expected!r}), so it will not be "
+            "replaced. Give synthetic.folder another name, or move the file away."
+        )
+
+
+def _packed(ocean: Ocean, days: np.ndarray) -> Iterator[np.ndarray]:
+    """Velocities of each of `days` as the product packs them, int32 (2, Y, X)."""
+    for day in days:
+        velocity = ocean.velocity(float(day))
+        yield np.where(np.isnan(velocity), FILL, np.rint(velocity / SCALE)).astype(np.int32)
+
+
+def _write_month(file: Path, ocean: Ocean, days: np.ndarray, bar: tqdm) -> None:
+    """Write the currents of `days` (datetime64[D]) into `file`."""
+    since = (days - np.datetime64("1950-01-01", "D")).astype(np.int64)
+    shape = (ocean.lat.size, ocean.lon.size)
+    with netCDF4.Dataset(file, "w", format="NETCDF4") as out:
+        # No date of creation and no history: the same settings give the same bytes.
+        out.setncatts({"Conventions": "CF-1.6", "title": "Made surface geostrophic currents", "source": SOURCE})
+        for name, size in (("time", days.size), ("latitude", shape[0]), ("longitude", shape[1])):
+            out.createDimension(name, size)
+        time = out.createVariable("time", "i4", ("time",))
+        time.setncatts({"standard_name": "time", "units": "days since 1950-01-01", "calendar": "gregorian"})
+        time.axis = "T"
+        time[:] = since
+        for name, axis, units, values in (
+            ("latitude", "Y", "degrees_north", ocean.lat),
+            ("longitude", "X", "degrees_east", ocean.lon),
+        ):
+            centres = out.createVariable(name, "f4", (name,))
+            centres.setncatts({"standard_name": name, "long_name": name.title(), "units": units, "axis": axis})
+            centres[:] = values
+        fields = []
+        for name, towards, component in (("ugos", "eastward", "zonal"), ("vgos", "northward", "meridional")):
+            field = out.createVariable(
+                name,
+                "i4",
+                ("time", "latitude", "longitude"),
+                fill_value=FILL,
+                zlib=True,
+                complevel=1,
+                chunksizes=(1, *shape),
+            )
+            field.setncatts(
+                {
+                    "standard_name": f"surface_geostrophic_{towards}_sea_water_velocity",
+                    "long_name": f"Absolute geostrophic velocity: {component} component",
+                    "units": "m/s",
+                    "cell_methods": "time: point",
+                    "scale_factor": SCALE,
+                }
+            )
+            field.set_auto_maskandscale(False)
+            fields.append(field)
+        for i, velocity in enumerate(_packed(ocean, since)):
+            for field, values in zip(fields, velocity, strict=True):
+                field[i] = values
+            bar.update()

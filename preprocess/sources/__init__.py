@@ -1,0 +1,1 @@
+"""From files and their conventions to plain arrays in SI units."""

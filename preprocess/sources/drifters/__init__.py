@@ -1,0 +1,1 @@
+"""Drifters: files, tables and their fixes."""

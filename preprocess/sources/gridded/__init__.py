@@ -1,0 +1,1 @@
+"""Gridded records, such as surface currents: axes, packing, levels."""

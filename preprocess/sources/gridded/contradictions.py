@@ -1,0 +1,227 @@
+"""Attributes that contradict the numbers beside them: a packing, or a valid range, left over from another file.
+
+Tools decode numbers and keep the attributes that they were packed by, or pack them and keep a valid range of decoded
+numbers. Read as the attributes say, such numbers are wrong by a factor, or missing. What the numbers prove is refused
+or mended by name; what is merely odd is said; everything else is read as the CF conventions say.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from preprocess.sources.encoding import Encoding
+from preprocess.sources.gridded.packing import Packing
+from shared.errors import DataError
+
+SAMPLE = 4096
+"""Numbers of a level that are looked at."""
+
+FEWEST = 16
+"""Different numbers below which nothing is concluded from them."""
+
+PLAUSIBLE = (0.01, 3.0)
+"""Medians of the speed of a component of surface currents [m/s] that raise no doubt."""
+
+SLOWEST, FASTEST = 0.005, 5.0
+"""Medians [m/s] beyond which there are no surface currents."""
+
+MOST_OUTSIDE = 0.3
+"""Share of the numbers that may be out of their valid range: as tools that keep the range of packed numbers beside
+decoded ones (0 to 20000, say) lose the half that is negative."""
+
+FEW_OUTSIDE = 0.001
+"""Share of them, flags not counted, above which they are warned of: windows with the fastest currents are not used."""
+
+FLAGS = 4
+"""Different numbers out of a valid range that may be flags, of land or ice, and no values."""
+
+
+def sample(stored: np.ndarray) -> np.ndarray:
+    """Some of the numbers of a level, spread over it, `(n,)`."""
+    flat = stored.reshape(-1)
+    return flat[:: max(1, flat.size // SAMPLE) | 1]
+
+
+def is_decoded(numbers: np.ndarray, encoding: Encoding) -> bool:
+    """Tells whether floats are decoded already: all are whole multiples of `scale_factor`, and not whole numbers.
+
+    Args:
+        numbers: As stored, without missing ones, `(n,)`.
+        encoding: What their attributes declare.
+    """
+    if numbers.dtype.kind != "f" or (encoding.scale, encoding.offset) == (1.0, 0.0):
+        return False
+    values = np.unique(numbers)
+    multiples = (values.astype(np.float64) - encoding.offset) / encoding.scale
+    # four roundings of a float32, of numbers or of an offset taken away
+    slack = 1e-3 + 4 * 6e-8 * (np.abs(values) + abs(encoding.offset)) / abs(encoding.scale)
+    if values.size < FEWEST or slack.max() > 0.05 or (values == np.rint(values)).all():
+        return False
+    return bool((np.abs(multiples - np.rint(multiples)) <= slack).all())
+
+
+def check_packing(packing: Packing, numbers: np.ndarray, where: str) -> None:
+    """Refuses speeds that are decoded already and have their scale_factor still.
+
+    Args:
+        packing: What the attributes declare.
+        numbers: Of one level, without missing ones, `(n,)`.
+        where: File and variable.
+
+    Raises:
+        DataError: they are.
+    """
+    if is_decoded(numbers, packing.encoding) and np.median(np.abs(numbers)) * packing.factor <= FASTEST:
+        raise _left_over(packing.encoding, "all are whole multiples of it", where)
+
+
+def doubts(packing: Packing, numbers: np.ndarray, where: str) -> list[str]:
+    """Warns of speeds as floats that have a scale_factor.
+
+    Args:
+        packing: What the attributes declare.
+        numbers: Of a level in the middle of the record, without missing ones, `(n,)`.
+        where: File and variable.
+
+    Raises:
+        DataError: they can only be decoded already.
+    """
+    encoding = packing.encoding
+    if numbers.dtype.kind != "f" or not numbers.size or (encoding.scale, encoding.offset) == (1.0, 0.0):
+        return []
+    check_packing(packing, numbers, where)
+    if (numbers == np.rint(numbers)).all():
+        return []  # packed, as floats
+    plain = float(np.median(np.abs(numbers))) * packing.factor
+    scaled = float(np.median(packing.speeds(numbers)))
+    fits = PLAUSIBLE[0] <= plain <= PLAUSIBLE[1]
+    if fits and not SLOWEST <= scaled <= FASTEST:
+        raise _left_over(encoding, f"with it their median is {scaled:.2g} m/s, without it {plain:.2g}", where)
+    if not fits:
+        return []
+    return [
+        f"WARNING: {where}: floats with {_named(encoding)}, decoded by it as the CF conventions say: their median is "
+        f"{scaled:.2g} m/s, without it {plain:.2g}. If they were decoded before, remove these attributes from the file"
+    ]
+
+
+def doubt_units(packing: Packing, units: str | None, numbers: np.ndarray, where: str) -> list[str]:
+    """Warns of speeds that are too slow for surface currents by their units, and would be some in m/s.
+
+    Args:
+        packing: What the attributes declare.
+        units: The component's.
+        numbers: Of a level, without missing ones, `(n,)`.
+        where: File and variable.
+    """
+    if packing.factor == 1.0 or not numbers.size:
+        return []
+    converted = float(np.median(packing.speeds(numbers)))
+    if converted >= SLOWEST or not PLAUSIBLE[0] <= converted / packing.factor <= PLAUSIBLE[1]:
+        return []
+    return [
+        f"WARNING: {where}: by its units {units!r} the median is {converted:.2g} m/s, slower than currents at the "
+        f"surface; as m/s it would be {converted / packing.factor:.2g}. Set currents.units in the manifest to what "
+        "they are"
+    ]
+
+
+def check_angles(numbers: np.ndarray, attributes: Mapping[str, Any], limit: float, where: str) -> None:
+    """Refuses coordinates that are decoded already and have their scale_factor still.
+
+    Args:
+        numbers: As stored, of one kind of coordinate.
+        attributes: Beside them.
+        limit: Largest angle that they can be [degrees].
+        where: File and variable.
+
+    Raises:
+        DataError: they are.
+    """
+    if numbers.dtype.kind != "f" or not attributes.keys() & {"scale_factor", "add_offset"}:
+        return
+    encoding = Encoding.of(numbers.dtype, attributes, where)
+    known = numbers[~encoding.missing(numbers)]
+    if known.size and is_decoded(known, encoding) and np.abs(known).max() <= limit:
+        raise _left_over(encoding, "all are whole multiples of it", where)
+
+
+def settle_range(encoding: Encoding, numbers: np.ndarray, where: str) -> tuple[Encoding, list[str]]:
+    """The encoding with its valid range given for the numbers that it can only be meant for; and notes.
+
+    Args:
+        encoding: What the attributes declare.
+        numbers: Of one level as stored, fills among them, `(n,)`.
+        where: File and variable.
+
+    Raises:
+        DataError: the range contradicts the numbers, whether it is of stored or of decoded ones.
+    """
+    share, outside = outside_range(encoding, numbers)
+    if share <= MOST_OUTSIDE:
+        percent = 100 * outside
+        said = (
+            f"{where}: {percent:.2g} % of the numbers are out of the valid range {_range(encoding)}, taken as missing"
+        )
+        if share > FEW_OUTSIDE:
+            return encoding, [f"WARNING: {said}. If it is that of other numbers, remove the attributes from the file"]
+        return encoding, [said] if outside else []
+    other = replace(encoding, valid_is_decoded=not encoding.valid_is_decoded)
+    if encoding.packed and outside_range(other, numbers)[0] <= MOST_OUTSIDE:
+        kinds = ("decoded", "stored") if other.valid_is_decoded else ("stored", "decoded")
+        return other, [
+            f"{where}: valid range {_range(encoding)} taken for that of {kinds[0]} numbers, as {100 * share:.0f} % of "
+            f"the {kinds[1]} ones are out of it"
+        ]
+    raise _contradicted(encoding, share, where)
+
+
+def check_range(encoding: Encoding, numbers: np.ndarray, where: str) -> None:
+    """Refuses a valid range that most numbers of a level are out of.
+
+    Raises:
+        DataError: they are.
+    """
+    share, _ = outside_range(encoding, numbers)
+    if share > MOST_OUTSIDE:
+        raise _contradicted(encoding, share, where)
+
+
+def outside_range(encoding: Encoding, numbers: np.ndarray) -> tuple[float, float]:
+    """Share of stored numbers that are out of their valid range, flags not counted, and with those; of no fills."""
+    if not encoding.has_range:
+        return 0.0, 0.0
+    values = encoding.read(numbers)
+    values = values[~replace(encoding, valid=(-np.inf, np.inf)).missing(numbers)]
+    if not values.size:
+        return 0.0, 0.0
+    outside = encoding.outside(values)
+    few = np.unique(values[outside]).size <= FLAGS
+    return 0.0 if few else float(outside.mean()), float(outside.mean())
+
+
+def _left_over(encoding: Encoding, why: str, where: str) -> DataError:
+    return DataError(
+        f"{where}: floats with {_named(encoding)}, but they are decoded already: {why}. Decoded again they would be "
+        "wrong by that. Remove the attributes scale_factor and add_offset from the variable in the file."
+    )
+
+
+def _contradicted(encoding: Encoding, share: float, where: str) -> DataError:
+    kind = "decoded" if encoding.valid_is_decoded else "stored"
+    return DataError(
+        f"{where}: {100 * share:.0f} % of the {kind} numbers are out of the valid range {_range(encoding)} that "
+        "valid_range, valid_min or valid_max give: they would be missing. Correct or remove these attributes in the "
+        "file."
+    )
+
+
+def _named(encoding: Encoding) -> str:
+    offset = f" and add_offset {encoding.offset:g}" if encoding.offset else ""
+    return f"scale_factor {encoding.scale:g}{offset}"
+
+
+def _range(encoding: Encoding) -> str:
+    return f"{encoding.valid[0]:g} to {encoding.valid[1]:g}"

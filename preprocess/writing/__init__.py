@@ -1,0 +1,1 @@
+"""From a plan to a store: estimate, tasks, marks, manifest."""

@@ -1,0 +1,1 @@
+"""Contents of a store as text and figures."""

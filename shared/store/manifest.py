@@ -1,0 +1,216 @@
+"""`manifest.json`: what a finished store holds and where it came from. Written last: without it there is no store.
+
+It lists size, sha256, sample count and sample range of every file, the layout, the resolved recipe, the sources'
+fingerprints, the versions, and the funnel: how many fixes became samples, and how many were dropped for which reason.
+No clock and no host name goes in, so the same input gives the same bytes.
+"""
+
+import hashlib
+import json
+import stat
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from shared.disk import durable, limits
+from shared.errors import StoreError
+from shared.store import schema
+from shared.store.agreement import Agreement
+from shared.store.schema import Layout
+
+NAME = "manifest.json"
+STAGING = ".building"
+"""Folder inside an unfinished store (`store.unfinished`)."""
+
+FORMAT = "driftcal shard store"
+
+REMEDY = "Copy it again from where it is whole, or make the store again with drift-preprocess --overwrite."
+"""What to do about a manifest that is damaged."""
+
+UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, RecursionError, OSError)
+"""What `read_json` and looking at what it gives raise where the file is missing, damaged or another's."""
+
+
+@dataclass(frozen=True)
+class FileEntry:
+    """One file of the store; `samples` is the range [first, stop) that it holds, empty for metadata."""
+
+    size: int
+    sha256: str
+    samples: tuple[int, int] = (0, 0)
+
+    def as_json(self) -> dict[str, Any]:
+        """This entry as JSON holds it."""
+        return {"size": self.size, "sha256": self.sha256, "samples": list(self.samples)}
+
+    @classmethod
+    def from_json(cls, tree: dict[str, Any]) -> "FileEntry":
+        """The inverse of `as_json`."""
+        if type(tree["size"]) is not int:
+            raise TypeError("the size of a file is not a whole number")
+        return cls(tree["size"], tree["sha256"], tuple(tree["samples"]))
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One step of the funnel: `kept` of `unit` came through, `dropped` did not, by reason."""
+
+    name: str
+    unit: str
+    kept: int
+    dropped: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A finished store's manifest."""
+
+    name: str
+    layout: Layout
+    files: dict[str, FileEntry]
+    recipe: dict[str, Any]
+    sources: dict[str, Any]
+    funnel: tuple[Stage, ...]
+    splits: dict[str, dict[str, int]]
+    notes: tuple[str, ...]
+    driftcal_version: str
+    agreement: Agreement | None = None
+    """None in stores that were made before there was any."""
+    schema_version: int = schema.VERSION
+
+    @property
+    def digest(self) -> str:
+        """sha256 of everything the manifest says, the digests of all files included. Names the store in results."""
+        return hashlib.sha256(to_bytes(self._content())).hexdigest()
+
+    def as_json(self) -> dict[str, Any]:
+        """The tree that is written."""
+        return {**self._content(), "digest": self.digest}
+
+    def _content(self) -> dict[str, Any]:
+        agreement = {} if self.agreement is None else {"agreement": self.agreement.as_json()}
+        return {
+            "format": FORMAT,
+            "schema_version": self.schema_version,
+            "driftcal_version": self.driftcal_version,
+            "name": self.name,
+            "layout": self.layout.as_json(),
+            "splits": self.splits,
+            "funnel": [stage_as_json(stage) for stage in self.funnel],
+            **agreement,
+            "notes": list(self.notes),
+            "recipe": self.recipe,
+            "sources": self.sources,
+            "files": {path: entry.as_json() for path, entry in sorted(self.files.items())},
+        }
+
+
+def stage_as_json(stage: Stage) -> dict[str, Any]:
+    """A funnel stage as the manifest holds it."""
+    return {"name": stage.name, "unit": stage.unit, "kept": stage.kept, "dropped": stage.dropped}
+
+
+def stage_from_json(tree: dict[str, Any]) -> Stage:
+    """The inverse of `stage_as_json`."""
+    return Stage(tree["name"], tree["unit"], tree["kept"], tree["dropped"])
+
+
+def read(store: str | Path) -> Manifest:
+    """The manifest of the finished store at `store`.
+
+    Raises:
+        StoreError: there is no store, it is unfinished, of another version, or its manifest is damaged.
+        LimitError: the system refuses or fails to read it.
+    """
+    root = Path(store)
+    path = root / NAME
+    kind = limits.kind_of(root)
+    if kind != stat.S_IFDIR:
+        what, remedy = ("no folder", "Name the folder of a store") if kind else (
+            "no such store", f"Make one with `drift-preprocess MANIFEST --out {root}`"
+        )  # fmt: skip
+        raise StoreError(f"{root}: {what}. {remedy}.")
+    begun = limits.kind_of(root / STAGING)
+    if limits.kind_of(path) != stat.S_IFREG:  # nor is a pipe waited for
+        if begun:
+            raise StoreError(
+                f"{root}: unfinished (no manifest.json). Run the drift-preprocess command that makes it again: it "
+                f"continues."
+            )
+        raise StoreError(
+            f"{root}: not a driftcal store (no manifest.json). Name a store; one that has lost its manifest cannot be "
+            f"told to be whole: copy it again from where it is, or delete the folder and make the store again."
+        )
+    try:
+        tree = read_json(path)
+        if tree.get("format") != FORMAT:
+            raise StoreError(f"{path}: format {tree.get('format')!r}, expected {FORMAT!r}. Name a driftcal store.")
+        if tree["schema_version"] != schema.VERSION:
+            raise StoreError(
+                f"{root}: written by schema version {tree['schema_version']} (driftcal {tree['driftcal_version']}), "
+                f"needs version {schema.VERSION}. Make the store again, or use the driftcal that wrote it."
+            )
+        manifest = Manifest(
+            name=tree["name"],
+            layout=Layout(**tree["layout"]),
+            files={_safe(path): FileEntry.from_json(entry) for path, entry in tree["files"].items()},
+            recipe=tree["recipe"],
+            sources=tree["sources"],
+            funnel=tuple(stage_from_json(stage) for stage in tree["funnel"]),
+            splits=tree["splits"],
+            notes=tuple(tree["notes"]),
+            driftcal_version=tree["driftcal_version"],
+            agreement=Agreement.from_json(tree["agreement"]) if "agreement" in tree else None,
+        )
+        sealed = manifest.digest == tree["digest"]
+    except UNREADABLE as error:
+        raise StoreError(
+            f"{path}: not a readable manifest ({type(error).__name__}: {error}): damaged. {REMEDY}"
+        ) from error
+    if not sealed:
+        raise StoreError(f"{path}: its content does not match its own digest: damaged. {REMEDY}")
+    return manifest
+
+
+def read_json(path: Path) -> Any:
+    """What the file at `path` holds; raises some of `UNREADABLE` where it is missing or damaged.
+
+    Raises:
+        LimitError: the system refuses or fails to read it.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, MemoryError) as error:
+        if not limits.concerns(error):
+            raise
+        raise limits.refused(f"cannot read {path}", error, "the store") from error
+    return json.loads(text)
+
+
+def _safe(path: str) -> str:
+    """`path`, refused where it would leave the store."""
+    if path.startswith(("/", "\\")) or ".." in Path(path).parts or ":" in path:
+        raise StoreError(f"manifest.json names {path!r}, which lies outside the store: refused.")
+    return path
+
+
+def write_file(path: Path, content: bytes | Sequence[memoryview], what: str = "file") -> FileEntry:
+    """Writes `content`, whole or in parts, durably, and the folders that it needs.
+
+    `what` is its kind, for `disk.crash_points`.
+
+    Raises:
+        StoreError: it cannot be written.
+    """
+    durable.make_folder(path.parent)
+    durable.write(path, content, what)
+    parts, digest = durable.in_parts(content), hashlib.sha256()
+    for part in parts:
+        digest.update(part)
+    return FileEntry(sum(map(len, parts)), digest.hexdigest())
+
+
+def to_bytes(tree: Any) -> bytes:
+    """`tree` as the JSON text that driftcal writes: stable order, one trailing newline."""
+    return (json.dumps(tree, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()

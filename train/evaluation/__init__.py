@@ -1,0 +1,1 @@
+"""From statistics of single samples to means, ratios and their errors."""

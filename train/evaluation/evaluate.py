@@ -1,0 +1,180 @@
+"""How good a calibrated simulator is on drifters it has not seen.
+
+The calibrated ensemble is set beside three baselines: no motion, the currents alone, and the constant that the run
+began with. Every score is a mean over samples with a standard error clustered by drifter:
+
+    energy_score_km      fair energy score of the separation, mean over lead times
+    separation_km        mean over members and lead times of the distance to the drifter
+    final_separation_km  the same at the last fix
+    liu_skill            max(0, 1 - c), c Liu and Weisberg's (2011) index of the members' mean distance over the
+                         whole track
+
+Spread against error, by lead time: root mean square distance of the ensemble's mean position from the drifter, and
+root mean square spread of the members about it, the latter times (S + 1) / S so that the two agree for a perfect
+ensemble (Fortin et al. 2014). Their ratio, and ranks of the drifter among the members: `evaluation.aggregate`.
+"""
+
+from collections.abc import Collection
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+from tqdm import tqdm
+
+from shared.errors import DataError
+from shared.store.reader import ShardStore
+from train.evaluation.aggregate import MOMENTS, SPREAD, Tally, clustered
+from train.fit.parameters import calibrated
+from train.fit.sample_gradients import plan_of
+from train.learners.drift.examples import examples_of
+from train.learners.drift.metrics import measure
+from train.learners.drift.simulate import Dynamics, Plan
+from train.learners.drift.smagorinsky import Flow, Smagorinsky
+from train.reading.batches import Grid, batches
+from train.run.run_folder import Own
+from train.settings import Training, check_against
+
+STILL = 1e-30
+"""A constant too small to move anything: the currents alone."""
+
+ABOVE = "energy_score_above_calibrated_km"
+
+
+def evaluate(
+    store: ShardStore,
+    split: str,
+    settings: Training,
+    cs: float | None,
+    trained: Collection[str],
+    progress: bool,
+    most: int | None = None,
+    own: Own | None = None,
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Scores of the constant `cs` on `split`, and a few ensembles to look at.
+
+    Args:
+        store: The store to evaluate on.
+        split: One of its splits. Drifters that were trained on are left out, unless it is `train`: such scores tell
+            how well the constant fits, not its skill.
+        settings: Those of the run.
+        cs: The run's constant; None where the dynamics are a user's.
+        trained: Names of the drifters that were trained on.
+        progress: Whether to show a bar.
+        most: Score at most so many samples, spread evenly over the split.
+        own: A user's calibrated term.
+
+    Raises:
+        StoreError: the store is damaged or has no sample of `split`.
+        ConfigError: the run's settings do not fit this store.
+        DataError: nothing is left to score.
+    """
+    check_against(settings, store.layout)
+    everything = store.samples_of(split)
+    # by name: the same drifter may have another number, and be in another split, in another store
+    of_run = set(trained)
+    known = np.array([name in of_run for name in store.drifters])[store.labels["drifter"][everything]]
+    seen, samples = (everything[known], everything[~known]) if split != "train" else (everything[:0], everything)
+    if not len(samples):
+        raise DataError(
+            f"the run was trained on every drifter (by name) of split {split!r} of {store.root}, which says nothing of "
+            f"its skill. Evaluate on another split or store; --split train says how well the constant fits."
+        )
+    if most is not None and len(samples) > most:
+        samples = samples[np.linspace(0, len(samples) - 1, most).astype(int)]
+    grid, dtype = Grid.of(store.layout), np.dtype(settings.precision)
+    plan = plan_of(settings, grid)
+    with jax.enable_x64(settings.precision == "float64"):
+        dynamics, initial = _dynamics(settings, cs, own, dtype)
+        tally = _over(store, samples, plan, settings, dynamics, initial, progress)
+        readable = samples[~np.isin(samples, list(store.unreadable))]
+        examples = examples_of(store, readable, plan, settings, dynamics, dtype)
+    good = np.concatenate(tally.good)
+    if not good.any():
+        raise DataError(f"no sample of split {split!r} of {store.root} gives finite scores. Run drift-inspect verify.")
+    found = {name: {k: np.concatenate(v) for k, v in parts.items()} for name, parts in tally.scores.items()}
+    drifter = store.labels["drifter"][samples[good]]
+    return {
+        "split": split,
+        "fit": bool(split == "train" and known.any()),
+        "store": store.manifest.digest,
+        "cs": cs,
+        "initial_cs": settings.initial_cs,
+        "members": settings.ensemble.members,
+        "n_split": len(everything),
+        "n_samples": int(good.sum()),
+        "n_drifters": len(np.unique(drifter)),
+        "dropped_samples": [k for k in samples[~good].tolist() if k not in store.unreadable],
+        "unreadable_samples": store.unreadable_of(split),
+        "trained_drifters_left_out": {
+            "n_samples": len(seen),
+            "drifters": sorted(store.drifters[k] for k in np.unique(store.labels["drifter"][seen])),
+        },
+        "scores": {
+            name: {
+                **{key: clustered(values, drifter) for key, values in scores.items()},
+                # paired sample by sample, and so far surer than the scores themselves
+                ABOVE: clustered(scores["energy_score_km"] - found["calibrated"]["energy_score_km"], drifter),
+                "escaped_members": tally.escaped[name],
+            }
+            for name, scores in found.items()
+        },
+        "lead_hours": (np.arange(1, grid.n_obs) * grid.obs_step / 3600).tolist(),
+        "spread_and_error": {
+            name: {
+                f"{what}_km": (np.sqrt(moments[f"{what}2"].sum(axis=0) / good.sum()) / 1e3).tolist() for what in MOMENTS
+            }
+            for name, moments in tally.moments.items()
+        },
+        "reliability": {name: tally.reliability(name) for name in SPREAD},
+    }, examples
+
+
+class Still(eqx.Module):
+    """Dynamics of what never moves."""
+
+    def __call__(self, flow: Flow, gradient_share: float) -> tuple[tuple[Array, Array], Array]:
+        """No drift and no noise."""
+        del gradient_share
+        return (0.0 * flow.u, 0.0 * flow.v), 0.0 * flow.u
+
+
+def _dynamics(settings: Training, cs: float | None, own: Own | None, dtype: np.dtype) -> tuple[Dynamics, Dynamics]:
+    """The run's dynamics, calibrated and as it began."""
+    model, trained = calibrated(settings, cs, own)
+    return model.dynamics(trained), model.dynamics(jnp.asarray(model.start, dtype))
+
+
+def _over(
+    store: ShardStore,
+    samples: np.ndarray,
+    plan: Plan,
+    settings: Training,
+    calibrated: Dynamics,
+    initial: Dynamics,
+    progress: bool,
+) -> Tally:
+    """All systems in one pass over `samples`."""
+    dtype = np.dtype(settings.precision)
+    members = settings.ensemble.members
+    systems = {
+        "calibrated": (calibrated, members),
+        "initial constant": (initial, members),
+        "currents alone": (Smagorinsky(jnp.log(jnp.asarray(STILL, dtype))), 2),
+        "no motion": (Still(), 2),
+    }
+    _, drifter = np.unique(store.labels["drifter"][samples], return_inverse=True)
+    tally = Tally(int(drifter.max()) + 1)
+    size = min(settings.batch_size, len(samples))
+    with tqdm(total=len(samples), unit="sample", desc="evaluation", disable=not progress, leave=False) as bar:
+        for k, (numbers, batch) in enumerate(batches(store, samples, size, dtype, settings.data)):
+            taken, read = {}, np.asarray(batch.weight)[: len(numbers)] > 0
+            for name, (dynamics, n) in systems.items():
+                host = jax.device_get(measure(plan, settings.seed, n, dynamics, batch))
+                values = {k: np.asarray(v, np.float64)[..., : len(numbers)] for k, v in host.items()}
+                taken[name] = {k: np.where(read, v, np.nan) for k, v in values.items()}  # no score of what was not read
+            tally.add(taken, drifter[k * size : k * size + len(numbers)], members)
+            bar.update(len(numbers))
+    return tally

@@ -1,0 +1,1 @@
+"""From parameters and gradients to better parameters and their standard errors."""

@@ -1,0 +1,162 @@
+"""The end of a run: the objective of fixed samples, always with the same noise, brought to the zero of its gradient.
+
+With samples and noise fixed the objective is a smooth function, so Newton's method inside a trust region
+(`fit.trust_region`) finds the minimum near its start without a learning rate. Every pass gives every sample's gradient;
+the curvature comes from two more passes per parameter over some of the samples. A pass is repeated from the corrected
+parameters until the correction is small against its error (`fit.standard_errors`).
+
+`approach` does the same on few samples, then on ever more: how a user's parameters come from anywhere to the
+neighbourhood of the minimum.
+"""
+
+from dataclasses import dataclass
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float, Int
+
+from shared.store.reader import ShardStore
+from train.fit import trust_region
+from train.fit.parameters import Model
+from train.fit.sample_gradients import Step
+from train.fit.standard_errors import Estimate, estimate
+from train.machine.devices import Devices
+from train.reading.batches import batches
+from train.run.metrics_log import Record
+from train.run.state import Held, Keeper
+from train.settings import Training
+
+LEAST_GAIN = 1e-3
+"""A step is taken when it gains more than this share of what was predicted (Nocedal and Wright 2006, ch. 4)."""
+
+MOVED = 0.1
+"""The curvature is measured again where the parameters have moved by more than this, in the metric of the gradients."""
+
+FIRST, GROWTH = 512, 8
+"""Samples of the first approach, and how many times more each further one has."""
+
+MOST_STEPS = 40
+"""Passes of one approach; a handful is usual."""
+
+NEAR = 1.0
+"""An approach ends when the correction is shorter than this in standard errors of its own samples."""
+
+
+@dataclass(frozen=True)
+class Pass:
+    """What a pass over samples found at fixed parameters; of the good samples.
+
+    Attributes:
+        parameters: as trained.
+        samples: numbers in the store.
+        loss: of each.
+        gradient: of each.
+        dispersion: of each.
+        escaped: members that left their window.
+        ashore: members that ended in a cell without current.
+    """
+
+    parameters: Float[np.ndarray, " P"]
+    samples: Int[np.ndarray, " n"]
+    loss: Float[np.ndarray, " n"]
+    gradient: Float[np.ndarray, "n P"]
+    dispersion: Float[np.ndarray, " n"]
+    escaped: int
+    ashore: int
+
+    def gain(self, other: "Pass") -> float:
+        """Mean by which the loss of the samples that are good in both is lower in `other`."""
+        _, here, there = np.intersect1d(self.samples, other.samples, return_indices=True)
+        return float((self.loss[here] - other.loss[there]).mean())
+
+
+class Passes:
+    """Passes over samples of a store: their noise is that of the epoch after the descent's, whatever the parameters."""
+
+    def __init__(
+        self,
+        store: ShardStore,
+        settings: Training,
+        model: Model,
+        step: Step,
+        record: Record,
+        keeper: Keeper,
+        devices: Devices,
+    ):
+        self._store, self._settings, self._model, self._step = store, settings, model, step
+        self._record, self._keeper, self._devices = record, keeper, devices
+
+    def at(self, name: str, parameters: np.ndarray, numbers: np.ndarray) -> Pass:
+        """One pass over the samples `numbers`; `name` is for the record."""
+        dtype, size, epoch = np.dtype(self._settings.precision), self._settings.batch_size, self._settings.epochs
+        reading, devices = self._settings.data, self._devices
+        at, held = jnp.asarray(parameters, dtype), self._held(parameters, len(numbers), dtype)
+        with self._record.phase(name, epoch, len(numbers), held.taken):
+            ahead, begun = numbers[held.taken :], held.taken > 0
+            for part, batch in batches(self._store, ahead, size, dtype, reading, devices, begun):
+                held.add(self._record.take(part, self._step, at, batch), len(part))
+                self._keeper.batch_done(savable=self._model.few)
+        loss, gradient, dispersion = (np.asarray(v, np.float64) for v in (held.loss, held.gradient, held.dispersion))
+        good = np.isfinite(loss)
+        return Pass(parameters, numbers[good], loss[good], gradient[good], dispersion[good], held.escaped, held.ashore)
+
+    def _held(self, parameters: np.ndarray, n: int, dtype: np.dtype) -> Held:
+        """A pass as far as it has come. Of many parameters too much to save: such a pass begins anew."""
+        if self._model.few:
+            return self._keeper.progress.next_pass(parameters, n, dtype)
+        self._keeper.save()
+        return Held(parameters, n, dtype)
+
+    def curvature(self, here: Pass, metric: trust_region.Metric, few: np.ndarray) -> Float[np.ndarray, "P P"]:
+        """Second derivatives of the mean objective of the samples `few`, from differences of its gradient."""
+        slopes = []
+        for difference in trust_region.differences(metric):
+            below, above = (self.at("curvature", here.parameters + d, few) for d in (-difference, difference))
+            _, low, high = np.intersect1d(below.samples, above.samples, return_indices=True)
+            slopes.append(0.5 * (above.gradient[high] - below.gradient[low]).mean(axis=0))
+        return trust_region.curvature_from(metric, np.array(slopes))
+
+    def settle(
+        self, name: str, start: np.ndarray, numbers: np.ndarray, most: int, near: float | None = None
+    ) -> list[Estimate]:
+        """From `start` to the zero of the gradient of the samples `numbers`; what each pass found, the last one last.
+
+        Args:
+            name: of the passes, for the record.
+            start: parameters as trained.
+            numbers: the samples.
+            most: passes at most.
+            near: ends where the correction is shorter than this in standard errors; by default, where it is settled.
+        """
+        few = numbers[: self._settings.optimizer.curvature_samples]
+        here = self.at(f"{name} 1", start, numbers)
+        radius, curvature, measured_at, history = trust_region.FIRST_RADIUS, None, start, []
+        for number in range(2, most + 2):
+            metric = trust_region.metric_of(here.gradient, here.dispersion, self._model.names, self._model.positive)
+            if curvature is None or metric.length(here.parameters - measured_at) > MOVED:
+                curvature, measured_at = self.curvature(here, metric, few), here.parameters
+            slope = here.gradient.mean(axis=0)
+            step = trust_region.step_within(slope, curvature, metric, radius)
+            drifter = self._store.labels["drifter"][here.samples]
+            minimum = trust_region.is_minimum(metric, curvature)
+            found = estimate(
+                here.parameters, step, here.loss, here.gradient, drifter, curvature, minimum, here.escaped, here.ashore
+            )
+            history.append(found)
+            self._model.stop_if_diverged(found.corrected)
+            close = near is not None and found.covariance is not None and found.distance <= near
+            if found.settled or close or number > most:
+                break
+            there = self.at(f"{name} {number}", found.corrected, numbers)
+            ratio = here.gain(there) / trust_region.predicted_gain(slope, curvature, step)
+            radius = trust_region.next_radius(radius, metric.length(step), ratio)
+            here = there if ratio > LEAST_GAIN else here
+        return history
+
+    def approach(self, start: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+        """From anywhere to near the minimum, on the first few of `numbers`, then on ever more."""
+        size = FIRST
+        while size == FIRST or 2 * size < len(numbers):
+            start = self.settle(f"approach with {size}:", start, numbers[:size], MOST_STEPS, NEAR)[-1].corrected
+            size *= GROWTH
+        return start

@@ -1,0 +1,76 @@
+"""How the trainer takes its gradient: the laws of the study, with the trainer's own constants.
+
+Forward mode takes time that grows with the number of parameters, reverse mode with a checkpoint at every fix the same
+for any. Memory, beside what both need: forward mode carries the derivatives of the states and of a step's flow for
+every parameter; reverse mode keeps the state at every fix and all of the steps to the next. The constants are those of
+`python -m benchmarks.gradient` (docs/cost.md).
+"""
+
+import os
+from typing import Literal, NamedTuple
+
+import jax
+
+from train.gradient_cost import fitted_laws
+from train.gradient_cost.recommendation import size
+
+Mode = Literal["forward", "reverse"]
+
+FORWARD = fitted_laws.Line(0.50, 0.187)
+"""CPU ms a trajectory of 20 members by the number of parameters; only its ratio to `REVERSE` counts."""
+
+REVERSE = 1.99
+"""Likewise in reverse mode, for any number."""
+
+FORWARD_NUMBERS = 14
+"""Numbers that forward mode holds for every member, sample and parameter."""
+
+REVERSE_NUMBERS = 2.25
+"""Likewise that reverse mode keeps at every fix: position, and a byte for whether it is inside."""
+
+
+class Choice(NamedTuple):
+    """A mode, and a sentence that says why."""
+
+    mode: Mode
+    reason: str
+
+
+def memory_of_device() -> int:
+    """What the device can hold [bytes]: a CPU's is the machine's."""
+    told = jax.local_devices()[0].memory_stats() or {}  # another process does not tell
+    return told.get("bytes_limit") or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def choose(n_parameters: int, ensemble: int, n_fixes: int, number_bytes: int, memory: int) -> Choice:
+    """The faster mode whose memory there is; the smaller one where there is enough for neither.
+
+    Args:
+        n_parameters: how many are trained.
+        ensemble: members times samples of a batch.
+        n_fixes: of a segment.
+        number_bytes: of a float.
+        memory: of the device [bytes].
+    """
+    times: dict[Mode, float] = {"forward": FORWARD.at(n_parameters), "reverse": REVERSE}
+    each = ensemble * number_bytes
+    needs: dict[Mode, float] = {
+        "forward": each * FORWARD_NUMBERS * n_parameters,
+        "reverse": each * REVERSE_NUMBERS * n_fixes,
+    }
+    quick: Mode = "forward" if times["forward"] <= times["reverse"] else "reverse"
+    other: Mode = "reverse" if quick == "forward" else "forward"
+    what = f"{n_parameters} parameter{'s' if n_parameters != 1 else ''}"
+    ratio = times[other] / times[quick]
+    if needs[quick] <= memory or needs[quick] <= needs[other]:
+        number = fitted_laws.crossover(FORWARD, REVERSE)
+        return Choice(
+            quick,
+            f"{quick} mode: for {what} it takes 1/{ratio:.1f} of the time of {other} mode (equal at {number:.1f}), and "
+            f"{size(needs[quick])} of memory against {size(needs[other])}",
+        )
+    return Choice(
+        other,
+        f"{other} mode: {quick} mode would take 1/{ratio:.1f} of the time for {what}, but {size(needs[quick])} of "
+        f"memory, and the device has {size(memory)}",
+    )

@@ -1,0 +1,205 @@
+"""Whether one constant fits all groups, and what each group's is, shrunk towards their mean where data are few.
+
+Groups' estimates of log C_s come with a joint covariance, clustered by drifter: a drifter that passes through several
+groups makes their estimates depend on one another. Three things are made of them, all in log C_s:
+
+* the homogeneity test: Cochran's Q, the weighted square of the departures from the weighted mean. Under one constant
+  it is a weighted sum of chi-squares, here approximated by its first two moments (Satterthwaite; Rao and Scott 1984),
+  with Welch's (1951) denominator for variances that are themselves estimated;
+* the variance of a group with few drifters: `PRIOR_DRIFTERS` drifters as variable as those of all groups are added to
+  its own (Smyth 2004), since two or three may agree by chance;
+* the shrunk constants: the groups' are taken to be normal about a mean with standard deviation tau (Rubin 1981), the
+  mean unknown, tau with a half-normal prior of a factor e. Everything is averaged over what is known of tau, so that an
+  interval covers that it is not known; with ever fewer data a group's constant becomes the mean's.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+from scipy import sparse, stats
+from scipy.special import ndtr
+
+from train.fit.standard_errors import LEAST_REST
+
+PRIOR_DRIFTERS = 4
+LEAST_DRIFTERS = 5
+"""Groups with fewer drifters do not take part in the test."""
+
+TAU_SCALE = 1.0
+TAUS = np.concatenate([[0.0], np.geomspace(1e-3, 4.0, 200)])
+
+
+class Joint(NamedTuple):
+    """Variances of the groups' estimates.
+
+    Attributes:
+        covariance: of the estimates, `(k, k)`.
+        degrees: of freedom of each variance.
+        n_drifters: in each group.
+    """
+
+    covariance: Float[np.ndarray, "k k"]
+    degrees: Float[np.ndarray, " k"]
+    n_drifters: Int[np.ndarray, " k"]
+
+
+def joint_covariance(
+    influence: Float[np.ndarray, " n"], group: Int[np.ndarray, " n"], drifter: Int[np.ndarray, " n"], k: int
+) -> Joint:
+    """The covariance of the estimates of `k` groups, clustered by drifter.
+
+    Args:
+        influence: what every sample adds to its group's estimate, so that they sum to its error.
+        group: of every sample.
+        drifter: of every sample.
+        k: number of groups.
+    """
+    _, which = np.unique(drifter, return_inverse=True)
+    size = np.maximum(np.bincount(group, minlength=k), 1)  # a group may have no usable sample
+    apart = influence - (np.bincount(group, influence, k) / size)[group]
+    shape = which.max() + 1, k
+    counts = sparse.coo_array((np.ones(len(group)), (which, group)), shape).tocsr()
+    sums = sparse.coo_array((apart, (which, group)), shape).tocsr()
+    counts.sort_indices()
+    sums.sort_indices()
+    # a drifter's own samples have drawn its group's mean towards them (CR2, as in train.fit.standard_errors)
+    rest = np.maximum(1.0 - counts.data / size[counts.indices], LEAST_REST)
+    enlarged = sparse.csr_array((sums.data / np.sqrt(rest), sums.indices, sums.indptr), shape)
+    raw = (enlarged.T @ enlarged).toarray()
+    n_drifters = np.bincount(counts.indices, minlength=k)
+    own = np.maximum(n_drifters - 1, 0)
+    # pooled in units of a sample: each adds about as much to what is known of log C_s, wherever it is
+    known = own > 0
+    scaled = np.where(known, size * np.diag(raw), 0.0)
+    pooled = float((own * scaled).sum() / max(own.sum(), 1))
+    variance = (PRIOR_DRIFTERS * pooled / size + own * np.diag(raw)) / (PRIOR_DRIFTERS + own)
+    spread = np.sqrt(np.where(np.diag(raw) > 0, np.diag(raw), 1.0))
+    correlation = raw / np.outer(spread, spread)
+    # fewer drifters than groups cannot tell so many correlations: they fade as the groups outnumber the drifters
+    correlation *= max(1.0 - k / shape[0], 0.0)
+    np.fill_diagonal(correlation, 1.0)
+    return Joint(correlation * np.sqrt(np.outer(variance, variance)), own + float(PRIOR_DRIFTERS), n_drifters)
+
+
+class Test(NamedTuple):
+    """Whether one constant fits.
+
+    Attributes:
+        statistic: Q over what it is on average under one constant.
+        p_value: chance of so large a Q under one constant.
+        n_groups: groups that took part.
+    """
+
+    statistic: float
+    p_value: float
+    n_groups: int
+
+
+def homogeneity(estimate: Float[np.ndarray, " k"], joint: Joint) -> Test | None:
+    """Tests that all groups have one value; None with fewer than two groups of `LEAST_DRIFTERS` drifters."""
+    taken = joint.n_drifters >= LEAST_DRIFTERS
+    k = int(taken.sum())
+    if k < 2:
+        return None
+    values, covariance = estimate[taken], joint.covariance[np.ix_(taken, taken)]
+    weight = 1.0 / np.diag(covariance)
+    share = weight / weight.sum()
+    form = np.diag(weight) - np.outer(weight, share)
+    product = form @ covariance
+    expected, square = float(np.trace(product)), float((product * product.T).sum())
+    doubt = float(((1.0 - share) ** 2 / joint.degrees[taken]).sum())
+    statistic = float(values @ form @ values) / expected / (1.0 + 2.0 * (k - 2) / (k**2 - 1) * doubt)
+    p = stats.f.sf(statistic, expected**2 / square, (k**2 - 1) / (3.0 * doubt))
+    return Test(statistic, float(p), k)
+
+
+def score_test(
+    gradient: Float[np.ndarray, " n"],
+    dispersion: Float[np.ndarray, " n"],
+    group: Int[np.ndarray, " n"],
+    drifter: Int[np.ndarray, " n"],
+) -> Test | None:
+    """Tests that one constant fits all groups, from the gradients at the constant that fits best (Rao's score test).
+
+    Costs no simulation. At the one constant the gradients sum to zero over all samples; where groups have constants of
+    their own they do not within each. The part that moves with the common constant is taken off by each group's share
+    of the curvature, for which that of the dispersion stands.
+
+    Returns:
+        None with fewer than two groups of `LEAST_DRIFTERS` drifters.
+    """
+    k, (_, which) = int(group.max()) + 1, np.unique(drifter, return_inverse=True)
+    sums = np.zeros((which.max() + 1, k))
+    np.add.at(sums, (which, group), gradient - gradient.mean())
+    held = np.zeros_like(sums, bool)
+    held[which, group] = True
+    share = np.bincount(group, dispersion, k) / dispersion.sum()
+    sums = (sums - sums.sum(axis=1, keepdims=True) * share)[:, held.sum(axis=0) >= LEAST_DRIFTERS]
+    if sums.shape[1] < 2:
+        return None
+    covariance = sums.T @ sums
+    spread = np.sqrt(np.diag(covariance))
+    correlation = covariance / np.outer(spread, spread)
+    n = sums.shape[1]
+    statistic = float(((sums.sum(axis=0) / spread) ** 2).sum()) / n
+    p = stats.f.sf(statistic, n**2 / float((correlation**2).sum()), max(len(sums) - 1, 1))
+    return Test(statistic, float(p), n)
+
+
+class Shrunk(NamedTuple):
+    """The groups' values, each informed by all.
+
+    Attributes:
+        median: of every group.
+        low: 5th percentile.
+        high: 95th percentile.
+        mean: of the distribution that the groups are taken from.
+        tau: standard deviation of that distribution, posterior median.
+        own_weight: how much of a group's value is its own, the rest the mean's.
+    """
+
+    median: Float[np.ndarray, " k"]
+    low: Float[np.ndarray, " k"]
+    high: Float[np.ndarray, " k"]
+    mean: float
+    tau: float
+    own_weight: Float[np.ndarray, " k"]
+
+
+def shrink(estimate: Float[np.ndarray, " k"], covariance: Float[np.ndarray, "k k"]) -> Shrunk:
+    """Posterior of every group's value under the hierarchical model of the module."""
+    values, vectors = np.linalg.eigh(covariance)
+    values = np.maximum(values, 1e-12 * values[-1])
+    along, ones = vectors.T @ estimate, vectors.sum(axis=0)
+    inverse = 1.0 / (values + TAUS[:, None] ** 2)  # (tau, k), in the eigenvectors' axes
+    precision = (inverse * ones**2).sum(axis=1)
+    mean = (inverse * ones * along).sum(axis=1) / precision
+    apart = along - mean[:, None] * ones
+    log_density = -0.5 * (
+        np.log(values + TAUS[:, None] ** 2).sum(axis=1) + np.log(precision) + (inverse * apart**2).sum(axis=1)
+    )
+    log_density -= 0.5 * (TAUS / TAU_SCALE) ** 2
+    density = np.exp(log_density - log_density.max()) * np.gradient(TAUS)
+    weight = density / density.sum()
+    square = TAUS[:, None] ** 2
+    centre = mean[:, None] + square * ((inverse * apart) @ vectors.T)
+    own = square * (inverse @ (vectors**2).T)
+    variance = square * (1.0 - own) + (1.0 - square * ((inverse * ones) @ vectors.T)) ** 2 / precision[:, None]
+    low, median, high = (_quantile(p, centre, np.sqrt(np.maximum(variance, 0.0)), weight) for p in (0.05, 0.5, 0.95))
+    tau = float(np.interp(0.5, np.cumsum(weight), TAUS))
+    return Shrunk(median, low, high, float(weight @ mean), tau, weight @ own)
+
+
+def _quantile(
+    p: float, centre: Float[np.ndarray, "tau k"], spread: Float[np.ndarray, "tau k"], weight: Float[np.ndarray, " tau"]
+) -> Float[np.ndarray, " k"]:
+    """Quantile of a mixture of normal distributions, by bisection."""
+    used: Bool[np.ndarray, " tau"] = weight > 1e-9
+    centre, spread, weight = centre[used], np.maximum(spread[used], 1e-12), weight[used] / weight[used].sum()
+    low, high = (centre - 6.0 * spread).min(axis=0), (centre + 6.0 * spread).max(axis=0)
+    for _ in range(60):
+        middle = 0.5 * (low + high)
+        below = weight @ ndtr((middle - centre) / spread) < p
+        low, high = np.where(below, middle, low), np.where(below, high, middle)
+    return 0.5 * (low + high)

@@ -1,0 +1,131 @@
+"""What a calibrated constant is examined for: other minima of the objective, and whether one constant fits.
+
+The score against the constant: some of the training samples at constants from 0.01 to 10, always with the same noise,
+so that the curve is smooth. A minimum is where its gradient, beyond its error over drifters, turns from falling to
+rising. Few samples suffice, for a constant far away differs by much; the cost is a tenth of the run's or less.
+
+Whether one constant fits: score tests (`fit.group_tests`) of the gradients at the constant found, over regions,
+bands of latitude and seasons.
+"""
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from shared.store.manifest import to_bytes, write_file
+from shared.store.reader import ShardStore
+from train.fit import group_keys
+from train.fit.group_tests import score_test
+from train.fit.per_sample_parameters import Varied
+from train.fit.standard_errors import covariance_of_mean, quantile_90
+from train.run.run_folder import RESULT
+from train.settings import Training
+
+LEAST_CS, MOST_CS, N_CONSTANTS = 0.01, 10.0, 13
+"""The constants of the curve: a factor of 1.78 apart."""
+
+SHARE = 0.1
+"""Of the run's samples with gradient, what the curve may take."""
+
+FEWEST, MOST = 32, 2048
+"""Samples of the curve."""
+
+MOST_TESTED = 8192
+"""Samples of the tests."""
+
+KEYS = ("grid:10", "latitude:10", "season")
+
+
+def examine(store: ShardStore, settings: Training, result: dict[str, Any], out: Path, progress: bool) -> dict[str, Any]:
+    """The run's result with `profile`, `minima` and `homogeneity`, also written to its folder; null without C_s."""
+    if "profile" in result:
+        return result
+    if result["cs"] is None or settings.engine == "pastax":
+        added = {"profile": None, "minima": None, "homogeneity": None}
+    else:
+        samples = store.samples_of("train")
+        with jax.enable_x64(settings.precision == "float64"):
+            passes = Varied(store, settings, samples, progress, "score against C_s")
+            profile = _profile(store, passes, samples, result)
+            added = {
+                "profile": profile,
+                "minima": minima(*(np.array(profile[key]) for key in ("cs", "score", "gradient", "gradient_error"))),
+                "homogeneity": _homogeneity(store, passes, samples, result["log_cs"]),
+            }
+    write_file(out / RESULT, to_bytes(result | added))
+    return result | added
+
+
+def _spread(n: int, most: int) -> np.ndarray:
+    """At most `most` of `n` positions, spread evenly."""
+    return np.unique(np.linspace(0, n - 1, min(n, most)).astype(int))
+
+
+def _profile(store: ShardStore, passes: Varied, samples: np.ndarray, result: dict[str, Any]) -> dict[str, Any]:
+    """Mean score and gradient at every constant, the gradient's error over drifters, and members that left."""
+    fewest = np.clip(SHARE * result["gradient_samples"] / N_CONSTANTS, FEWEST, MOST)
+    which = _spread(len(samples), int(fewest))
+    ends = min(LEAST_CS, 0.3 * result["cs"]), max(MOST_CS, 3 * result["cs"])
+    constants = np.geomspace(*ends, N_CONSTANTS)
+    found = passes.at(np.tile(which, N_CONSTANTS), np.repeat(np.log(constants), len(which)))
+    loss, gradient, escaped, good = (
+        v.reshape(N_CONSTANTS, -1) for v in (found.loss, found.gradient, found.escaped, found.good)
+    )
+    usable = good.all(axis=0)
+    drifter = store.labels["drifter"][samples[which]][usable]
+    known = len(np.unique(drifter)) > 1
+    errors = [float(np.sqrt(covariance_of_mean(g[usable, None], drifter)[0, 0])) if known else None for g in gradient]
+    return {
+        "n_samples": int(usable.sum()),
+        "cs": constants.tolist(),
+        "score": loss[:, usable].mean(axis=1).tolist(),
+        "gradient": gradient[:, usable].mean(axis=1).tolist(),
+        "gradient_error": errors,
+        "escaped_share": (escaped[:, usable].mean(axis=1) / result["members"]).tolist(),
+    }
+
+
+def minima(cs: np.ndarray, score: np.ndarray, gradient: np.ndarray, error: np.ndarray) -> list[dict[str, float]]:
+    """Where the gradient turns from falling to rising, both beyond chance.
+
+    Args:
+        cs: constants, ascending.
+        score: mean objective at each.
+        gradient: its derivative in log C_s.
+        error: standard error of that; NaN or None where unknown, which is beyond chance.
+
+    Returns:
+        For each minimum its constant, where the gradient is 0 between its neighbours, and the score there.
+    """
+    error = np.nan_to_num(np.array(error, np.float64))
+    sign = np.where(np.abs(gradient) > quantile_90(np.inf) * error, np.sign(gradient), 0.0)
+    sure, found = np.flatnonzero(sign), []
+    for before, after in itertools.pairwise(sure):
+        if not sign[before] < 0 < sign[after]:
+            continue
+        # between the two there may be constants whose gradient is within chance: the first that rises ends the fall
+        k = before + int(np.argmax(gradient[before + 1 : after + 1] >= 0))
+        share = gradient[k] / (gradient[k] - gradient[k + 1])
+        step = np.log(cs[k + 1] / cs[k])
+        # Hermite's cubic between the two, from scores and gradients
+        a, b, h = score[k], score[k + 1], share
+        cubic = (1 + 2 * h) * (1 - h) ** 2 * a + h**2 * (3 - 2 * h) * b
+        cubic += step * h * (1 - h) * ((1 - h) * gradient[k] - h * gradient[k + 1])
+        found.append({"cs": float(cs[k] * np.exp(share * step)), "score": float(cubic)})
+    return found
+
+
+def _homogeneity(store: ShardStore, passes: Varied, samples: np.ndarray, log_cs: float) -> dict[str, Any]:
+    """Score tests at the constant found; null where a key makes no two groups of enough drifters."""
+    which = _spread(len(samples), MOST_TESTED)
+    found = passes.at(which, np.full(len(which), log_cs))
+    kept = samples[which[found.good]]
+    drifter, tests = store.labels["drifter"][kept], {}
+    for key in KEYS:
+        group = group_keys.of(store, kept, key).group
+        test = score_test(found.gradient[found.good], found.dispersion[found.good], group, drifter)
+        tests[key] = None if test is None else {"n_groups": test.n_groups, "p_value": test.p_value}
+    return tests

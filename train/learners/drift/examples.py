@@ -1,0 +1,66 @@
+"""A few ensembles of an evaluation with their windows, to look at."""
+
+import io
+from pathlib import Path
+
+import equinox as eqx
+import jax
+import numpy as np
+from jaxtyping import Array
+
+from shared.store.manifest import write_file
+from shared.store.reader import ShardStore
+from shared.store.schema import FILL, SCALE
+from train.learners.drift.engines import simulate
+from train.learners.drift.metrics import STREAM
+from train.learners.drift.noise import noise_for
+from train.learners.drift.simulate import Dynamics, Plan
+from train.reading.batches import Batch, load
+from train.run.run_folder import EXAMPLES
+from train.settings import Training
+
+N_EXAMPLES = 6
+
+
+def examples_of(
+    store: ShardStore, samples: np.ndarray, plan: Plan, settings: Training, dynamics: Dynamics, dtype: np.dtype
+) -> dict[str, np.ndarray]:
+    """A few ensembles with their windows; the samples are spread evenly over the split."""
+    grid = plan.grid
+    chosen = samples[np.linspace(0, len(samples) - 1, min(N_EXAMPLES, len(samples))).astype(int)]
+    batch = load(store, chosen, len(chosen), dtype)
+    members = settings.ensemble.members
+
+    @eqx.filter_jit
+    def tracks(batch: Batch) -> Array:
+        noise = noise_for(settings.seed, 0, batch.sample, members, STREAM, batch.latitude.dtype)
+        run = simulate(dynamics, batch, plan, members, noise, keep_positions=True)
+        assert run.positions is not None
+        return run.positions
+
+    corner = store.labels["window_corner"][chosen]
+    step = np.array([grid.lon_step, grid.lat_step])
+    cell = batch["cell"]
+    positions = np.asarray(tracks(Batch(**jax.device_put(batch))), np.float64)
+    positions = positions.transpose(3, 2, 0, 1)  # (n, member, obs, 2)
+    first = np.broadcast_to(batch["start"][:, None, None], (*positions.shape[:2], 1, 2))
+    ensemble = np.concatenate([first, positions], axis=2)
+    currents = batch["currents"].astype(np.float64)
+    currents = np.where(currents == FILL, np.nan, currents * SCALE)
+    return {
+        "sample": chosen,
+        "drifter": np.array([store.drifters[k] for k in store.labels["drifter"][chosen]]),
+        "start_time": store.labels["start_time"][chosen],
+        "corner": corner,
+        "step": step,
+        "currents": currents.astype(np.float32),
+        "track": corner[:, None] + (cell[:, None] + batch["track"].astype(np.float64)) * step,
+        "ensemble": corner[:, None, None] + (cell[:, None, None] + ensemble) * step,
+    }
+
+
+def save_examples(out: Path, examples: dict[str, np.ndarray]) -> None:
+    """Keeps the examples for the report."""
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, allow_pickle=False, **examples)
+    write_file(out / EXAMPLES, buffer.getvalue())

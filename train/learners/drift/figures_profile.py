@@ -1,0 +1,169 @@
+"""Figures of a constant's examination: the score against it, and the groups' constants as a map or by name."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from shared.canvas import (
+    MATH,
+    Axes,
+    Figure,
+    FuncFormatter,
+    LogLocator,
+    LogNorm,
+    NullFormatter,
+    PolyCollection,
+    colormaps,
+)
+from shared.inspection import facts
+from shared.inspection.map_plots import INK, geographic, sheet
+from train.run.run_folder import Run
+
+BLUE, GREY = "#0072B2", "#808080"
+
+MOST_NAMED = 60
+"""Groups of a forest plot; the largest are drawn."""
+
+MOST_ESCAPED = 0.01
+
+CAPTIONS = {
+    "profile": """Mean score of some training samples against the constant, always with the same noise (a), and its
+        derivative with the 90 % interval over drifters (b). A minimum lies where (b) crosses zero upwards. The dashed
+        line is the constant found; open circles: more than 1 % of the members leave their window, so that the curve
+        is not to be trusted there.""",
+    "map": """The constant of every box, shrunk towards the mean of all where data are few; on the second map, how
+        uncertain it is: the upper end of its 90 % interval over the lower. Boxes without samples are white; no coast
+        is drawn.""",
+    "forest": """The constant of every group on its own (grey, 90 % interval) and shrunk towards the mean of all (blue).
+        Where data are few the two differ, and the blue one is the better guess. Dashed: the one constant of all
+        samples. Numbers: drifters.""",
+}
+
+
+def wanted(run: Run) -> dict[str, Callable[[], Figure] | None]:
+    """The figures of a run by name; None where what they are drawn from is missing."""
+    profile, result = run.result.get("profile"), run.result
+    found: dict[str, Callable[[], Figure] | None] = {}
+    if profile is not None:
+        found["profile"] = lambda: against_constant(profile, result["cs"], run.truth, run.unit)
+    for number, one in enumerate((run.groups or {}).get("groupings", ())):
+        draw = boxes if "box" in one["groups"][0] else forest
+        found[f"groups-{number + 1}"] = lambda one=one, draw=draw: draw(one, result["cs"])
+    return found
+
+
+def against_constant(profile: Mapping[str, Any], cs: float, truth: float | None, unit: str) -> Figure:
+    """Score and its derivative against C_s."""
+    figure = sheet(2.7)
+    left, right = figure.subplots(1, 2)
+    at, score, slope = (np.array(profile[key], np.float64) for key in ("cs", "score", "gradient"))
+    error = np.array(profile["gradient_error"], np.float64)
+    away = np.array(profile["escaped_share"]) > MOST_ESCAPED
+    for ax, values in ((left, score), (right, slope)):
+        ax.plot(at, values, color=BLUE, lw=1.4, zorder=2)
+        ax.plot(at[~away], values[~away], "o", color=BLUE, ms=3.5, zorder=3)
+        ax.plot(at[away], values[away], "o", mfc="white", mec=BLUE, ms=4.5, zorder=3)
+        ax.axvline(cs, color=INK, lw=1.0, ls=(0, (4, 2)), zorder=1)
+        if truth is not None:
+            ax.axvline(truth, color="#CC79A7", lw=1.0, zorder=1)
+        ax.set_xscale("log")
+        _plain_ticks(ax, "x")
+        ax.set_xlabel("$C_s$", **MATH)
+        ax.spines[["top", "right"]].set_visible(False)
+    if np.isfinite(error).all():
+        right.fill_between(at, slope - 1.645 * error, slope + 1.645 * error, color=BLUE, alpha=0.2, lw=0)
+    right.axhline(0.0, color=GREY, lw=0.8)
+    left.set_ylabel(f"mean score [{unit}]")
+    right.set_ylabel("derivative in log $C_s$", **MATH)
+    # far constants are so bad that the minimum would be flat beside them
+    near = score[(at > cs / 12) & (at < 12 * cs)]
+    room = 0.08 * float(np.ptp(near))
+    left.set_ylim(float(score.min()) - room, float(near.max()) + room)
+    steep = np.abs(slope[(at > cs / 12) & (at < 12 * cs)]).max()
+    right.set_ylim(-1.2 * steep, 1.2 * steep)
+    for ax, letter in ((left, "a"), (right, "b")):
+        ax.set_title(letter, loc="left", fontweight="bold")
+    return figure
+
+
+def _plain_ticks(ax: Axes, which: str) -> None:
+    """Ticks at 1, 2, 5 of a logarithmic axis, as plain numbers."""
+    axis = ax.xaxis if which == "x" else ax.yaxis
+    low, high = axis.get_view_interval()
+    subs = (1.0,) if high / low > 300 else (1.0, 2.0, 5.0) if high / low > 3 else (1.0, 1.5, 2.0, 3.0, 5.0, 7.0)
+    axis.set_major_locator(LogLocator(subs=subs))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())
+
+
+def forest(one: Mapping[str, Any], cs: float) -> Figure:
+    """Every group's constant with its interval, on its own and shrunk."""
+    every = one["groups"]
+    largest = set(sorted(range(len(every)), key=lambda k: -every[k]["n_samples"])[:MOST_NAMED])
+    shown = [group for k, group in enumerate(every) if k in largest]
+    figure = sheet(0.9 + 0.27 * len(shown), 6.2)
+    ax = figure.subplots()
+    ends = [v for g in shown for v in g["shrunk_cs_interval_90"]]
+    low, high = 0.8 * min(ends), 1.25 * max(ends)
+    for k, group in enumerate(shown):
+        for key, offset, colour, size in (("cs", 0.13, GREY, 3.5), ("shrunk_cs", -0.13, BLUE, 4.5)):
+            if group[key] is None:
+                continue
+            ax.plot(group[f"{key}_interval_90"], [k + offset] * 2, color=colour, lw=1.6, solid_capstyle="butt")
+            ax.plot([group[key]], [k + offset], "o", color=colour, ms=size)
+        label = f"{group['n_drifters']:,}"
+        ax.annotate(label, (1.01, k), xycoords=("axes fraction", "data"), va="center", fontsize=7, color=INK)
+    ax.annotate("drifters", (1.01, -0.6), xycoords=("axes fraction", "data"), va="bottom", fontsize=7, color=INK)
+    ax.axvline(cs, color=INK, lw=1.0, ls=(0, (4, 2)), zorder=0)
+    ax.set_xscale("log")
+    ax.set_xlim(low, high)
+    _plain_ticks(ax, "x")
+    ax.set_yticks(range(len(shown)), [group["name"] for group in shown])
+    ax.set_ylim(len(shown) - 0.4, -0.6)
+    ax.tick_params(axis="y", length=0)
+    ax.grid(axis="x", color="#DDDDDD", lw=0.6)
+    ax.set_axisbelow(True)
+    ax.set_xlabel("$C_s$ (logarithmic)", **MATH)
+    ax.spines[["top", "right", "left"]].set_visible(False)
+    return figure
+
+
+def boxes(one: Mapping[str, Any], cs: float) -> Figure:
+    """Maps of the boxes' shrunk constants, and of the ratio of their intervals' ends."""
+    del cs
+    groups = one["groups"]
+    box = np.array([group["box"] for group in groups], np.float64)
+    centres = (box[:, :2] + box[:, 2:]) / 2
+    region = facts.Region.of(centres)
+    middle = 0.0 if region.east - region.west > 350.0 else (region.west + region.east) / 2.0
+    shift = 360.0 * np.round((middle - centres[:, 0]) / 360.0)
+    box[:, [0, 2]] += shift[:, None]
+    values = np.array([group["shrunk_cs"] for group in groups])
+    ratio = np.array([group["shrunk_cs_interval_90"][1] / group["shrunk_cs_interval_90"][0] for group in groups])
+    (west, south), (east, north) = box[:, :2].min(axis=0), box[:, 2:].max(axis=0)
+    wide = (east - west) * np.cos(np.radians((south + north) / 2)) > 1.3 * (north - south)
+    tall = (north - south) / max((east - west) * np.cos(np.radians((south + north) / 2)), 1e-6)
+    figure = sheet(min(2 * (1.0 + 5.6 * tall), 9.0) if wide else min(1.0 + 3.2 * tall, 6.0))
+    panels = figure.subplots(2, 1) if wide else figure.subplots(1, 2)
+    corners = np.stack([box[:, [0, 1]], box[:, [2, 1]], box[:, [2, 3]], box[:, [0, 3]]], axis=1)
+    for ax, shown, name, palette in zip(
+        panels,
+        (values, ratio),
+        ("$C_s$, shrunk", "upper / lower end of its 90 % interval"),
+        ("viridis", "magma_r"),
+        strict=True,
+    ):
+        most = max(shown.max(), 1.02 * shown.min())
+        drawn = PolyCollection(
+            list(corners), array=shown, cmap=colormaps[palette], norm=LogNorm(shown.min(), most), ec="white", lw=0.4
+        )
+        ax.add_collection(drawn, autolim=False)
+        ax.set_xlim(west, east)
+        ax.set_ylim(south, north)
+        geographic(ax, float((south + north) / 2), 4)
+        bar = figure.colorbar(drawn, ax=ax, location="bottom" if not wide else "right", shrink=0.9, aspect=25)
+        bar.set_label(name, fontsize=8, **MATH)
+        bar.ax.tick_params(labelsize=7)
+        _plain_ticks(bar.ax, "x" if not wide else "y")
+    return figure

@@ -1,0 +1,1 @@
+"""Dynamics that users write: loaded, checked, and recognised again by their fingerprint."""

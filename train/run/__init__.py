@@ -1,0 +1,1 @@
+"""The life of a run: its loop, state, checkpoints, log and folder."""

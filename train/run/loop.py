@@ -1,0 +1,204 @@
+"""The training run, top to bottom: descend, then settle, then say how sure.
+
+Descent: for C_s, `epochs` passes over the training samples in batches, one Newton step of log C_s each, iterates
+averaged (`drift.energy_newton`). For a few parameters of a user's own, Newton's method on a part of the samples
+(`fit.fixed_noise`). For many, Adam, averaged too. Settling: passes over all training samples at fixed parameters,
+always with the same noise, until the zero of their mean gradient is reached; the spread of the gradients gives the
+error of that zero, clustered by drifter. Many parameters are not settled and have no standard error: their
+curvature matrix would cost more than the run.
+
+After every batch the run can be saved (`run.state`), and goes on from there as if it had never stopped.
+"""
+
+import contextlib
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Float
+
+from shared.errors import ConfigError, DataError
+from shared.store.manifest import to_bytes, write_file
+from shared.store.reader import ShardStore
+from train.fit.fixed_noise import Passes
+from train.fit.parameters import MOST_NAMED, Model, model_of
+from train.fit.sample_gradients import Step, make_step
+from train.fit.standard_errors import Estimate, Judged, judge
+from train.learners.drift import energy_newton
+from train.learners.drift.engines import simulator, version_of
+from train.learners.drift.user_dynamics import loading, terms, tracing
+from train.machine.devices import Devices
+from train.reading.batches import Grid, batches, order
+from train.run import run_folder
+from train.run.checkpoints import FUNCTION, Checkpoints, identity_of
+from train.run.folder_lock import FolderLock
+from train.run.metrics_log import Mean, Record, differs
+from train.run.result import result_of
+from train.run.state import Keeper, Progress, State, counts_of
+from train.run.stop_signals import Stop
+from train.run.tensorboard import Board
+from train.settings import Training, check_against
+
+
+def run(
+    store: ShardStore,
+    settings: Training,
+    out: Path,
+    progress: bool,
+    resume: bool = False,
+    stop: Stop | None = None,
+    devices: Devices | None = None,
+    lock: FolderLock | None = None,
+) -> dict[str, Any]:
+    """Calibrates on the training split of `store`; writes the folder `out`, returns what its `result.json` holds.
+
+    Args:
+        store: the store.
+        settings: of the run.
+        out: a new or empty folder; with `resume` also that of an interrupted or finished run.
+        progress: whether to show bars.
+        resume: goes on where the run in `out` was saved last; begins it where there is none.
+        stop: listens to signals; by default nothing does.
+        devices: share every batch; by default there is one. Of several processes all call this, and the first writes.
+        lock: of `out`, taken before anything in it is looked at; by default one for as long as this runs.
+
+    Raises:
+        StoreError: the store or every checkpoint is damaged, or there is no training split.
+        ConfigError: the settings do not fit the store or the devices, name no term that can be trained, the engine is
+            missing, `out` holds something, or with `resume` another run, or another process writes there.
+        DataError: too many samples are poisoned, or the parameters diverge.
+        Interrupted: `stop` was asked to; the run is saved.
+    """
+    samples = store.samples_of("train")
+    settings = settings.model_copy(update={"batch_size": min(settings.batch_size, len(samples))})
+    check_against(settings, store.layout)
+    stop, devices = stop or Stop(""), devices or Devices.of(1)
+    devices.check(settings.batch_size, store.on_bad_shard)
+    simulator(settings.engine)  # a missing package is refused before anything is written
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(jax.enable_x64(settings.precision == "float64"))
+        lock = stack.enter_context(FolderLock(out)) if lock is None else lock
+        model = model_of(settings)
+        function = None
+        if model.template is not None:
+            spec, at = str(settings.dynamics), store.labels["origin"][samples[0]]
+            loading.probe(spec, model.template, at)
+            points = tracing.points_of(store, samples)
+            function = loading.function_of(spec, model.template, settings.dynamics_settings, points)
+        method = method_of(settings, model)
+        identity = identity_of(store, settings, version_of(settings.engine), model.names, function)
+        checkpoints = Checkpoints(out, identity, settings.checkpoint)
+        with devices.first_alone():
+            if devices.first:
+                lock.take()
+                run_folder.claim(out, identity, resume)
+            if (out / run_folder.RESULT).exists():
+                return run_folder.read(out).result
+            saved = checkpoints.newest(lambda saved: differs(out, counts_of(saved, len(store)))) if resume else None
+            if devices.first:
+                write_file(out / run_folder.CONFIG, to_bytes(settings.model_dump(mode="json")))
+        counts = None
+        if saved is not None:
+            counts = counts_of(saved, len(store))
+            store.unreadable.update((int(k), why) for k, why in saved.about["unreadable"].items())
+        try:
+            board = (
+                Board(out, counts.step if counts else 0) if settings.tracking.tensorboard and devices.first else None
+            )
+            with Record(out, store, model, progress, counts, devices.first, board) as record, stop.noted():
+                keeper = Keeper(checkpoints, settings.checkpoint, Progress(saved), record, stop, devices)
+                if saved is None:
+                    keeper.save()  # so that there is a last good one, whatever happens
+                found = _calibrate(store, samples, settings, model, record, keeper, devices)
+        except DataError as error:
+            raise DataError(f"{error} The last good checkpoint is {checkpoints.last}.") from error
+        result = result_of(store, settings, model, method, found, record)
+        result |= {key: identity[key] for key in ("engine_version", FUNCTION)}
+        if devices.first:
+            if model.template is not None:
+                terms.save(out / run_folder.DYNAMICS, terms.with_vector(model.template, found.corrected))
+            write_file(out / run_folder.RESULT, to_bytes(result))
+    return result
+
+
+def _calibrate(
+    store: ShardStore,
+    samples: np.ndarray,
+    settings: Training,
+    model: Model,
+    record: Record,
+    keeper: Keeper,
+    devices: Devices,
+) -> Estimate | Judged:
+    """Descent and passes, from where the keeper's progress stands."""
+    step = make_step(settings, Grid.of(store.layout), model, devices)
+    passes = Passes(store, settings, model, step, record, keeper, devices)
+    shuffled = order(samples, settings.seed, settings.epochs, settings.data.run_length)
+    if method_of(settings, model) == "newton" and model.template is not None:
+        start = passes.approach(model.start, shuffled)
+    else:
+        start = _descend(store, samples, settings, model, step, record, keeper, devices)
+    if model.few:
+        return passes.settle("final pass", start, shuffled, settings.optimizer.final_passes)[-1]
+    last = passes.at("final pass", start, shuffled)
+    drifter = store.labels["drifter"][last.samples]
+    return judge(start, last.loss, last.gradient, drifter, last.escaped, last.ashore)
+
+
+def method_of(settings: Training, model: Model) -> str:
+    """How the parameters are moved: by Newton's method if they are few, unless the settings say otherwise."""
+    method = settings.optimizer.method
+    if method == "newton" and not model.few:
+        raise ConfigError(
+            f"optimizer.method newton measures a curvature matrix, for at most {MOST_NAMED} parameters; dynamics "
+            f"{settings.dynamics!r} has {model.size}. Set optimizer.method to auto or adam."
+        )
+    return method if method != "auto" else "newton" if model.few else "adam"
+
+
+def _descend(
+    store: ShardStore,
+    samples: np.ndarray,
+    settings: Training,
+    model: Model,
+    step: Step,
+    record: Record,
+    keeper: Keeper,
+    devices: Devices,
+) -> Float[np.ndarray, " P"]:
+    """`epochs` passes with a step after every batch; returns the average of the parameters over them."""
+    dtype = np.dtype(settings.precision)
+    adam = optax.with_extra_args_support(optax.adam(settings.optimizer.learning_rate))
+    method = adam if method_of(settings, model) == "adam" else energy_newton.newton()
+    parameters = jnp.asarray(model.start, dtype)
+    begin = State(parameters, method.init(parameters), energy_newton.start_average(parameters), 0, 0)
+    state = keeper.progress.descent(begin)
+    while state.epoch < settings.epochs:
+        epoch = state.epoch
+        shuffled = order(samples, settings.seed, epoch, settings.data.run_length)
+        with record.phase(f"epoch {epoch + 1} of {settings.epochs}", epoch, len(shuffled), state.position):
+            ahead = shuffled[state.position :]
+            begun = state.position > 0
+            for numbers, batch in batches(store, ahead, settings.batch_size, dtype, settings.data, devices, begun):
+                mean = record.take(numbers, step, state.parameters, batch).mean()
+                state = state._replace(position=state.position + len(numbers))
+                if not np.isnan(mean.loss):  # else nothing is usable in this batch: the record has counted it
+                    state = _moved(state, mean, method)
+                    model.stop_if_diverged(np.asarray(state.parameters, np.float64))
+                keeper.progress.state = state
+                keeper.batch_done()
+        state = state._replace(epoch=epoch + 1, position=0)
+    return np.asarray(state.average.value, np.float64)
+
+
+def _moved(state: State, mean: Mean, method: optax.GradientTransformationExtraArgs) -> State:
+    """The state after one step of the parameters."""
+    dtype = state.parameters.dtype
+    gradient, dispersion = jnp.asarray(mean.gradient, dtype), jnp.asarray(mean.dispersion, dtype)
+    update, moments = method.update(gradient, state.moments, state.parameters, dispersion=dispersion)
+    parameters = jnp.asarray(optax.apply_updates(state.parameters, update))
+    average = energy_newton.add_to_average(state.average, parameters)
+    return state._replace(parameters=parameters, moments=moments, average=average)

@@ -1,0 +1,185 @@
+"""What lies in the folder of a run: the names of its files, and the one reader that says what a finished run is.
+
+Loads no jax, so a page is written without it.
+"""
+
+import io
+import json
+import zipfile
+from collections.abc import Collection
+from math import isfinite
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from shared import settings
+from shared.disk import limits
+from shared.errors import ConfigError
+from shared.store.manifest import to_bytes, write_file
+from shared.store.reader import ShardStore
+from train.learners.drift.user_dynamics.fingerprint import Fingerprint
+from train.run.checkpoints import FOLDER, FREE, FUNCTION, refuse_other
+from train.run.folder_lock import contents
+from train.settings import Training
+
+RESULT, CONFIG, METRICS = "result.json", "config.json", "metrics.jsonl"
+EVALUATION, EXAMPLES = "evaluation.json", "examples.npz"
+PAGE, FIGURES, DATA = "report.html", "figures", "training_data.json"
+GROUPS = "groups.json"
+DYNAMICS = "dynamics.eqx"
+"""A user's calibrated term, as `equinox.tree_serialise_leaves` writes it."""
+
+Z_90 = 1.645
+"""Half width of a normal 90 % interval in standard errors."""
+
+NEEDED = {
+    RESULT: "cs cs_standard_error cs_interval_90 formula objective estimator score converged convergence initial_cs "
+    "n_samples n_drifters members scheme escaped_members escaped_share dropped_samples samples_per_second seed "
+    "precision device store store_name version",
+    CONFIG: "",
+    METRICS: "step phase loss cs",
+    EVALUATION: "split store cs fit n_split n_samples n_drifters dropped_samples trained_drifters_left_out scores "
+    "lead_hours spread_and_error",
+    EXAMPLES: "sample drifter start_time corner step currents track ensemble",
+    DATA: "recipe funnel trained_drifters",
+    GROUPS: "formula log_cs groupings",
+}
+"""Keys of every file (of every line, of every array) that evaluation and page rest on."""
+
+
+class Run(NamedTuple):
+    """A finished run; None where a file that only the page needs is missing.
+
+    Attributes:
+        result: what it found.
+        settings: what it was told.
+        steps: lines of `metrics.jsonl`.
+        evaluation: scores on other drifters.
+        examples: a few ensembles to look at.
+        data: the training store's manifest without its lists of files, and `trained_drifters`.
+        groups: a constant for each of some groups of samples.
+    """
+
+    result: dict[str, Any]
+    settings: Training
+    steps: list[dict[str, Any]] | None
+    evaluation: dict[str, Any] | None
+    examples: dict[str, np.ndarray] | None
+    data: dict[str, Any] | None
+    groups: dict[str, Any] | None
+
+    @property
+    def truth(self) -> float | None:
+        """The constant that made the drifters, in a twin experiment on the built-in dynamics."""
+        made = (self.data or {}).get("recipe", {}).get("synthetic")
+        return float(made["cs"]) if made and self.settings.dynamics is None else None
+
+    @property
+    def unit(self) -> str:
+        """Unit of the objective."""
+        return "m" if self.result["objective"] == "energy-plain" else "dimensionless"
+
+
+class Own(NamedTuple):
+    """A user's dynamics, as a run has calibrated them.
+
+    Attributes:
+        path: file of the calibrated module.
+        function: which function they are.
+        run: the run's folder.
+    """
+
+    path: Path
+    function: Fingerprint
+    run: Path
+
+
+def own_of(out: Path, run: Run) -> Own | None:
+    """The user's dynamics of the run in `out`; None where it calibrated the built-in ones."""
+    return None if run.settings.dynamics is None else Own(out / DYNAMICS, run.result[FUNCTION], out)
+
+
+def read(out: Path) -> Run:
+    """The finished run in `out`: one with a result and its settings.
+
+    Raises:
+        ConfigError: there is no finished run, or a file of it is damaged or lacks a key.
+    """
+    for name in (RESULT, CONFIG):
+        if not (out / name).is_file():
+            raise ConfigError(f"{out} is not a finished run: it has no {name}. Make one with drift-train run.")
+    result = _held(out / RESULT)
+    cs, own = result["cs"], result.get("dynamics") is not None
+    if own and (missing := [key for key in ("parameters", FUNCTION) if not isinstance(result.get(key), dict)]):
+        raise ConfigError(f"{out / RESULT} lacks {', '.join(missing)}. Train again.")
+    number = isinstance(cs, int | float) and not isinstance(cs, bool)
+    if not own and not (number and isfinite(cs) and cs > 0):
+        raise ConfigError(f"{out / RESULT}: cs is {cs!r}, expected a number above 0. Train again.")
+    told = settings.build(Training, _held(out / CONFIG), str(out / CONFIG))
+    return Run(result, told, *(_held(out / name) for name in (METRICS, EVALUATION, EXAMPLES, DATA, GROUPS)))
+
+
+def claim(out: Path, identity: dict[str, Any], resume: bool) -> None:
+    """Makes `out`, which is locked, the folder of the run that is `identity`: empty, or with `resume` that run's own.
+
+    Raises:
+        ConfigError: it holds something else, or cannot be read.
+    """
+    try:
+        held = contents(out)
+        if held and not resume:
+            raise ConfigError(
+                f"--out {out} exists and is not an empty folder. Choose another, remove it, or add --resume to go on "
+                f"with the run in it."
+            )
+        for left in (*out.glob(".*.part"), *(out / FOLDER).glob(".*.part")):  # of a process that was killed
+            left.unlink()
+    except OSError as error:
+        raise ConfigError(f"cannot use {out}: {error.strerror}. Choose another --out.") from error
+    if CONFIG in held:
+        told = settings.build(Training, _held(out / CONFIG), str(out / CONFIG))
+        theirs: dict[str, Any] = {"settings": told.model_dump(mode="json", exclude=FREE)}
+        if RESULT in held:
+            theirs |= {key: read(out).result.get(key) for key in ("store", FUNCTION)}
+        refuse_other(theirs, {key: identity[key] for key in theirs}, str(out))
+    elif held - {FOLDER} and not all(name.endswith(".part") for name in held - {FOLDER}):
+        raise ConfigError(f"--resume: {out} holds no run of drift-train, and is not empty. Choose another --out.")
+
+
+def keep_training_data(out: Path, store: ShardStore) -> None:
+    """Notes in `out` what the run was trained on: a later evaluation and its page may only see another store."""
+    held = {key: value for key, value in store.manifest.as_json().items() if key not in ("files", "sources")}
+    indices = np.unique(store.labels["drifter"][store.samples_of("train")])
+    write_file(out / DATA, to_bytes(held | {"trained_drifters": sorted(store.drifters[k] for k in indices)}))
+
+
+def _held(path: Path) -> Any:
+    """Content of a file of a run, checked; None where it is missing."""
+    if not path.exists():
+        return None
+    again = {RESULT: "Train again.", CONFIG: "Train again.", METRICS: "Remove it, or train again."}
+    again[GROUPS] = again[METRICS]
+    remedy = again.get(path.name, "Remove it, and run drift-train evaluate on the training store.")
+    try:
+        if path.name == EXAMPLES:
+            content = dict(np.load(io.BytesIO(path.read_bytes())))
+        elif path.name == METRICS:
+            content = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        else:
+            content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, MemoryError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        if isinstance(error, OSError | MemoryError) and limits.concerns(error):
+            raise limits.refused(f"cannot read {path}", error, "the run") from error
+        raise ConfigError(f"{path} cannot be read ({error}). {remedy}") from error
+    for number, part in enumerate(content if path.name == METRICS else [content], 1):
+        where = f"{path}, line {number}" if path.name == METRICS else str(path)
+        if not isinstance(part, dict):
+            raise ConfigError(f"{where}: expected keys and values, found {type(part).__name__}. {remedy}")
+        if missing := _missing(part, path.name):
+            raise ConfigError(f"{where} lacks {', '.join(missing)}. {remedy}")
+    return content
+
+
+def _missing(keys: Collection[str], name: str) -> list[str]:
+    return [key for key in NEEDED[name].split() if key not in keys]

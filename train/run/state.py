@@ -1,0 +1,219 @@
+"""How far a run has come, and keeping that: what a checkpoint of a run holds.
+
+A run is a descent followed by passes at fixed parameters. Of the descent its state is kept, of every pass what each
+sample gave: a few numbers. A resumed run walks the same way again from the top, but takes from the checkpoint what is
+known already, so what it decides on the way comes out the same to the last bit. The noise of a sample and the order of
+the samples need no keeping: they are functions of the seed.
+"""
+
+import time
+from typing import Any, NamedTuple, Self
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from shared.errors import StoreError
+from train.learners.drift import energy_newton
+from train.machine.devices import Devices
+from train.run.checkpoints import Checkpoints, Damaged, Saved
+from train.run.metrics_log import Counts, Record, Taken
+from train.run.stop_signals import Stop
+from train.settings import Checkpointing
+
+
+class State(NamedTuple):
+    """Where a descent stands: a pytree.
+
+    Attributes:
+        parameters: as trained.
+        moments: state of the optax transformation.
+        average: of the iterates.
+        epoch: passes done.
+        position: samples of the next one that have been taken.
+    """
+
+    parameters: Float[Array, " P"]
+    moments: Any
+    average: energy_newton.Average
+    epoch: int
+    position: int
+
+
+class Held:
+    """What a pass at fixed parameters has found so far, in the order of its samples.
+
+    Attributes:
+        parameters: as trained, `(P,)` float64.
+        loss: `(n,)`; NaN where a sample is not good.
+        gradient: `(n, P)`.
+        dispersion: `(n,)`.
+        taken: samples simulated so far; the rest is not filled.
+        escaped: members that left their window.
+        ashore: members that ended in a cell without current.
+    """
+
+    def __init__(self, parameters: np.ndarray, n: int, dtype: np.dtype):
+        self.parameters = parameters
+        self.loss, self.dispersion = np.full(n, np.nan, dtype), np.full(n, np.nan, dtype)
+        self.gradient = np.full((n, len(parameters)), np.nan, dtype)
+        self.taken = self.escaped = self.ashore = 0
+
+    def add(self, taken: Taken, n: int) -> None:
+        """Adds the first `n` samples of a batch."""
+        sums, to = taken.sums, slice(self.taken, self.taken + n)
+        good = np.asarray(sums.good)[:n]
+        self.loss[to] = np.where(good, sums.loss[:n], np.nan)
+        self.gradient[to] = np.where(good[:, None], sums.gradient[:n], np.nan)
+        self.dispersion[to] = np.where(good, sums.dispersion[:n], np.nan)
+        self.taken += n
+        self.escaped += int(np.sum(sums.escaped))
+        self.ashore += int(np.sum(sums.ashore))
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """This, as a checkpoint holds it."""
+        return {
+            "parameters": self.parameters,
+            "counts": np.array([len(self.loss), self.taken, self.escaped, self.ashore]),
+            **{name: getattr(self, name)[: self.taken] for name in ("loss", "gradient", "dispersion")},
+        }
+
+    @classmethod
+    def of(cls, arrays: dict[str, np.ndarray]) -> Self:
+        """The inverse of `arrays`."""
+        n, taken, escaped, ashore = (int(k) for k in arrays["counts"])
+        held = cls(arrays["parameters"], n, arrays["loss"].dtype)
+        held.taken, held.escaped, held.ashore = taken, escaped, ashore
+        for name in ("loss", "gradient", "dispersion"):
+            getattr(held, name)[:taken] = arrays[name]
+        return held
+
+
+class Progress:
+    """How far a run has come.
+
+    Attributes:
+        state: of the descent; None before it, or where there is none.
+        passes: those at fixed parameters, in order.
+    """
+
+    def __init__(self, saved: Saved | None = None):
+        self.state: State | None = None
+        self.passes: list[Held] = []
+        self._saved, self._again = saved, 0
+        if saved is not None:
+            parts = [_within(saved.arrays, f"pass-{k}/") for k in range(saved.about["passes"])]
+            self.passes = [Held.of(part) for part in parts]
+
+    def descent(self, begin: State) -> State:
+        """Where the descent stands; `begin` where it has not begun."""
+        if self._saved is not None and self._saved.about["descended"]:
+            leaves, structure = jax.tree.flatten(begin)
+            held = _within(self._saved.arrays, "descent/")
+            kept = [held[f"{k:03d}"] for k in range(len(leaves))]
+            if any(np.shape(leaf) != array.shape for leaf, array in zip(leaves, kept, strict=True)):
+                raise StoreError(f"{self._saved.path}: its parameters have other shapes than the run's.")
+            back = [jnp.asarray(a) if eqx.is_array(leaf) else a.item() for leaf, a in zip(leaves, kept, strict=True)]
+            begin = jax.tree.unflatten(structure, back)
+        self.state = begin
+        return begin
+
+    def next_pass(self, parameters: np.ndarray, n: int, dtype: np.dtype) -> Held:
+        """The next pass: of `n` samples at `parameters`, as far as it has come."""
+        self._again += 1
+        if self._again > len(self.passes):
+            self.passes.append(Held(parameters, n, dtype))
+        held = self.passes[self._again - 1]
+        if len(held.loss) != n or not np.array_equal(held.parameters, parameters):
+            assert self._saved is not None
+            raise StoreError(
+                f"{self._saved.path}: pass {self._again} was over {len(held.loss)} samples at {held.parameters}, but "
+                f"this run makes one over {n} at {parameters}. NumPy or the machine has changed since: start afresh."
+            )
+        return held
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """This, as a checkpoint holds it."""
+        leaves = [] if self.state is None else jax.tree.leaves(self.state)
+        held = {f"descent/{k:03d}": np.asarray(leaf) for k, leaf in enumerate(leaves)}
+        for k, one in enumerate(self.passes):
+            held |= {f"pass-{k}/{name}": array for name, array in one.arrays().items()}
+        return held
+
+
+class Keeper:
+    """Saves a run's progress when it is time to, or when it is asked to stop."""
+
+    def __init__(
+        self,
+        checkpoints: Checkpoints,
+        settings: Checkpointing,
+        progress: Progress,
+        record: Record,
+        stop: Stop,
+        devices: Devices,
+    ):
+        self.progress = progress
+        self._devices = devices
+        self._checkpoints, self._settings, self._record, self._stop = checkpoints, settings, record, stop
+        self._saved_at, self._saved_step = time.monotonic(), record.counts.step
+
+    def batch_done(self, savable: bool = True) -> None:
+        """To be called after every batch, when `progress` has it; unless it is `savable`, nothing is saved.
+
+        Raises:
+            Interrupted: a signal asked for it, and the run is saved.
+        """
+        steps = self._record.counts.step - self._saved_step
+        due = time.monotonic() - self._saved_at >= self._settings.every
+        every = self._settings.every_steps
+        asked = self._devices.any(self._stop.asked is not None)
+        if savable and (due or (every is not None and steps >= every) or asked):
+            self.save()
+        if asked:
+            name = self._stop.asked or "a signal to another process"
+            kept = f"; the run is saved as of step {self._saved_step} in {self._checkpoints.last}"
+            raise self._stop.interrupted(name, kept)
+
+    def save(self) -> None:
+        """Writes a checkpoint of what there is now."""
+        self._saved_at, self._saved_step = time.monotonic(), self._record.counts.step
+        if not self._devices.first:
+            return
+        self._record.sync()
+        counts, progress = self._record.counts, self.progress
+        about = {
+            "descended": progress.state is not None,
+            "passes": len(progress.passes),
+            "unreadable": {str(k): why for k, why in self._record.store.unreadable.items()},
+            **{name: getattr(counts, name) for name in _NUMBERS},
+        }
+        arrays = {
+            "distinct": np.packbits(counts.distinct),
+            "poisoned": np.array(sorted(counts.poisoned), np.int64),
+            **progress.arrays(),
+        }
+        self._checkpoints.write(counts.step, about, arrays)
+
+
+_NUMBERS = ("step", "seen", "size", "crc", "timed", "seconds")
+
+
+def counts_of(saved: Saved, n_samples: int) -> Counts:
+    """What had been counted when `saved` was written, of a store of `n_samples`.
+
+    Raises:
+        Damaged: it lacks something.
+    """
+    try:
+        numbers = {name: saved.about[name] for name in _NUMBERS}
+        distinct = np.unpackbits(saved.arrays["distinct"], count=n_samples).astype(bool)
+        return Counts(distinct, set(saved.arrays["poisoned"].tolist()), **numbers)
+    except (KeyError, TypeError, ValueError) as error:
+        raise Damaged(f"it lacks {error}") from error
+
+
+def _within(arrays: dict[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
+    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
