@@ -27,11 +27,14 @@ test: $(VENV)/.installed
 test-faults: $(VENV)/.installed
 	$(BIN)/python -m pytest -m faults
 
+# Types and imports are checked on the package as it is installed, in a folder of its own.
 check: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	rm -rf build
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target build/check .
 	$(BIN)/pyright --pythonpath $(BIN)/python
-	$(BIN)/lint-imports
+	PYTHONPATH=build/check $(BIN)/lint-imports
 
 clean:
-	rm -rf $(VENV) $(DEMO) .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(DEMO) build *.egg-info .pytest_cache .ruff_cache .hypothesis .import_linter_cache

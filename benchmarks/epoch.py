@@ -29,16 +29,16 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from driftcal.shared import settings
+from driftcal.shared.store.reader import ShardStore
+from driftcal.train.fit.parameters import model_of
+from driftcal.train.fit.sample_gradients import Step, make_step
+from driftcal.train.reading.batches import Batch, Grid, batches, order
+from driftcal.train.settings import Training
 from jax.sharding import NamedSharding, PartitionSpec
 
 from benchmarks import operations, stores
 from benchmarks.measure import cores, machine
-from shared import settings
-from shared.store.reader import ShardStore
-from train.fit.parameters import model_of
-from train.fit.sample_gradients import Step, make_step
-from train.reading.batches import Batch, Grid, batches, order
-from train.settings import Training
 
 SEGMENTS = 500_000
 """Five-day segments in 20 years of drifters."""

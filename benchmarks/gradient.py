@@ -31,19 +31,19 @@ import equinox as eqx  # noqa: E402
 import jax  # noqa: E402
 import jax.numpy as jnp  # noqa: E402
 import numpy as np  # noqa: E402
+from driftcal.shared import settings  # noqa: E402
+from driftcal.shared.errors import ConfigError  # noqa: E402
+from driftcal.shared.native import compiler  # noqa: E402
+from driftcal.shared.store.schema import FILL  # noqa: E402
+from driftcal.train.fit.parameters import model_of  # noqa: E402
+from driftcal.train.fit.sample_gradients import make_step, plan_of, sample_losses  # noqa: E402
+from driftcal.train.learners.drift import smagorinsky, xla_barriers  # noqa: E402
+from driftcal.train.learners.drift.native_engine import library  # noqa: E402
+from driftcal.train.learners.drift.noise import noise_for  # noqa: E402
+from driftcal.train.reading.batches import Batch, Grid  # noqa: E402
+from driftcal.train.settings import Training  # noqa: E402
 
 from benchmarks.windows import eddying  # noqa: E402
-from shared import settings  # noqa: E402
-from shared.errors import ConfigError  # noqa: E402
-from shared.native import compiler  # noqa: E402
-from shared.store.schema import FILL  # noqa: E402
-from train.fit.parameters import model_of  # noqa: E402
-from train.fit.sample_gradients import make_step, plan_of, sample_losses  # noqa: E402
-from train.learners.drift import smagorinsky, xla_barriers  # noqa: E402
-from train.learners.drift.native_engine import library  # noqa: E402
-from train.learners.drift.noise import noise_for  # noqa: E402
-from train.reading.batches import Batch, Grid  # noqa: E402
-from train.settings import Training  # noqa: E402
 
 GRID = Grid(7, 41, 41, 121, 86_400, 3600, 0.125, 0.125)
 CS = 0.1

@@ -16,9 +16,8 @@ import time
 from pathlib import Path
 
 import yaml
-
-from preprocess.__main__ import main as preprocess
-from train.__main__ import main as train
+from driftcal.preprocess.__main__ import main as preprocess
+from driftcal.train.__main__ import main as train
 
 HALVES = ([165.0, 190.0], [190.0, 215.0])
 """Longitudes of the two oceans."""

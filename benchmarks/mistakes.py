@@ -18,13 +18,12 @@ from unittest import mock
 
 import numpy as np
 import xarray as xr
-
-from preprocess.__main__ import planned
-from preprocess.made.twin import make
-from preprocess.recipe import Recipe, Synthetic
-from preprocess.sources.gridded.remarks import Blank
-from shared import settings
-from shared.errors import DriftcalError
+from driftcal.preprocess.__main__ import planned
+from driftcal.preprocess.made.twin import make
+from driftcal.preprocess.recipe import Recipe, Synthetic
+from driftcal.preprocess.sources.gridded.remarks import Blank
+from driftcal.shared import settings
+from driftcal.shared.errors import DriftcalError
 
 Pair = tuple[xr.Dataset, xr.Dataset]
 """Drifters, and currents in m/s."""
@@ -172,7 +171,7 @@ def figures(tree: dict[str, Any]) -> dict[str, Any]:
     """Plans the manifest `tree`: the figures, the losses and the warnings, or the error."""
     recipe = settings.build(Recipe, tree, "manifest")
     # the comparison alone: without the reader's own check, which takes exact zeros for missing
-    alone = mock.patch("preprocess.sources.gridded.currents.remove_blanks", return_value=Blank())
+    alone = mock.patch("driftcal.preprocess.sources.gridded.currents.remove_blanks", return_value=Blank())
     with alone, tempfile.TemporaryDirectory(prefix="driftcal-") as folder:
         try:
             build = planned(recipe, Path(folder) / "store", Path(folder) / "tracks.bin", progress=False)

@@ -9,12 +9,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from driftcal.train.fit.parameters import model_of
+from driftcal.train.fit.sample_gradients import make_step
+from driftcal.train.reading.batches import Grid
+from driftcal.train.settings import Training
 
 from benchmarks.windows import eddying
-from train.fit.parameters import model_of
-from train.fit.sample_gradients import make_step
-from train.reading.batches import Grid
-from train.settings import Training
 
 FREE = frozenset(
     [

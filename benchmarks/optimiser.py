@@ -20,11 +20,12 @@ import sys
 import time
 from pathlib import Path
 
+from driftcal.shared.settings import build
+from driftcal.shared.store.reader import ShardStore
+from driftcal.train.run import loop
+from driftcal.train.settings import Training
+
 from benchmarks import stores
-from shared.settings import build
-from shared.store.reader import ShardStore
-from train.run import loop
-from train.settings import Training
 
 BUDGET = 25_000
 """Gradient samples that a calibration may take."""

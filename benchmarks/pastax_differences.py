@@ -15,15 +15,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pastax  # pyright: ignore[reportMissingImports]
-
-from shared.geo import METRES_PER_DEGREE
-from shared.store.reader import ShardStore
-from train.learners.drift import pastax_engine
-from train.learners.drift.engines import simulate
-from train.learners.drift.simulate import Plan
-from train.learners.drift.smagorinsky import Smagorinsky
-from train.reading.batches import Batch, Grid, load
-from train.settings import Engine, Scheme
+from driftcal.shared.geo import METRES_PER_DEGREE
+from driftcal.shared.store.reader import ShardStore
+from driftcal.train.learners.drift import pastax_engine
+from driftcal.train.learners.drift.engines import simulate
+from driftcal.train.learners.drift.simulate import Plan
+from driftcal.train.learners.drift.smagorinsky import Smagorinsky
+from driftcal.train.reading.batches import Batch, Grid, load
+from driftcal.train.settings import Engine, Scheme
 
 STEP, DAY = 1800, 86_400
 

@@ -19,10 +19,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pastax  # pyright: ignore[reportMissingImports]
-
-from shared.geo import METRES_PER_DEGREE
-from shared.store.schema import FILL, SCALE
-from train.reading.batches import Batch, Grid
+from driftcal.shared.geo import METRES_PER_DEGREE
+from driftcal.shared.store.schema import FILL, SCALE
+from driftcal.train.reading.batches import Batch, Grid
 
 Loss = Callable[[jax.Array, Batch, jax.Array], tuple[jax.Array, jax.Array]]
 """(log C_s, batch, key) -> loss and its derivative, of every sample."""

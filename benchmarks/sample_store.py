@@ -4,11 +4,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
-from shared.store import files as store_files
-from shared.store import manifest, schema, shard_bytes
-from shared.store.manifest import FileEntry, Manifest
-from shared.store.schema import Compression, Layout
+from driftcal.shared.store import files as store_files
+from driftcal.shared.store import manifest, schema, shard_bytes
+from driftcal.shared.store.manifest import FileEntry, Manifest
+from driftcal.shared.store.schema import Compression, Layout
 
 SHAPE = {"n_obs": 121, "n_times": 7, "n_lat": 48, "n_lon": 48, "obs_step": 3600, "time_step": 86_400}
 N_SAMPLES = 16_384

@@ -38,16 +38,16 @@ import jax.numpy as jnp  # noqa: E402
 import numpy as np  # noqa: E402
 import tensorstore  # noqa: E402
 import zarr  # noqa: E402
+from driftcal.shared.store import reader as shards  # noqa: E402
+from driftcal.shared.store import shard_bytes  # noqa: E402
+from driftcal.shared.store.buffers import Slabs  # noqa: E402
+from driftcal.shared.store.reader import ShardStore  # noqa: E402
+from driftcal.shared.store.schema import Compression  # noqa: E402
+from driftcal.train.reading.batches import DEFAULT, batches, copier_for  # noqa: E402
+from driftcal.train.settings import Reading  # noqa: E402
 from numcodecs import blosc  # noqa: E402 # pyright: ignore[reportAttributeAccessIssue] - compiled, without stubs
 
 from benchmarks.sample_store import N_SAMPLES, made_ocean, make  # noqa: E402
-from shared.store import reader as shards  # noqa: E402
-from shared.store import shard_bytes  # noqa: E402
-from shared.store.buffers import Slabs  # noqa: E402
-from shared.store.reader import ShardStore  # noqa: E402
-from shared.store.schema import Compression  # noqa: E402
-from train.reading.batches import DEFAULT, batches, copier_for  # noqa: E402
-from train.settings import Reading  # noqa: E402
 
 BATCH = 256
 SLOW = 32  # samples that zarr-python reads a round

@@ -5,8 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-
-from preprocess.__main__ import main as preprocess
+from driftcal.preprocess.__main__ import main as preprocess
 
 
 def twins(folder: Path, cs: float, synthetic: dict[str, Any], **sections: Any) -> Path:

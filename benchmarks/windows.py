@@ -3,9 +3,8 @@
 from typing import Any
 
 import numpy as np
-
-from shared.geo import METRES_PER_DEGREE
-from train.reading.batches import Batch, Grid
+from driftcal.shared.geo import METRES_PER_DEGREE
+from driftcal.train.reading.batches import Batch, Grid
 
 WAVES = 24
 """Plane waves that make up a flow."""

@@ -1,5 +1,5 @@
 """Cuts a space-time window of currents around every drifter segment (numpy, xarray, dask)."""
 
-from shared import streams
+from driftcal.shared import streams
 
 streams.reserve()  # before anything is imported that opens files

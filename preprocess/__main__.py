@@ -10,25 +10,25 @@ from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 
-from preprocess.drift import advice, agreement, candidates, encounters, funnel, gaps
-from preprocess.drift import plan as planning
-from preprocess.made import twin
-from preprocess.recipe import Recipe, Synthetic
-from preprocess.sources.drifters.drifters import open_drifters
-from preprocess.sources.gridded import open_currents
-from preprocess.sources.gridded.level_cache import Levels
-from preprocess.writing import cluster, output_folder, shard_task
-from preprocess.writing import estimate as estimating
-from preprocess.writing.build import Build
-from preprocess.writing.workers import at_once
-from preprocess.writing.write import Writing
-from shared import command, paths, settings
-from shared.disk import durable, litter, temporary
-from shared.disk.claims import Busy, Lock, hold
-from shared.errors import ConfigError, StoreError
-from shared.inspection import facts
-from shared.inspection import text as show
-from shared.store import manifest
+from driftcal.preprocess.drift import advice, agreement, candidates, encounters, funnel, gaps
+from driftcal.preprocess.drift import plan as planning
+from driftcal.preprocess.made import twin
+from driftcal.preprocess.recipe import Recipe, Synthetic
+from driftcal.preprocess.sources.drifters.drifters import open_drifters
+from driftcal.preprocess.sources.gridded import open_currents
+from driftcal.preprocess.sources.gridded.level_cache import Levels
+from driftcal.preprocess.writing import cluster, output_folder, shard_task
+from driftcal.preprocess.writing import estimate as estimating
+from driftcal.preprocess.writing.build import Build
+from driftcal.preprocess.writing.workers import at_once
+from driftcal.preprocess.writing.write import Writing
+from driftcal.shared import command, paths, settings
+from driftcal.shared.disk import durable, litter, temporary
+from driftcal.shared.disk.claims import Busy, Lock, hold
+from driftcal.shared.errors import ConfigError, StoreError
+from driftcal.shared.inspection import facts
+from driftcal.shared.inspection import text as show
+from driftcal.shared.store import manifest
 
 MADE = "made.json"
 """File beside a twin's files: the settings that they were made with."""

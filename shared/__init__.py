@@ -1,5 +1,5 @@
 """The contract between the two stages: words, geometry, the shard store and its inspector."""
 
-from shared import streams
+from driftcal.shared import streams
 
 streams.reserve()  # before anything is imported that opens files

@@ -4,11 +4,11 @@ import argparse
 import sys
 from pathlib import Path
 
-from shared import command, paths
-from shared.errors import ConfigError
-from shared.inspection import facts, text
-from shared.store import verify
-from shared.store.reader import ShardStore
+from driftcal.shared import command, paths
+from driftcal.shared.errors import ConfigError
+from driftcal.shared.inspection import facts, text
+from driftcal.shared.store import verify
+from driftcal.shared.store.reader import ShardStore
 
 EXAMPLES = {
     "show": "drift-inspect show stores/agulhas",
@@ -77,8 +77,8 @@ def _sample(options: argparse.Namespace) -> int:
     found = facts.sample(opened, options.index)
     if options.plot:
         # they bring matplotlib, which nothing but drawing needs
-        from shared.inspection import figures as store_figures  # noqa: PLC0415
-        from shared.inspection import map_plots  # noqa: PLC0415
+        from driftcal.shared.inspection import figures as store_figures  # noqa: PLC0415
+        from driftcal.shared.inspection import map_plots  # noqa: PLC0415
 
         _refuse_inside(options.plot, opened.root)
         map_plots.save(lambda: store_figures.one(opened, options.index), options.plot)
@@ -90,7 +90,7 @@ def _sample(options: argparse.Namespace) -> int:
 
 
 def _plot(options: argparse.Namespace) -> int:
-    from shared.inspection import figures as store_figures  # noqa: PLC0415 - as in `_sample`
+    from driftcal.shared.inspection import figures as store_figures  # noqa: PLC0415 - as in `_sample`
 
     opened = ShardStore(options.store)
     _refuse_inside(options.out, opened.root)

@@ -17,7 +17,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from shared.errors import ConfigError
+from driftcal.shared.errors import ConfigError
 
 
 @contextlib.contextmanager

@@ -12,9 +12,9 @@ import traceback
 from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
-from shared import paths, streams
-from shared.disk import limits
-from shared.errors import ConfigError, DriftcalError, Interrupted, LimitError
+from driftcal.shared import paths, streams
+from driftcal.shared.disk import limits
+from driftcal.shared.errors import ConfigError, DriftcalError, Interrupted, LimitError
 
 UNPRINTED = 5
 """Exit code of work that is done, and whose result standard output did not take."""

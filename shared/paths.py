@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from shared.errors import ConfigError
+from driftcal.shared.errors import ConfigError
 
 _ELSEWHERE = re.compile(r"\s*([^/\s]{2,}?):+/")
 """How a URL begins, also where a shell or `Path` has left it one slash, or the address of another host (`me@host:/x`);

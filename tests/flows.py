@@ -2,9 +2,8 @@
 
 import jax
 import numpy as np
-
-from shared.store.schema import FILL
-from train.reading.batches import Batch, Grid
+from driftcal.shared.store.schema import FILL
+from driftcal.train.reading.batches import Batch, Grid
 
 GRID = Grid(n_times=7, n_lat=20, n_lon=24, n_obs=121, time_step=86_400, obs_step=3600, lat_step=0.25, lon_step=0.2)
 

@@ -12,9 +12,10 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-from preprocess.__main__ import main
-from shared.disk import crash_points
-from shared.inspection import facts
+from driftcal.preprocess.__main__ import main
+from driftcal.shared.disk import crash_points
+from driftcal.shared.inspection import facts
+
 from tests import fields
 
 _FORK = multiprocessing.get_context("forkserver")

@@ -27,11 +27,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pastax
+from driftcal.shared.store.reader import ShardStore
+from driftcal.train.learners.drift.pastax_engine import Sample, sample_of
 
-from shared.store.reader import ShardStore
 from tests import pastax_cases
 from tests.pastax_cases import CASES, NUMBERS, OBJECTIVES, STEP, WEIGHT_CS, Case
-from train.learners.drift.pastax_engine import Sample, sample_of
 
 SOLVER = {"heun": pastax.Heun(), "reference": pastax.Heun(), "euler": pastax.Euler()}
 SHARE = {"heun": 0.5, "reference": 1.0, "euler": 1.0}

@@ -12,17 +12,17 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from driftcal.shared.errors import ConfigError, Interrupted
+from driftcal.shared.native import compiler
+from driftcal.shared.store.reader import ShardStore
+from driftcal.train.fit.parameters import model_of
+from driftcal.train.fit.sample_gradients import Sums, compile_step
+from driftcal.train.learners.drift.native_engine import library
+from driftcal.train.machine.devices import Devices
+from driftcal.train.reading.batches import Grid, batches, order
+from driftcal.train.settings import Training
 
-from shared.errors import ConfigError, Interrupted
-from shared.native import compiler
-from shared.store.reader import ShardStore
 from tests import runs
-from train.fit.parameters import model_of
-from train.fit.sample_gradients import Sums, compile_step
-from train.learners.drift.native_engine import library
-from train.machine.devices import Devices
-from train.reading.batches import Grid, batches, order
-from train.settings import Training
 
 
 def main(store: Path, folder: Path, epochs: int, precision: str) -> dict[str, Any]:

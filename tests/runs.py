@@ -11,17 +11,16 @@ from unittest import mock
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
-
-from shared.errors import Interrupted
-from shared.settings import build
-from shared.store.reader import ShardStore
-from train.fit import sample_gradients
-from train.learners.drift.user_dynamics.terms import Positive
-from train.machine.devices import Devices
-from train.run import loop
-from train.run.metrics_log import Record
-from train.run.stop_signals import Stop
-from train.settings import Training
+from driftcal.shared.errors import Interrupted
+from driftcal.shared.settings import build
+from driftcal.shared.store.reader import ShardStore
+from driftcal.train.fit import sample_gradients
+from driftcal.train.learners.drift.user_dynamics.terms import Positive
+from driftcal.train.machine.devices import Devices
+from driftcal.train.run import loop
+from driftcal.train.run.metrics_log import Record
+from driftcal.train.run.stop_signals import Stop
+from driftcal.train.settings import Training
 
 TINY: dict[str, Any] = {
     "ensemble": {"members": 3},

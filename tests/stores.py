@@ -19,15 +19,14 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
-
-from shared import geo
-from shared.errors import ConfigError, StoreError
-from shared.native.checked_copy import Copier
-from shared.store import files as store_files
-from shared.store import manifest, schema, shard_bytes, unfinished
-from shared.store.manifest import FileEntry, Manifest, Stage
-from shared.store.reader import ShardStore
-from shared.store.schema import Layout
+from driftcal.shared import geo
+from driftcal.shared.errors import ConfigError, StoreError
+from driftcal.shared.native.checked_copy import Copier
+from driftcal.shared.store import files as store_files
+from driftcal.shared.store import manifest, schema, shard_bytes, unfinished
+from driftcal.shared.store.manifest import FileEntry, Manifest, Stage
+from driftcal.shared.store.reader import ShardStore
+from driftcal.shared.store.schema import Layout
 
 DAY = 86_400
 FIRST = 1_456_660_800

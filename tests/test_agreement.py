@@ -9,25 +9,25 @@ from typing import Any
 import numpy as np
 import pytest
 import xarray as xr
+from driftcal.preprocess.__main__ import main
+from driftcal.preprocess.drift import candidates, encounters
+from driftcal.preprocess.drift import plan as planning
+from driftcal.preprocess.drift.agreement import FEWEST, compare
+from driftcal.preprocess.drift.encounters import Encounters
+from driftcal.preprocess.made.twin import make
+from driftcal.preprocess.recipe import Recipe, Synthetic
+from driftcal.preprocess.sources.drifters.drifters import open_drifters
+from driftcal.preprocess.sources.gridded import open_currents
+from driftcal.preprocess.sources.gridded.remarks import Blank
+from driftcal.shared import geo
+from driftcal.shared.__main__ import main as inspect
+from driftcal.shared.errors import StoreError
+from driftcal.shared.store import manifest
+from driftcal.shared.store.agreement import Agreement
+from driftcal.shared.store.reader import ShardStore
 from scipy import stats
 
 from benchmarks import mistakes
-from preprocess.__main__ import main
-from preprocess.drift import candidates, encounters
-from preprocess.drift import plan as planning
-from preprocess.drift.agreement import FEWEST, compare
-from preprocess.drift.encounters import Encounters
-from preprocess.made.twin import make
-from preprocess.recipe import Recipe, Synthetic
-from preprocess.sources.drifters.drifters import open_drifters
-from preprocess.sources.gridded import open_currents
-from preprocess.sources.gridded.remarks import Blank
-from shared import geo
-from shared.__main__ import main as inspect
-from shared.errors import StoreError
-from shared.store import manifest
-from shared.store.agreement import Agreement
-from shared.store.reader import ShardStore
 from tests import fields, sources, stores
 from tests.fields import DAY, START
 
@@ -258,7 +258,7 @@ def test_what_drifters_meet_of_a_linear_field(tmp_path: Path, step: int, west: f
 
 def test_a_level_of_zeros_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        "preprocess.sources.gridded.currents.remove_blanks", lambda *_: Blank()
+        "driftcal.preprocess.sources.gridded.currents.remove_blanks", lambda *_: Blank()
     )  # the reader takes them for missing
     path = Path(fields.small(tmp_path / "input"))
     with xr.open_dataset(tmp_path / "input/currents.nc", decode_cf=False) as dataset:

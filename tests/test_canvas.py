@@ -11,16 +11,16 @@ import matplotlib
 import numpy as np
 import pytest
 from cycler import cycler
+from driftcal.preprocess.__main__ import main as preprocess
+from driftcal.shared import __main__ as inspector
+from driftcal.shared import canvas
+from driftcal.shared.inspection import figures as album
+from driftcal.shared.inspection import map_plots
+from driftcal.shared.store.reader import ShardStore
+from driftcal.train.learners.drift import figures_profile
+from driftcal.train.learners.drift import figures_run as of_runs
 
-from preprocess.__main__ import main as preprocess
-from shared import __main__ as inspector
-from shared import canvas
-from shared.inspection import figures as album
-from shared.inspection import map_plots
-from shared.store.reader import ShardStore
 from tests import fields, stores
-from train.learners.drift import figures_profile
-from train.learners.drift import figures_run as of_runs
 
 NAMES = ("$x", r"$\frac{1}$", "a_b^c$$", r"\alpha", "$C_s$", "漂流", "<b>&amp;")
 SETTINGS: dict[Any, Any] = {
@@ -96,8 +96,8 @@ def test_a_notebook_s_environment_changes_nothing(built: stores.Built, tmp_path:
     (tmp_path / "here").mkdir()
     script = f"""
 import sys
-import preprocess.__main__, train.__main__
-from shared.__main__ import main
+import driftcal.preprocess.__main__, driftcal.train.__main__
+from driftcal.shared.__main__ import main
 assert not any(name.startswith("matplotlib") for name in sys.modules)
 main(["sample", {str(built.path)!r}, "3", "--plot", "one.png"])
 """

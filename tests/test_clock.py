@@ -6,14 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from driftcal.preprocess.drift import clock
+from driftcal.preprocess.drift.candidates import survey
+from driftcal.preprocess.drift.clock import Clock
+from driftcal.preprocess.recipe import DrifterSource, Recipe, Segment
+from driftcal.preprocess.sources.drifters.drifters import open_drifters
+from driftcal.preprocess.sources.drifters.fixes import Fixes
+from driftcal.shared.errors import DataError
 
-from preprocess.drift import clock
-from preprocess.drift.candidates import survey
-from preprocess.drift.clock import Clock
-from preprocess.recipe import DrifterSource, Recipe, Segment
-from preprocess.sources.drifters.drifters import open_drifters
-from preprocess.sources.drifters.fixes import Fixes
-from shared.errors import DataError
 from tests import sources
 
 START = sources.START

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from driftcal.preprocess.__main__ import main
+from driftcal.preprocess.writing import cluster, edition
+from driftcal.shared.disk import crash_points
 
-from preprocess.__main__ import main
-from preprocess.writing import cluster, edition
-from shared.disk import crash_points
 from tests import fields, killing
 
 distributed = pytest.importorskip("distributed")
@@ -103,19 +103,20 @@ ROOT = Path(__file__).parents[1]
 
 
 def other_code(folder: Path) -> Path:
-    """The packages, one of them a row off."""
-    for name in edition.PACKAGES:
-        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-    with (folder / "preprocess" / "windows.py").open("a") as file:
+    """The package, one module of it a row off."""
+    installed = folder / "driftcal"
+    for name in ("preprocess", "shared"):
+        shutil.copytree(ROOT / name, installed / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "shared" / "library" / "__init__.py", installed)
+    with (installed / "preprocess" / "drift" / "windows.py").open("a") as file:
         file.write("\nROW = 1\n")
     return folder
 
 
 def no_code(folder: Path) -> Path:
     """What importing a package that is not there raises; an editable install would be found otherwise."""
-    for name in edition.PACKAGES:
-        (folder / name).mkdir(parents=True)
-        (folder / name / "__init__.py").write_text(f"raise ModuleNotFoundError(\"No module named '{name}'\")")
+    (folder / "driftcal").mkdir(parents=True)
+    (folder / "driftcal" / "__init__.py").write_text("raise ModuleNotFoundError(\"No module named 'driftcal'\")")
     return folder
 
 
@@ -151,7 +152,7 @@ def test_workers_of_another_edition_are_given_nothing(
                 patched.setattr(cluster, "check_workers", lambda *_: None)
             assert main(command) == 2
         said = capsys.readouterr().err
-        assert "other code in preprocess/windows.py" in said.partition("error: ")[2]
+        assert "other code in driftcal/preprocess/drift/windows.py" in said.partition("error: ")[2]
         assert "would make other shards" in said
         assert (
             "Install the same driftcal and libraries for the scheduler and all workers, and start them again." in said
@@ -170,7 +171,7 @@ def test_workers_of_another_edition_are_given_nothing(
             assert main(command) == 2
         said = capsys.readouterr().err
         assert "without this driftcal (" in said.partition("error: ")[2]
-        assert "No module named 'preprocess'" in said
+        assert "No module named 'driftcal'" in said
     bare.kill()
     joined(where, 0)
 
@@ -189,7 +190,7 @@ def test_a_scheduler_without_the_package(
     start("dask_scheduler", "--host", "127.0.0.1", "--port", port, code=no_code(tmp_path / "bare"))
     assert main([manifest, "--out", str(tmp_path / "store"), "--scheduler", f"tcp://127.0.0.1:{port}"]) == 2
     said = capsys.readouterr().err
-    assert "the scheduler runs without this driftcal (ModuleNotFoundError: No module named 'preprocess')" in said
+    assert "the scheduler runs without this driftcal (ModuleNotFoundError: No module named 'driftcal')" in said
     assert not (tmp_path / "store").exists()
 
 
@@ -213,12 +214,23 @@ def test_no_scheduler(tmp_path: Path, capsys: Capture, monkeypatch: pytest.Monke
 
 def test_editions() -> None:
     ours = edition.own()
-    assert {"driftcal", "Python", "numpy", "numcodecs", "dask", "preprocess/shard.py", "shared/chunks.py"} <= set(ours)
+    assert {
+        "driftcal",
+        "Python",
+        "numpy",
+        "numcodecs",
+        "dask",
+        "driftcal/preprocess/writing/shard_task.py",
+        "driftcal/shared/store/shard_bytes.py",
+    } <= set(ours)
     assert edition.difference(ours, dict(ours)) is None
     assert edition.difference(ours, ours | {"numpy": "1.0"}) == f"numpy 1.0 (expected {ours['numpy']})"
-    fewer = {name: value for name, value in ours.items() if name not in ("zarr", "shared/chunks.py")}
+    fewer = {
+        name: value for name, value in ours.items() if name not in ("zarr", "driftcal/shared/store/shard_bytes.py")
+    }
     told = edition.difference(ours, fewer | {"preprocess/new.py": "0"})
-    assert told == f"zarr missing (expected {ours['zarr']}); other code in shared/chunks.py, preprocess/new.py"
+    files = "driftcal/shared/store/shard_bytes.py, preprocess/new.py"
+    assert told == f"zarr missing (expected {ours['zarr']}); other code in {files}"
 
 
 def test_an_edition_is_of_folders_of_code_too(tmp_path: Path) -> None:

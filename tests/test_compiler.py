@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from shared.errors import ConfigError
-from shared.native import compiler
-from shared.native.compiler import Library
+from driftcal.shared.errors import ConfigError
+from driftcal.shared.native import compiler
+from driftcal.shared.native.compiler import Library
 
 # As the true ones: what it predefines goes to stdout, what it compiles into the file after -o. It notes its arguments.
 FAKE = """#!/bin/sh

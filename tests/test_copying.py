@@ -8,16 +8,16 @@ import google_crc32c
 import jax
 import numpy as np
 import pytest
+from driftcal.shared.errors import ConfigError, StoreError
+from driftcal.shared.native import checked_copy
+from driftcal.shared.native.checked_copy import Copier
+from driftcal.shared.store import shard_bytes
+from driftcal.shared.store.reader import ShardStore
+from driftcal.train.reading import batches as data
+from driftcal.train.reading.batches import batches
+from driftcal.train.settings import Reading
 
-from shared.errors import ConfigError, StoreError
-from shared.native import checked_copy
-from shared.native.checked_copy import Copier
-from shared.store import shard_bytes
-from shared.store.reader import ShardStore
 from tests import stores
-from train.reading import batches as data
-from train.reading.batches import batches
-from train.settings import Reading
 
 PLAIN = Reading(copying="plain")
 

@@ -8,23 +8,23 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from driftcal.shared.errors import ConfigError
+from driftcal.train.__main__ import main
+from driftcal.train.fit import gradient_mode
+from driftcal.train.gradient_cost import column, figure, fitted_laws, measurement, recommendation, study
+from driftcal.train.gradient_cost.command import memory_of, steps_of
+from driftcal.train.gradient_cost.strategies import STRATEGIES, forward_along
+from driftcal.train.gradient_cost.study import Cell, Study
+from driftcal.train.gradient_cost.timed_model import Model, load
+from driftcal.train.learners.drift import timed_model
 
 from docs.examples import column as example
 from docs.examples import lorenz
-from shared.errors import ConfigError
 from tests.test_train_command import refused
-from train.__main__ import main
-from train.fit import gradient_mode
-from train.gradient_cost import column, figure, fitted_laws, measurement, recommendation, study
-from train.gradient_cost.command import memory_of, steps_of
-from train.gradient_cost.strategies import STRATEGIES, forward_along
-from train.gradient_cost.study import Cell, Study
-from train.gradient_cost.timed_model import Model, load
-from train.learners.drift import timed_model
 
 MODULE = """
 import jax.numpy as jnp
-from train.gradient_cost import Model
+from driftcal.train.gradient_cost import Model
 
 def good():
     return Model(lambda s, p, k: s + p * jnp.cos(s), jnp.ones(3), jnp.asarray(0.1), lambda s: s.sum())

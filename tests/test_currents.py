@@ -12,19 +12,18 @@ import numpy as np
 import pytest
 import xarray as xr
 import zarr.storage
+from driftcal.preprocess.recipe import CurrentSource
+from driftcal.preprocess.sources import files
+from driftcal.preprocess.sources.encoding import Encoding
+from driftcal.preprocess.sources.gridded.axes import latitude, level_times, longitude
+from driftcal.preprocess.sources.gridded.currents import LAND_LEVELS, Currents, land_levels
+from driftcal.preprocess.sources.gridded.open_currents import open_currents
+from driftcal.preprocess.sources.gridded.packing import Packing, pack_level
+from driftcal.preprocess.sources.units import speed_factor
+from driftcal.shared.errors import DataError
+from driftcal.shared.store.schema import FILL, OVER
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from preprocess.recipe import CurrentSource
-from preprocess.sources import files
-from preprocess.sources.encoding import Encoding
-from preprocess.sources.gridded.axes import latitude, level_times, longitude
-from preprocess.sources.gridded.currents import LAND_LEVELS, Currents, land_levels
-from preprocess.sources.gridded.open_currents import open_currents
-from preprocess.sources.gridded.packing import Packing, pack_level
-from preprocess.sources.units import speed_factor
-from shared.errors import DataError
-from shared.store.schema import FILL, OVER
 
 NT, NY, NX = 5, 6, 9
 EAST = "surface_geostrophic_eastward_sea_water_velocity"

@@ -11,11 +11,11 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
+from driftcal.shared.errors import ConfigError
+from driftcal.shared.store.reader import ShardStore
+from driftcal.train.run import loop
 
-from shared.errors import ConfigError
-from shared.store.reader import ShardStore
 from tests import runs, stores
-from train.run import loop
 
 FOUR = {"XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
 LOSS = 1e-5
@@ -107,7 +107,7 @@ def test_processes_that_see_a_part_each_leave_nothing_out(
 SLOW = """
 import time
 from train import devices, examine
-from train.__main__ import entry
+from driftcal.train.__main__ import entry
 devices.PATIENCE = 3
 once = examine.examine
 def slow(*arguments):
@@ -156,7 +156,7 @@ def test_two_processes_of_a_slurm_step(store: Path, tmp_path: Path, found: tuple
 @pytest.mark.faults
 def test_where_the_first_process_cannot_begin_the_others_end(store: Path, tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("x")
-    first, second = two_processes(["-m", "train"], store, tmp_path)
+    first, second = two_processes(["-m", "driftcal.train"], store, tmp_path)
     assert (first[0], second[0]) == (2, 2), first[2] + second[2]
     assert "exists and is not an empty folder" in first[2]
     assert "the first process of the run could not begin. Its message says why." in second[2]

@@ -12,18 +12,18 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
+from driftcal.preprocess.recipe import CurrentSource, DrifterSource
+from driftcal.preprocess.sources.drifters.drifters import open_drifters
+from driftcal.preprocess.sources.encoding import Encoding, decode
+from driftcal.preprocess.sources.gridded.currents import Currents
+from driftcal.preprocess.sources.gridded.open_currents import open_currents
+from driftcal.preprocess.sources.times import NO_TIME, seconds
+from driftcal.preprocess.sources.units import angle_factor
+from driftcal.shared.errors import DataError
+from driftcal.shared.store.schema import FILL
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
-from preprocess.recipe import CurrentSource, DrifterSource
-from preprocess.sources.drifters.drifters import open_drifters
-from preprocess.sources.encoding import Encoding, decode
-from preprocess.sources.gridded.currents import Currents
-from preprocess.sources.gridded.open_currents import open_currents
-from preprocess.sources.times import NO_TIME, seconds
-from preprocess.sources.units import angle_factor
-from shared.errors import DataError
-from shared.store.schema import FILL
 from tests import encodings
 
 LENIENT = (HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much)
@@ -54,8 +54,16 @@ def decoded_by_others(path: Path, name: str) -> np.ndarray:
             values = dataset[name].values.astype(np.float64)
     if engine == "netcdf4":
         with netCDF4.Dataset(path) as file:
-            file[name].set_auto_maskandscale(True)
-            values = np.where(np.ma.getmaskarray(file[name][...]), np.nan, values)
+            variable = file[name]
+            variable.set_auto_maskandscale(True)
+            masked = np.ma.getmaskarray(variable[...])
+            if variable.dtype.itemsize == 1 and not {"_FillValue", "missing_value"} & set(variable.ncattrs()):
+                # netCDF4 takes its own fills for missing here too, against the NetCDF User Guide (`valid_range`): where
+                # no fill value of bytes is declared, all of them are valid
+                variable.set_auto_maskandscale(False)
+                own = netCDF4.default_fillvals[variable.dtype.str[1:]]
+                masked &= variable[...] != own
+            values = np.where(masked, np.nan, values)
     return values
 
 

@@ -8,15 +8,15 @@ from pathlib import Path
 
 import jax
 import pytest
+from driftcal.shared.errors import ConfigError
+from driftcal.train.machine import devices, environment, modes
 
-from shared.errors import ConfigError
 from tests import runs, stores
 from tests.test_train_command import FAST
-from train.machine import devices, environment, modes
 
 
 def command(*words: str | Path, **variables: str) -> subprocess.CompletedProcess[str]:
-    arguments = [sys.executable, "-m", "train", *(str(word) for word in words)]
+    arguments = [sys.executable, "-m", "driftcal.train", *(str(word) for word in words)]
     return subprocess.run(arguments, env=os.environ | variables, capture_output=True, text=True, check=False)
 
 

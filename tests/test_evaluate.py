@@ -8,15 +8,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import xarray as xr
+from driftcal.shared.errors import DataError
+from driftcal.shared.geo import EARTH_RADIUS, METRES_PER_DEGREE
+from driftcal.shared.store.reader import ShardStore
+from driftcal.train.evaluation import aggregate, evaluate
+from driftcal.train.learners.drift import metrics
+from driftcal.train.settings import Training
 from scores.probability import rank_histogram
 
-from shared.errors import DataError
-from shared.geo import EARTH_RADIUS, METRES_PER_DEGREE
-from shared.store.reader import ShardStore
 from tests import stores
-from train.evaluation import aggregate, evaluate
-from train.learners.drift import metrics
-from train.settings import Training
 
 CS = 0.3
 TOLD = Training.model_validate(

@@ -9,21 +9,21 @@ import sys
 from pathlib import Path
 
 import pytest
+from driftcal.shared.disk.claims import hold
+from driftcal.shared.errors import ConfigError, DataError
+from driftcal.train.__main__ import main
+from driftcal.train.run import loop
+from driftcal.train.run import run_folder as folder
+from driftcal.train.run.folder_lock import FILE, FILES, FolderLock
 
-from shared.disk.claims import hold
-from shared.errors import ConfigError, DataError
 from tests import stores
 from tests.test_train_command import FAST, refused
-from train.__main__ import main
-from train.run import loop
-from train.run import run_folder as folder
-from train.run.folder_lock import FILE, FILES, FolderLock
 
 HOLDING = """
 import sys
 from pathlib import Path
 {shim}
-from train.run.folder_lock import FolderLock
+from driftcal.train.run.folder_lock import FolderLock
 with FolderLock(Path(sys.argv[1])) as lock:
     lock.take()
     print("taken", flush=True)

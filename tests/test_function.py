@@ -9,19 +9,19 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
+from driftcal.shared.errors import ConfigError
+from driftcal.shared.settings import build
+from driftcal.shared.store.reader import ShardStore
+from driftcal.train.fit import parameters as model
+from driftcal.train.fit.parameters import Model
+from driftcal.train.fit.standard_errors import Judged
+from driftcal.train.learners.drift.user_dynamics import fingerprint, loading, tracing
+from driftcal.train.run import loop
+from driftcal.train.run import run_folder as folder
+from driftcal.train.settings import Training
 
-from shared.errors import ConfigError
-from shared.settings import build
-from shared.store.reader import ShardStore
 from tests import stores
 from tests.test_train_command import refused
-from train.fit import parameters as model
-from train.fit.parameters import Model
-from train.fit.standard_errors import Judged
-from train.learners.drift.user_dynamics import fingerprint, loading, tracing
-from train.run import loop
-from train.run import run_folder as folder
-from train.settings import Training
 
 POINTS = [
     [float(np.float32(x)) for x in (9e3 * k, 170 + 0.3 * k, -30 + 0.2 * k, *tracing.FLOWS[k % 5])] for k in range(7)
@@ -33,7 +33,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from helper import amplitude
-from train.learners.drift.user_dynamics.terms import Positive
+from driftcal.train.learners.drift.user_dynamics.terms import Positive
 
 RIDGE = np.linspace(0.0, 1.0, 50) ** 2
 
@@ -80,7 +80,7 @@ SIMPLE = """
 import equinox as eqx
 import jax.numpy as jnp
 from helper import amplitude
-from train.learners.drift.user_dynamics.terms import Positive
+from driftcal.train.learners.drift.user_dynamics.terms import Positive
 
 class Mine(eqx.Module):
     k: Positive = Positive(80.0)

@@ -9,17 +9,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from driftcal.shared.errors import ConfigError, DataError
+from driftcal.shared.settings import build
+from driftcal.shared.store.reader import ShardStore
+from driftcal.train.fit import group_estimates, group_keys, profile
+from driftcal.train.fit.parameters import model_of
+from driftcal.train.fit.per_sample_parameters import Found, Varied
+from driftcal.train.fit.sample_gradients import make_step
+from driftcal.train.reading.batches import Grid, batches
+from driftcal.train.settings import Training
 
-from shared.errors import ConfigError, DataError
-from shared.settings import build
-from shared.store.reader import ShardStore
 from tests import stores
-from train.fit import group_estimates, group_keys, profile
-from train.fit.parameters import model_of
-from train.fit.per_sample_parameters import Found, Varied
-from train.fit.sample_gradients import make_step
-from train.reading.batches import Grid, batches
-from train.settings import Training
 
 TREE = {"ensemble": {"members": 4}, "integration": {"step": "3h"}, "batch_size": 5, "precision": "float64", "seed": 2}
 

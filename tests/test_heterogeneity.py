@@ -2,8 +2,7 @@
 
 import numpy as np
 import pytest
-
-from train.fit.group_tests import Joint, homogeneity, joint_covariance, score_test, shrink
+from driftcal.train.fit.group_tests import Joint, homogeneity, joint_covariance, score_test, shrink
 
 
 def test_shrinkage_of_the_eight_schools() -> None:

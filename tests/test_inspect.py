@@ -10,17 +10,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+from driftcal.shared import __main__ as inspector
+from driftcal.shared import command, geo
+from driftcal.shared.errors import StoreError
+from driftcal.shared.inspection import facts
+from driftcal.shared.inspection import text as show
+from driftcal.shared.store import manifest, schema, unfinished
+from driftcal.shared.store.manifest import Stage
+from driftcal.shared.store.reader import ShardStore
+from driftcal.shared.store.verify import verify
 from matplotlib.image import imread
 
-from shared import __main__ as inspector
-from shared import command, geo
-from shared.errors import StoreError
-from shared.inspection import facts
-from shared.inspection import text as show
-from shared.store import manifest, schema, unfinished
-from shared.store.manifest import Stage
-from shared.store.reader import ShardStore
-from shared.store.verify import verify
 from tests import stores
 
 # Facts

@@ -17,14 +17,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from driftcal.preprocess.__main__ import main
+from driftcal.preprocess.writing import write
+from driftcal.shared.disk import claims, crash_points, durable, holder
+from driftcal.shared.disk.claims import hold
+from driftcal.shared.disk.holder import Holder
+from driftcal.shared.errors import StoreError
+from driftcal.shared.store import unfinished
 
-from preprocess.__main__ import main
-from preprocess.writing import write
-from shared.disk import claims, crash_points, durable, holder
-from shared.disk.claims import hold
-from shared.disk.holder import Holder
-from shared.errors import StoreError
-from shared.store import unfinished
 from tests import fields, killing
 
 
@@ -67,10 +67,10 @@ def test_f1_killed_at_a_named_point_and_continued(tmp_path: Path, made: tuple[st
 
 def test_the_environment_names_the_point_too(tmp_path: Path, made: tuple[str, dict[str, str]]) -> None:
     out = tmp_path / "store"
-    command = [sys.executable, "-m", "preprocess", made[0], "--out", str(out), "--workers", "1"]
+    command = [sys.executable, "-m", "driftcal.preprocess", made[0], "--out", str(out), "--workers", "1"]
     done = subprocess.run(command, env={**os.environ, crash_points.VARIABLE: "mark: done@2"}, capture_output=True)
     assert done.returncode == killing.KILLED
-    shown = subprocess.run([sys.executable, "-m", "shared", "show", str(out)], capture_output=True, text=True)
+    shown = subprocess.run([sys.executable, "-m", "driftcal.shared", "show", str(out)], capture_output=True, text=True)
     assert (shown.returncode, shown.stderr) == (0, "")
     assert "2 of 3" in shown.stdout
 
@@ -443,7 +443,7 @@ def test_f8_what_runs_is_never_taken_for_dead(monkeypatch: pytest.MonkeyPatch) -
     with monkeypatch.context() as patched:
         patched.setattr(Path, "read_text", full)
         patched.setattr(subprocess, "run", full)
-        patched.setattr("shared.disk.holder._machine", lambda: here.machine)
+        patched.setattr("driftcal.shared.disk.holder._machine", lambda: here.machine)
         assert here.state == "alive"
     assert replace(here, born="").state == "alive"
 
@@ -538,7 +538,7 @@ def late(others: list[list[str]]) -> None:
     def queue(writing: write.Writing, *arguments: Any) -> bool:
         def gate(self: claims.Lock) -> Any:
             claims.Lock.gate = true_gate
-            assert [subprocess.run([sys.executable, "-m", "preprocess", *each], check=False).returncode
+            assert [subprocess.run([sys.executable, "-m", "driftcal.preprocess", *each], check=False).returncode
                     for each in others] == [0] * len(others)  # fmt: skip
             return true_gate(self)
 
@@ -579,7 +579,7 @@ def lost(others: list[list[str]]) -> None:
             for path in (writing.lock.file, writing.lock.claimed):
                 path.unlink()
             for each in others:
-                subprocess.run([sys.executable, "-m", "preprocess", *each], check=True)
+                subprocess.run([sys.executable, "-m", "driftcal.preprocess", *each], check=True)
             true_run(*tasks)
 
         write.run = run

@@ -9,10 +9,9 @@ import threading
 import time
 
 import pytest
-
-from shared.errors import ConfigError
-from train.machine import launch
-from train.machine.launch import Launch, launch_of, meet
+from driftcal.shared.errors import ConfigError
+from driftcal.train.machine import launch
+from driftcal.train.machine.launch import Launch, launch_of, meet
 
 STEP = {
     "SLURM_STEP_NUM_TASKS": "4",
@@ -149,7 +148,7 @@ def test_strangers_at_the_port_are_not_counted(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_the_command_ends_by_itself_and_says_how_to_go_on() -> None:
-    program = "from train import launch; launch.ALONE = 1.0\nfrom train.__main__ import entry\nentry()"
+    program = "from train import launch; launch.ALONE = 1.0\nfrom driftcal.train.__main__ import entry\nentry()"
     alone = STEP | {"SLURM_PROCID": "0", "SLURM_STEP_NODELIST": "localhost", "JAX_COORDINATOR_PORT": str(free_port())}
     command = [sys.executable, "-c", program, "run", "no-store", "--out", "no-run"]
     done = subprocess.run(command, env=os.environ | alone, capture_output=True, text=True, check=False)

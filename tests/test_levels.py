@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import xarray as xr
+from driftcal.preprocess.recipe import CurrentSource
+from driftcal.preprocess.sources.gridded import level_cache as module
+from driftcal.preprocess.sources.gridded.level_cache import Key, Levels
+from driftcal.preprocess.sources.gridded.open_currents import open_currents
+from driftcal.shared.errors import DataError
 
-from preprocess.recipe import CurrentSource
-from preprocess.sources.gridded import level_cache as module
-from preprocess.sources.gridded.level_cache import Key, Levels
-from preprocess.sources.gridded.open_currents import open_currents
-from shared.errors import DataError
 from tests import fields
 
 BYTES = 2 * 3 * 4 * 2
@@ -191,7 +191,7 @@ def test_a_record_is_decoded_once_in_windows_whatever_its_chunks(
         return true(layout, dataset, role, start, stop, where)  # pyright: ignore[reportArgumentType]
 
     monkeypatch.setattr(type(currents.layout), "stored", stored)
-    monkeypatch.setattr("preprocess.sources.gridded.currents.AHEAD_BYTES", 5 * currents.level_bytes)
+    monkeypatch.setattr("driftcal.preprocess.sources.gridded.currents.AHEAD_BYTES", 5 * currents.level_bytes)
     for index, level in currents.each(np.arange(40)):
         np.testing.assert_array_equal(level, expected[index])
     assert reads == Counter(range(-(-40 // chunk)))

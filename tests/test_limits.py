@@ -12,19 +12,19 @@ from typing import Any
 
 import numpy as np
 import pytest
+from driftcal.shared import __main__ as inspector
+from driftcal.shared import command
+from driftcal.shared.disk import durable, limits
+from driftcal.shared.errors import LimitError, StoreError
+from driftcal.shared.inspection import facts
+from driftcal.shared.store import files, manifest, schema, unfinished
+from driftcal.shared.store.buffers import Slabs
+from driftcal.shared.store.reader import ShardStore
+from driftcal.shared.store.verify import verify
+from driftcal.train.run.checkpoints import Damaged, decode
 
-from shared import __main__ as inspector
-from shared import command
-from shared.disk import durable, limits
-from shared.errors import LimitError, StoreError
-from shared.inspection import facts
-from shared.store import files, manifest, schema, unfinished
-from shared.store.buffers import Slabs
-from shared.store.reader import ShardStore
-from shared.store.verify import verify
 from tests import stores
 from tests.test_writing_faults import Failing
-from train.run.checkpoints import Damaged, decode
 
 Capture = pytest.CaptureFixture[str]
 
@@ -170,7 +170,7 @@ def test_within_a_limit_of_the_address_space_a_store_is_read(tmp_path: Path) -> 
     script = f"""
 import resource, sys
 import numpy as np
-from shared.store.reader import ShardStore
+from driftcal.shared.store.reader import ShardStore
 store = ShardStore({str(built.path)!r}, "skip")
 taken = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (taken + {16 * 2**20}, resource.RLIM_INFINITY))

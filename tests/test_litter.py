@@ -8,15 +8,15 @@ from typing import Any
 import fsspec
 import numpy as np
 import pytest
+from driftcal.preprocess.__main__ import main
+from driftcal.preprocess.made.eddying_ocean import write_currents
+from driftcal.preprocess.recipe import Synthetic
+from driftcal.preprocess.sources import files, fingerprint
+from driftcal.shared.disk import durable, litter
+from driftcal.shared.errors import StoreError
+from driftcal.shared.inspection import text
+from driftcal.shared.store.verify import verify
 
-from preprocess.__main__ import main
-from preprocess.made.eddying_ocean import write_currents
-from preprocess.recipe import Synthetic
-from preprocess.sources import files, fingerprint
-from shared.disk import durable, litter
-from shared.errors import StoreError
-from shared.inspection import text
-from shared.store.verify import verify
 from tests import fields, stores
 
 LEFT = (".DS_Store", "currents/._c", "positions/c/.nfs00000000a1b2", "Thumbs.db", "desktop.ini",

@@ -3,13 +3,12 @@
 from pathlib import Path
 
 import pytest
-
-from preprocess.__main__ import MAKING, _make_twin
-from preprocess.made import twin
-from preprocess.recipe import Synthetic
-from shared import command
-from shared.disk.claims import hold
-from shared.settings import build
+from driftcal.preprocess.__main__ import MAKING, _make_twin
+from driftcal.preprocess.made import twin
+from driftcal.preprocess.recipe import Synthetic
+from driftcal.shared import command
+from driftcal.shared.disk.claims import hold
+from driftcal.shared.settings import build
 
 
 def test_a_twin_is_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

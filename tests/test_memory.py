@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 import xarray as xr
 import yaml
+from driftcal.preprocess.__main__ import main
+from driftcal.preprocess.drift import plan
+from driftcal.preprocess.writing import estimate
 
-from preprocess.__main__ import main
-from preprocess.drift import plan
-from preprocess.writing import estimate
 from tests import sources
 
 pytestmark = [
@@ -33,7 +33,7 @@ DRIFTERS, FIXES, SEGMENTS = 1250, 2401, 20
 PEAK = """
 import sys
 from pathlib import Path
-from preprocess.__main__ import main
+from driftcal.preprocess.__main__ import main
 code = main(sys.argv[1:])
 status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
 print("peak", code, 1024 * int(status["VmHWM"].split()[0]))

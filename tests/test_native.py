@@ -10,21 +10,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from driftcal.shared.errors import ConfigError
+from driftcal.shared.native import compiler
+from driftcal.train.__main__ import main
+from driftcal.train.fit.parameters import model_of
+from driftcal.train.fit.sample_gradients import make_step
+from driftcal.train.learners.drift import engines
+from driftcal.train.learners.drift.native_engine import library
+from driftcal.train.learners.drift.noise import noise_for
+from driftcal.train.learners.drift.simulate import Plan
+from driftcal.train.learners.drift.smagorinsky import Smagorinsky
+from driftcal.train.reading.batches import Batch, Grid
+from driftcal.train.settings import Training
 
-from shared.errors import ConfigError
-from shared.native import compiler
 from tests import flows, oracle, stores
 from tests.test_simulate import metres_apart, windows_of
-from train.__main__ import main
-from train.fit.parameters import model_of
-from train.fit.sample_gradients import make_step
-from train.learners.drift import engines
-from train.learners.drift.native_engine import library
-from train.learners.drift.noise import noise_for
-from train.learners.drift.simulate import Plan
-from train.learners.drift.smagorinsky import Smagorinsky
-from train.reading.batches import Batch, Grid
-from train.settings import Training
 
 try:
     compiler.command(library.KERNEL)
@@ -170,7 +170,7 @@ import os, sys
 os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
 import jax.numpy as jnp, numpy as np
 from tests.test_native import flat, made, simulated, SHORT
-from train.learners.drift.simulate import Plan
+from driftcal.train.learners.drift.simulate import Plan
 found = simulated("native", made(n=7, dtype=np.float32), Plan(SHORT, 1800, 86_400, "heun"), 10, jnp.float32(-1.0))
 sys.stdout.buffer.write(b"".join(leaf.tobytes() for leaf in flat(found)))
 """

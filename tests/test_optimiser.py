@@ -6,9 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-
-from train.fit.standard_errors import estimate
-from train.learners.drift import energy_newton
+from driftcal.train.fit.standard_errors import estimate
+from driftcal.train.learners.drift import energy_newton
 
 
 def gaussian(log_cs, log_truth):

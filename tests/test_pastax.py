@@ -9,18 +9,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from driftcal.shared.errors import ConfigError
+from driftcal.shared.store.reader import ShardStore
+from driftcal.train.__main__ import main
+from driftcal.train.learners.drift import scoring_rules
+from driftcal.train.learners.drift.engines import simulator
+from driftcal.train.learners.drift.simulate import Plan, simulate
+from driftcal.train.learners.drift.smagorinsky import Smagorinsky
+from driftcal.train.reading.batches import Batch, Grid, load
+from driftcal.train.settings import Training
 
-from shared.errors import ConfigError
-from shared.store.reader import ShardStore
 from tests import flows, pastax_cases, stores
 from tests.pastax_cases import CASES, MEMBERS, NUMBERS, OBJECTIVES, STEP, WEIGHT_CS, WEIGHT_MEMBERS
-from train.__main__ import main
-from train.learners.drift import scoring_rules
-from train.learners.drift.engines import simulator
-from train.learners.drift.simulate import Plan, simulate
-from train.learners.drift.smagorinsky import Smagorinsky
-from train.reading.batches import Batch, Grid, load
-from train.settings import Training
 
 DEGREE = 111_195.0
 
@@ -162,7 +162,7 @@ def test_a_nan_poisons_its_sample_alone():
 @installed
 def test_a_sample_in_pastax_s_classes(seam):
     """What pastax reads at the nodes and on land is what the store holds, with absolute times and longitudes."""
-    bridge = importlib.import_module("train.learners.drift.pastax_engine")
+    bridge = importlib.import_module("driftcal.train.learners.drift.pastax_engine")
     store = ShardStore(seam.path)
     with jax.enable_x64(True):
         for number in (0, 4, 5):
@@ -191,7 +191,10 @@ def test_a_sample_in_pastax_s_classes(seam):
 @installed
 def test_a_window_across_the_antimeridian_is_the_same_by_pastax_s_own_wrapping(seam):
     """Longitudes that ascend beyond 180 as in `sample_of`, and ones in [-180, 180) with pastax's `lon_period`."""
-    bridge, pastax = importlib.import_module("train.learners.drift.pastax_engine"), importlib.import_module("pastax")
+    bridge, pastax = (
+        importlib.import_module("driftcal.train.learners.drift.pastax_engine"),
+        importlib.import_module("pastax"),
+    )
     first, width = seam.values["window_corner"][:, 0], (seam.layout.n_lon - 1) * seam.layout.lon_step
     number = int(np.flatnonzero((first < 179) & (first + width > 181) & (seam.values["status"] == 0))[0])
     across = 0
@@ -247,7 +250,7 @@ def test_training_finds_the_same_constant_with_both(tmp_path, capsys):
 
 def test_without_pastax_the_engine_says_how_to_get_it(tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "pastax", None)
-    monkeypatch.delitem(sys.modules, "train.learners.drift.pastax_engine", raising=False)
+    monkeypatch.delitem(sys.modules, "driftcal.train.learners.drift.pastax_engine", raising=False)
     built = stores.build(tmp_path / "store", 8, samples_per_shard=4)
     assert main(["run", str(built.path), "--out", str(tmp_path / "run"), "--set", "engine=pastax"]) == 2
     message = capsys.readouterr().err
@@ -261,7 +264,7 @@ def test_without_pastax_the_engine_says_how_to_get_it(tmp_path, capsys, monkeypa
 def test_an_old_pastax_is_one_that_is_missing(monkeypatch):
     monkeypatch.setitem(sys.modules, "pastax", SimpleNamespace(__version__="0.0.9"))
     monkeypatch.delitem(sys.modules, "pastax.solver", raising=False)
-    monkeypatch.delitem(sys.modules, "train.learners.drift.pastax_engine", raising=False)
+    monkeypatch.delitem(sys.modules, "driftcal.train.learners.drift.pastax_engine", raising=False)
     with pytest.raises(ConfigError, match=r"pastax 0\.1 or newer"):
         simulator("pastax")
 

@@ -5,32 +5,32 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from driftcal.preprocess import __main__ as preprocess
+from driftcal.preprocess.recipe import Recipe
+from driftcal.shared import __main__ as shared
+from driftcal.shared import paths, settings
+from driftcal.shared.errors import ConfigError
+from driftcal.train import __main__ as train
 
-import preprocess.__main__
-import shared.__main__
-import train.__main__
-from preprocess.recipe import Recipe
-from shared import paths, settings
-from shared.errors import ConfigError
 from tests import fields
 
 Capture = pytest.CaptureFixture[str]
 
 GIVEN: list[tuple[Callable, list[str], str]] = [
-    (preprocess.__main__.main, ["{}", "--out", "store"], "manifest"),
-    (preprocess.__main__.main, ["manifest.yaml", "--out", "{}"], "--out"),
-    (preprocess.__main__.main, ["manifest.yaml", "--out={}", "--dry-run"], "--out"),
-    (preprocess.__main__.main, ["manifest.yaml", "--out=x", "--set", 'synthetic.folder="{}"'], "synthetic.folder"),
-    (shared.__main__.main, ["show", "{}"], "STORE"),
-    (shared.__main__.main, ["verify", "{}", "--json"], "STORE"),
-    (shared.__main__.main, ["sample", "store", "0", "--plot", "{}"], "--plot"),
-    (shared.__main__.main, ["plot", "store", "--out", "{}"], "--out"),
-    (train.__main__.main, ["run", "{}", "--out", "run"], "STORE"),
-    (train.__main__.main, ["run", "store", "--out", "{}"], "--out"),
-    (train.__main__.main, ["run", "store", "--out", "run", "--config", "{}"], "--config"),
-    (train.__main__.main, ["evaluate", "{}", "store"], "RUN"),
-    (train.__main__.main, ["evaluate", "run", "{}"], "STORE"),
-    (train.__main__.main, ["cost", "--out", "{}"], "--out"),
+    (preprocess.main, ["{}", "--out", "store"], "manifest"),
+    (preprocess.main, ["manifest.yaml", "--out", "{}"], "--out"),
+    (preprocess.main, ["manifest.yaml", "--out={}", "--dry-run"], "--out"),
+    (preprocess.main, ["manifest.yaml", "--out=x", "--set", 'synthetic.folder="{}"'], "synthetic.folder"),
+    (shared.main, ["show", "{}"], "STORE"),
+    (shared.main, ["verify", "{}", "--json"], "STORE"),
+    (shared.main, ["sample", "store", "0", "--plot", "{}"], "--plot"),
+    (shared.main, ["plot", "store", "--out", "{}"], "--out"),
+    (train.main, ["run", "{}", "--out", "run"], "STORE"),
+    (train.main, ["run", "store", "--out", "{}"], "--out"),
+    (train.main, ["run", "store", "--out", "run", "--config", "{}"], "--config"),
+    (train.main, ["evaluate", "{}", "store"], "RUN"),
+    (train.main, ["evaluate", "run", "{}"], "STORE"),
+    (train.main, ["cost", "--out", "{}"], "--out"),
 ]
 
 
@@ -104,10 +104,10 @@ def test_what_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_home_that_the_shell_has_not_expanded(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(here.parent / "home"))
-    assert preprocess.__main__.main(["manifest.yaml", "--out=~/a/store"]) == 0
+    assert preprocess.main(["manifest.yaml", "--out=~/a/store"]) == 0
     assert (here.parent / "home" / "a" / "store" / "manifest.json").exists()
     assert [path.name for path in here.iterdir()] == ["manifest.yaml"]
-    assert shared.__main__.main(["verify", "~/a/store"]) == 0
+    assert shared.main(["verify", "~/a/store"]) == 0
 
 
 def test_a_source_of_which_a_slash_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -129,6 +129,6 @@ def test_a_source_of_which_a_slash_is_missing(tmp_path: Path, monkeypatch: pytes
 def test_a_store_beside_its_own_input_whose_path_is_a_url(here: Path, capsys: Capture) -> None:
     source = f"file://{here.parent / 'input' / 'drifters.nc'}"
     command = ["manifest.yaml", "--set", f"drifters.path={source}", "--out"]
-    assert preprocess.__main__.main([*command, str(here.parent)]) == 2
+    assert preprocess.main([*command, str(here.parent)]) == 2
     assert "lie inside each other" in capsys.readouterr().err
-    assert preprocess.__main__.main([*command, "store"]) == 0
+    assert preprocess.main([*command, "store"]) == 0

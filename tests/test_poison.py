@@ -6,15 +6,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from driftcal.shared.errors import DataError
+from driftcal.shared.store.reader import ShardStore
+from driftcal.train.fit.parameters import model_of
+from driftcal.train.fit.sample_gradients import make_step
+from driftcal.train.reading import batches as data
+from driftcal.train.reading.batches import Grid, batches
+from driftcal.train.run import metrics_log
 
-from shared.errors import DataError
-from shared.store.reader import ShardStore
 from tests import runs, stores
-from train.fit.parameters import model_of
-from train.fit.sample_gradients import make_step
-from train.reading import batches as data
-from train.reading.batches import Grid, batches
-from train.run import metrics_log
 
 POISONED, ON_LAND, STILL = 10, 11, 5
 

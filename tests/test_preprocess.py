@@ -14,21 +14,21 @@ import numpy as np
 import pytest
 import xarray as xr
 import yaml
+from driftcal.preprocess.__main__ import main
+from driftcal.preprocess.drift import candidates as surveying
+from driftcal.preprocess.drift import segments, windows
+from driftcal.preprocess.drift.candidates import Survey, record, survey
+from driftcal.preprocess.drift.plan import POLEWARD
+from driftcal.preprocess.recipe import Recipe
+from driftcal.preprocess.sources import fingerprint
+from driftcal.preprocess.sources.gridded.remarks import longest
+from driftcal.preprocess.writing import build, shard_task, write
+from driftcal.shared import geo
+from driftcal.shared.__main__ import main as inspect
+from driftcal.shared.errors import StoreError
+from driftcal.shared.store.reader import ShardStore
+from driftcal.shared.store.verify import verify
 
-from preprocess.__main__ import main
-from preprocess.drift import candidates as surveying
-from preprocess.drift import segments, windows
-from preprocess.drift.candidates import Survey, record, survey
-from preprocess.drift.plan import POLEWARD
-from preprocess.recipe import Recipe
-from preprocess.sources import fingerprint
-from preprocess.sources.gridded.remarks import longest
-from preprocess.writing import build, shard_task, write
-from shared import geo
-from shared.__main__ import main as inspect
-from shared.errors import StoreError
-from shared.store.reader import ShardStore
-from shared.store.verify import verify
 from tests import fields, sources
 
 Capture = pytest.CaptureFixture[str]
@@ -593,7 +593,9 @@ def test_notes_tell_what_was_repaired_while_reading(tmp_path: Path, capsys: Capt
 @pytest.mark.parametrize("command", ["preprocess", "shared", "train"])
 def test_help_shows_an_example(command: str) -> None:
     """Each command as a process of its own: nothing but the text, and no traceback on the way."""
-    done = subprocess.run([sys.executable, "-m", command, "--help"], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-m", f"driftcal.{command}", "--help"], capture_output=True, text=True, check=True
+    )
     assert "example:\n  drift-" in done.stdout
     assert "exit codes: 0 ok" in done.stdout
     assert done.stderr == ""

@@ -19,16 +19,16 @@ from typing import Any, cast
 import jax
 import numpy as np
 import pytest
+from driftcal.shared.__main__ import main as inspect
+from driftcal.shared.errors import LimitError, StoreError
+from driftcal.shared.store import reader, schema
+from driftcal.shared.store.buffers import Slabs
+from driftcal.shared.store.reader import ShardStore
+from driftcal.shared.store.verify import verify
+from driftcal.train.reading.batches import batches, load, order
+from driftcal.train.settings import Reading
 
-from shared.__main__ import main as inspect
-from shared.errors import LimitError, StoreError
-from shared.store import reader, schema
-from shared.store.buffers import Slabs
-from shared.store.reader import ShardStore
-from shared.store.verify import verify
 from tests import stores
-from train.reading.batches import batches, load, order
-from train.settings import Reading
 
 F32 = np.dtype(np.float32)
 COMPRESSIONS = pytest.mark.parametrize("compression", ["lz4", "none"])
@@ -234,7 +234,7 @@ def test_a_slow_loader_is_no_stall(pristine: dict[str, stores.Built], monkeypatc
         return read(samples, *into)
 
     monkeypatch.setattr(store, "read_batch", slow)
-    monkeypatch.setattr("train.reading.batches.PIECE", 2)
+    monkeypatch.setattr("driftcal.train.reading.batches.PIECE", 2)
     parts = [part for part, _ in batches(store, np.arange(11), 11, F32, Reading(stall_timeout=1, threads=1))]
     assert [len(part) for part in parts] == [11]
 
@@ -243,10 +243,10 @@ def test_a_stalled_loader_keeps_no_process_alive(pristine: dict[str, stores.Buil
     script = f"""
         import sys, threading
         import numpy as np
-        from shared.errors import LimitError, StoreError
-        from shared.store.reader import ShardStore
-        from train.settings import Reading
-        from train.reading.batches import batches
+        from driftcal.shared.errors import LimitError, StoreError
+        from driftcal.shared.store.reader import ShardStore
+        from driftcal.train.settings import Reading
+        from driftcal.train.reading.batches import batches
         store = ShardStore({str(pristine["lz4"].path)!r})
         store.read_batch = lambda *_: threading.Event().wait()
         try:

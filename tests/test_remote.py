@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from driftcal.preprocess.__main__ import main
+from driftcal.preprocess.sources import files
+from driftcal.shared.store.verify import verify
 
-from preprocess.__main__ import main
-from preprocess.sources import files
-from shared.store.verify import verify
 from tests import fields, sources
 
 ALWAYS = [10**9]
@@ -130,7 +130,9 @@ def test_what_http_says_is_one_message(tmp_path: Path, served: tuple[Path, str],
 
 def test_without_aiohttp_a_message_says_what_to_install(tmp_path: Path) -> None:
     manifest = fields.small(tmp_path / "input")
-    script = "import sys; sys.modules['aiohttp'] = None; from preprocess.__main__ import main; sys.exit(main())"
+    script = (
+        "import sys; sys.modules['aiohttp'] = None; from driftcal.preprocess.__main__ import main; sys.exit(main())"
+    )
     tree = "currents={path: http://127.0.0.1:9/currents.nc}"
     command = [sys.executable, "-c", script, manifest, "--out", str(tmp_path / "store"), "--set", tree]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

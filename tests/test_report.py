@@ -10,20 +10,20 @@ from typing import Any
 
 import numpy as np
 import pytest
+from driftcal.shared.errors import ConfigError
+from driftcal.shared.geo import METRES_PER_DEGREE
+from driftcal.shared.store.reader import ShardStore
+from driftcal.shared.store.schema import FILL, SCALE
+from driftcal.train.evaluation import evaluate
+from driftcal.train.evaluation.aggregate import SCORES
+from driftcal.train.learners.drift import evaluation_text, figures_evaluation, figures_run
+from driftcal.train.learners.drift.examples import save_examples
+from driftcal.train.report import numbers, report
+from driftcal.train.run import run_folder
 from matplotlib.collections import LineCollection
 from matplotlib.colors import to_hex
 
-from shared.errors import ConfigError
-from shared.geo import METRES_PER_DEGREE
-from shared.store.reader import ShardStore
-from shared.store.schema import FILL, SCALE
 from tests import stores
-from train.evaluation import evaluate
-from train.evaluation.aggregate import SCORES
-from train.learners.drift import evaluation_text, figures_evaluation, figures_run
-from train.learners.drift.examples import save_examples
-from train.report import numbers, report
-from train.run import run_folder
 
 CS, ERROR = 0.3217, 0.0123
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -164,7 +164,7 @@ def text(out: Path) -> str:
 
 
 def test_a_page_needs_no_jax() -> None:
-    code = "import sys, train.report.report; sys.exit('jax' in sys.modules)"
+    code = "import sys, driftcal.train.report.report; sys.exit('jax' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from driftcal.shared.errors import ConfigError, DataError, Interrupted, StoreError
+from driftcal.train.run import checkpoints
+from driftcal.train.run.checkpoints import Damaged, decode, encode
+from driftcal.train.run.folder_lock import FolderLock
+from driftcal.train.run.metrics_log import Record, Taken
 
-from shared.errors import ConfigError, DataError, Interrupted, StoreError
 from tests import runs, stores
-from train.run import checkpoints
-from train.run.checkpoints import Damaged, decode, encode
-from train.run.folder_lock import FolderLock
-from train.run.metrics_log import Record, Taken
 
 SIGNALS = ("SIGTERM", "SIGINT", "SIGUSR1")
 TERM = {
@@ -126,7 +126,7 @@ def test_13_the_command_leaves_with_3_and_goes_on(store: Path, tmp_path: Path) -
 STOPPED = """
 import sys
 from tests.runs import stopped_at
-from train.__main__ import entry
+from driftcal.train.__main__ import entry
 with stopped_at(3, "SIGUSR1"):
     entry()
 """

@@ -7,19 +7,19 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import xarray as xr
+from driftcal.shared import geo
+from driftcal.shared.settings import build
+from driftcal.train.fit.parameters import model_of
+from driftcal.train.fit.sample_gradients import gradient, make_step, plan_of, sample_losses
+from driftcal.train.learners.drift import scoring_rules
+from driftcal.train.learners.drift.simulate import Plan, simulate
+from driftcal.train.learners.drift.smagorinsky import Smagorinsky
+from driftcal.train.learners.drift.sphere import Origin
+from driftcal.train.settings import Training
 from scores.probability import crps_for_ensemble
 
-from shared import geo
-from shared.settings import build
 from tests import flows, oracle
 from tests.test_simulate import CS, MEMBERS, N_STEPS, case, in_degrees, oracle_tracks
-from train.fit.parameters import model_of
-from train.fit.sample_gradients import gradient, make_step, plan_of, sample_losses
-from train.learners.drift import scoring_rules
-from train.learners.drift.simulate import Plan, simulate
-from train.learners.drift.smagorinsky import Smagorinsky
-from train.learners.drift.sphere import Origin
-from train.settings import Training
 
 __all__ = ["case"]
 

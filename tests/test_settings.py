@@ -5,11 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from preprocess.recipe import DAY, Recipe
-from shared.errors import ConfigError
-from shared.settings import build, override, parse_yaml, read_yaml
-from train.settings import Training
+from driftcal.preprocess.recipe import DAY, Recipe
+from driftcal.shared.errors import ConfigError
+from driftcal.shared.settings import build, override, parse_yaml, read_yaml
+from driftcal.train.settings import Training
 
 LEAST: dict[str, Any] = {"drifters": {"path": "d.nc"}, "currents": {"path": "c.nc"}}
 

@@ -8,12 +8,11 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-
-from shared.errors import DataError
-from shared.settings import build
-from train.fit.fixed_noise import Pass, Passes
-from train.fit.parameters import Model
-from train.settings import Training
+from driftcal.shared.errors import DataError
+from driftcal.shared.settings import build
+from driftcal.train.fit.fixed_noise import Pass, Passes
+from driftcal.train.fit.parameters import Model
+from driftcal.train.settings import Training
 
 MEMBERS = 10
 

@@ -4,13 +4,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from driftcal.shared.geo import METRES_PER_DEGREE
+from driftcal.shared.store.schema import FILL, SCALE
+from driftcal.train.learners.drift.simulate import Plan, simulate
+from driftcal.train.learners.drift.smagorinsky import Neighbours, Smagorinsky, Table
+from driftcal.train.reading.batches import Batch, Grid
 
-from shared.geo import METRES_PER_DEGREE
-from shared.store.schema import FILL, SCALE
 from tests import flows, oracle
-from train.learners.drift.simulate import Plan, simulate
-from train.learners.drift.smagorinsky import Neighbours, Smagorinsky, Table
-from train.reading.batches import Batch, Grid
 
 CS = 0.4
 MEMBERS = 4

@@ -4,10 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-
-from shared import geo
-from train.learners.drift.sphere import Origin, cosine, separation, sine
-from train.settings import WIDEST
+from driftcal.shared import geo
+from driftcal.train.learners.drift.sphere import Origin, cosine, separation, sine
+from driftcal.train.settings import WIDEST
 
 
 def test_sine_and_cosine_hold_within_a_radian():

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import tensorstore
 import zarr
+from driftcal.shared.errors import StoreError
+from driftcal.shared.store import schema, shard_bytes
+from driftcal.shared.store.reader import ShardStore
+from driftcal.shared.store.schema import Layout
+from driftcal.shared.store.verify import verify
 from numcodecs import blosc
 
-from shared.errors import StoreError
-from shared.store import schema, shard_bytes
-from shared.store.reader import ShardStore
-from shared.store.schema import Layout
-from shared.store.verify import verify
 from tests import stores
 
 BOTH = pytest.mark.parametrize("compression", ["lz4", "none"])

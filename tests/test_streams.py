@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from driftcal.shared import __main__ as inspector
+from driftcal.shared import command, streams
+from driftcal.train.__main__ import main as train
 
-from shared import __main__ as inspector
-from shared import command, streams
 from tests import fields, killing, stores
-from train.__main__ import main as train
 
 Capture = pytest.CaptureFixture[str]
 FAST = ("--set", "ensemble.members=2", "--set", "integration.step=3h", "--set", "score.reference_members=2")
@@ -89,7 +89,7 @@ def test_a_store_is_made_with_streams_closed(
     out, scheduler = tmp_path / "store", "processes" if len(numbers) == 3 else "threads"
     arguments = [manifest, "--out", out, "--scheduler", scheduler, "--workers", "2"]
     rest = {} if len(numbers) == 3 else {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    done = shell("preprocess", *arguments, closed=numbers, **rest)
+    done = shell("driftcal.preprocess", *arguments, closed=numbers, **rest)
     assert fields.digests(out) == whole
     assert done.returncode == (command.UNPRINTED if 1 in numbers else 0)
     if numbers == (2,):
@@ -100,13 +100,13 @@ def test_a_store_is_made_with_streams_closed(
 @NEEDS_FULL
 def test_a_full_output_is_told_by_the_code_and_a_failure_keeps_its_own(built: stores.Built, tmp_path: Path) -> None:
     with FULL.open("wb") as full:
-        done = shell("shared", "show", built.path, stdout=full, stderr=subprocess.PIPE)
+        done = shell("driftcal.shared", "show", built.path, stdout=full, stderr=subprocess.PIPE)
         assert done.returncode == command.UNPRINTED == 5
         assert done.stderr.count("\n") == 1
         assert f"error: {UNPRINTED} (No space left on device)" in done.stderr
-        done = shell("shared", "show", tmp_path, stdout=full, stderr=full)
+        done = shell("driftcal.shared", "show", tmp_path, stdout=full, stderr=full)
         assert done.returncode == 1
-        done = shell("shared", "--help", stdout=full, stderr=subprocess.PIPE)
+        done = shell("driftcal.shared", "--help", stdout=full, stderr=subprocess.PIPE)
         assert done.returncode == command.UNPRINTED
         assert "Exception ignored" not in done.stderr
 
@@ -115,7 +115,7 @@ def test_a_full_output_is_told_by_the_code_and_a_failure_keeps_its_own(built: st
 def test_a_reader_that_leaves_ends_the_printing_quietly(built: stores.Built, arguments: list[str]) -> None:
     given = [str(built.path) if word == "STORE" else word for word in arguments]
     with nobody() as pipe:
-        done = shell("shared", *given, stdout=pipe, stderr=subprocess.PIPE)
+        done = shell("driftcal.shared", *given, stdout=pipe, stderr=subprocess.PIPE)
     assert (done.returncode, done.stderr) == (0, "")
 
 

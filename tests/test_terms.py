@@ -10,25 +10,25 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import yaml
+from driftcal.shared.errors import ConfigError
+from driftcal.shared.geo import METRES_PER_DEGREE
+from driftcal.shared.settings import build
+from driftcal.train.__main__ import main
+from driftcal.train.fit.gradient_mode import choose
+from driftcal.train.fit.parameters import model_of
+from driftcal.train.fit.sample_gradients import gradient, make_step, mode_of, plan_of
+from driftcal.train.learners.drift.noise import noise_for
+from driftcal.train.learners.drift.simulate import Plan, simulate
+from driftcal.train.learners.drift.smagorinsky import Flow
+from driftcal.train.learners.drift.user_dynamics import loading, terms
+from driftcal.train.reading.batches import Grid
+from driftcal.train.run import run_folder
+from driftcal.train.settings import Training
 
 from docs.examples.background import SmagorinskyBackground
-from shared.errors import ConfigError
-from shared.geo import METRES_PER_DEGREE
-from shared.settings import build
 from tests import flows, stores
 from tests.test_simulate import frozen, still_batch
 from tests.test_train_command import refused
-from train.__main__ import main
-from train.fit.gradient_mode import choose
-from train.fit.parameters import model_of
-from train.fit.sample_gradients import gradient, make_step, mode_of, plan_of
-from train.learners.drift.noise import noise_for
-from train.learners.drift.simulate import Plan, simulate
-from train.learners.drift.smagorinsky import Flow
-from train.learners.drift.user_dynamics import loading, terms
-from train.reading.batches import Grid
-from train.run import run_folder
-from train.settings import Training
 
 EXAMPLE = "docs.examples.background:SmagorinskyBackground"
 
@@ -37,7 +37,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from train.learners.drift.user_dynamics.terms import Positive
+from driftcal.train.learners.drift.user_dynamics.terms import Positive
 
 NOT_A_MODULE = 3
 

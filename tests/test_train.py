@@ -6,14 +6,14 @@ import math
 import numpy as np
 import pytest
 import yaml
+from driftcal.preprocess.__main__ import main as preprocess
+from driftcal.shared import geo
+from driftcal.shared.store.reader import ShardStore
+from driftcal.train.__main__ import main as train
+from driftcal.train.evaluation import evaluate
+from driftcal.train.reading.batches import Grid, batches, load, order
 
-from preprocess.__main__ import main as preprocess
-from shared import geo
-from shared.store.reader import ShardStore
 from tests import stores
-from train.__main__ import main as train
-from train.evaluation import evaluate
-from train.reading.batches import Grid, batches, load, order
 
 TRUTH = 0.3
 

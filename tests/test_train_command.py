@@ -14,12 +14,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from driftcal.shared.store import schema
+from driftcal.shared.store.reader import ShardStore
+from driftcal.train.__main__ import main
+from driftcal.train.run.metrics_log import Record
 
-from shared.store import schema
-from shared.store.reader import ShardStore
 from tests import fields, stores
-from train.__main__ import main
-from train.run.metrics_log import Record
 
 Capture = pytest.CaptureFixture[str]
 
@@ -296,7 +296,7 @@ def test_metrics_that_cannot_be_written_end_a_run_with_one_message(
                 if metrics.exists() and os.path.samestat(os.fstat(number), metrics.stat()):
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-            patched.setattr("train.run.metrics_log.os.fsync", fsync)
+            patched.setattr("driftcal.train.run.metrics_log.os.fsync", fsync)
             message = refused(capsys, 1, *command)
         else:
             before = resource.getrlimit(resource.RLIMIT_FSIZE)

@@ -2,10 +2,9 @@
 
 import numpy as np
 import pytest
-
-from shared.errors import DataError
-from train.fit import trust_region
-from train.fit.standard_errors import estimate, judge
+from driftcal.shared.errors import DataError
+from driftcal.train.fit import trust_region
+from driftcal.train.fit.standard_errors import estimate, judge
 
 NAMES = ("a", "b", "c")
 NEVER = np.zeros(3, bool)

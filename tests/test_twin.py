@@ -7,15 +7,14 @@ import netCDF4
 import numpy as np
 import pytest
 import xarray as xr
-
-from preprocess.made.drifter_integrator import Interval, Record, advance
-from preprocess.made.eddying_ocean import FILL, Ocean, write_currents
-from preprocess.made.twin import WINDAGE, Fleet, make, plan_fleet, simulate
-from preprocess.recipe import DAY, CurrentSource, Synthetic
-from preprocess.sources.gridded.axes import Axis
-from preprocess.sources.gridded.open_currents import open_currents
-from shared.errors import ConfigError, DataError
-from shared.geo import EARTH_RADIUS, METRES_PER_DEGREE
+from driftcal.preprocess.made.drifter_integrator import Interval, Record, advance
+from driftcal.preprocess.made.eddying_ocean import FILL, Ocean, write_currents
+from driftcal.preprocess.made.twin import WINDAGE, Fleet, make, plan_fleet, simulate
+from driftcal.preprocess.recipe import DAY, CurrentSource, Synthetic
+from driftcal.preprocess.sources.gridded.axes import Axis
+from driftcal.preprocess.sources.gridded.open_currents import open_currents
+from driftcal.shared.errors import ConfigError, DataError
+from driftcal.shared.geo import EARTH_RADIUS, METRES_PER_DEGREE
 
 SMALL = {
     "lon": (172.0, 186.0),

@@ -2,9 +2,8 @@
 
 import numpy as np
 import pytest
+from driftcal.train.fit.standard_errors import degrees_of_freedom, estimate, quantile_90
 from scipy import stats
-
-from train.fit.standard_errors import degrees_of_freedom, estimate, quantile_90
 
 
 def interval(

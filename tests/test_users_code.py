@@ -13,14 +13,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from driftcal.shared import command
+from driftcal.shared.errors import ConfigError, Interrupted
+from driftcal.train.__main__ import main
+from driftcal.train.learners.drift.user_dynamics import isolation, loading
+from driftcal.train.run import loop
 
-from shared import command
-from shared.errors import ConfigError, Interrupted
 from tests import stores
 from tests.test_train_command import refused
-from train.__main__ import main
-from train.learners.drift.user_dynamics import isolation, loading
-from train.run import loop
 
 TERM = """
 import argparse, os, signal, sys
@@ -100,7 +100,7 @@ def test_what_ends_a_process_is_named(own: Path, capsys: pytest.CaptureFixture[s
 MODEL = """
 import sys
 import jax.numpy as jnp
-from train.gradient_cost import Model
+from driftcal.train.gradient_cost import Model
 
 if PLACE == "import":
     sys.exit(0)

@@ -5,13 +5,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import xarray as xr
+from driftcal.preprocess.drift import windows
+from driftcal.preprocess.recipe import CurrentSource
+from driftcal.preprocess.sources.gridded.open_currents import open_currents
+from driftcal.shared import geo
+from driftcal.shared.store.reader import ShardStore
+from driftcal.shared.store.schema import FILL, STATUS
 
-from preprocess.drift import windows
-from preprocess.recipe import CurrentSource
-from preprocess.sources.gridded.open_currents import open_currents
-from shared import geo
-from shared.store.reader import ShardStore
-from shared.store.schema import FILL, STATUS
 from tests import fields, sources
 from tests.fields import DAY, START
 
@@ -269,7 +269,9 @@ def test_windows_are_the_same_however_few_levels_are_in_memory(tmp_path: Path, m
 
     whole = cut()
     for blocks in (1, 2, 5):
-        monkeypatch.setattr("preprocess.sources.gridded.currents.AHEAD_BYTES", blocks * lat.size * lon.size * 4)
+        monkeypatch.setattr(
+            "driftcal.preprocess.sources.gridded.currents.AHEAD_BYTES", blocks * lat.size * lon.size * 4
+        )
         monkeypatch.setattr(windows, "AT_ONCE", blocks)
         np.testing.assert_array_equal(cut(), whole)
 

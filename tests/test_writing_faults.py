@@ -14,15 +14,15 @@ from typing import Any
 import fsspec
 import numpy as np
 import pytest
+from driftcal.preprocess.__main__ import main
+from driftcal.preprocess.sources import files
+from driftcal.preprocess.writing import cluster as cluster_module
+from driftcal.preprocess.writing import estimate, shard_task
+from driftcal.shared.disk import durable
+from driftcal.shared.errors import ConfigError, StoreError
 from fsspec.implementations.memory import MemoryFileSystem
 
 from benchmarks.preprocessing import counting
-from preprocess.__main__ import main
-from preprocess.sources import files
-from preprocess.writing import cluster as cluster_module
-from preprocess.writing import estimate, shard_task
-from shared.disk import durable
-from shared.errors import ConfigError, StoreError
 from tests import fields, killing
 
 Capture = pytest.CaptureFixture[str]
@@ -371,11 +371,13 @@ def test_f10_f11_f21_neither_place_nor_clock_nor_locale_matters(
     place.mkdir(parents=True)
     (tmp_path / "link").symlink_to(place, target_is_directory=True)
     out = tmp_path / "link" / "the store"
-    ended = elsewhere("preprocess.__main__", made[0], "--out", str(out), "--workers", "2", "--scheduler", "threads")
+    ended = elsewhere(
+        "driftcal.preprocess.__main__", made[0], "--out", str(out), "--workers", "2", "--scheduler", "threads"
+    )
     assert ended.returncode == 0, ended.stderr
     assert fields.digests(out) == made[1]
     assert "0.25\\xb0" in ended.stdout  # the degree sign
-    ended = elsewhere("shared.__main__", "verify", str(out))
+    ended = elsewhere("driftcal.shared.__main__", "verify", str(out))
     assert ended.returncode == 0, ended.stderr
 
 
@@ -389,12 +391,12 @@ def test_f11_f21_a_store_is_looked_at_and_trained_on_anywhere(tmp_path: Path, ma
     few = ("ensemble.members=3", "optimizer.final_passes=1", "score.reference_members=2")
     options = [word for setting in few for word in ("--set", setting)]
     for module, *command in (
-        ("shared.__main__", "show", out),
-        ("shared.__main__", "sample", out, "3"),
-        ("shared.__main__", "plot", out, "--out", str(place / "figures")),
-        ("train.__main__", "run", out, "--out", str(place / "run"), *options),
-        ("train.__main__", "run", raw, "--out", str(place / "raw run"), *options),
-        ("train.__main__", "evaluate", str(place / "run"), out, "--split", "train"),
+        ("driftcal.shared.__main__", "show", out),
+        ("driftcal.shared.__main__", "sample", out, "3"),
+        ("driftcal.shared.__main__", "plot", out, "--out", str(place / "figures")),
+        ("driftcal.train.__main__", "run", out, "--out", str(place / "run"), *options),
+        ("driftcal.train.__main__", "run", raw, "--out", str(place / "raw run"), *options),
+        ("driftcal.train.__main__", "evaluate", str(place / "run"), out, "--split", "train"),
     ):
         ended = elsewhere(module, *command)
         assert ended.returncode == 0, ended.stderr
@@ -405,14 +407,14 @@ def test_f11_f21_a_store_is_looked_at_and_trained_on_anywhere(tmp_path: Path, ma
 @LINUX
 def test_f21_a_path_that_the_locale_cannot_write_is_one_message(tmp_path: Path) -> None:
     manifest = fields.small(tmp_path / "größe Ω")
-    ended = elsewhere("preprocess.__main__", manifest, "--out", str(tmp_path / "store"))
+    ended = elsewhere("driftcal.preprocess.__main__", manifest, "--out", str(tmp_path / "store"))
     assert ended.returncode == 2
     said = r"^error: '.*cannot be written in ascii, this locale's encoding of paths\. Set PYTHONUTF8=1, or LC_ALL .*\n$"
     assert re.search(said, ended.stderr), ended.stderr
 
 
 def test_f21_time_zone_and_clock_of_the_other_hemisphere(tmp_path: Path, made: tuple[str, dict[str, str]]) -> None:
-    command = [sys.executable, "-c", ELSEWHERE, "12600", "utf-8", "-86400", "preprocess.__main__", made[0]]
+    command = [sys.executable, "-c", ELSEWHERE, "12600", "utf-8", "-86400", "driftcal.preprocess.__main__", made[0]]
     environment = {"PATH": os.environ["PATH"], "TZ": "WEST+3:30SUMMER", "LC_ALL": "C.UTF-8"}
     out = tmp_path / "store"
     subprocess.run([*command, "--out", str(out)], env=environment, capture_output=True, check=True)

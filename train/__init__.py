@@ -1,5 +1,5 @@
 """Calibrates the stochastic drift simulator on a shard store (jax, equinox, optax)."""
 
-from shared import streams
+from driftcal.shared import streams
 
 streams.reserve()  # before anything is imported that opens files

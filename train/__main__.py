@@ -7,25 +7,25 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
-from shared import command, paths, settings
-from shared.errors import ConfigError, LimitError, StoreError
-from shared.store.manifest import to_bytes, write_file
-from shared.store.reader import ShardStore
-from train.machine import environment
+from driftcal.shared import command, paths, settings
+from driftcal.shared.errors import ConfigError, LimitError, StoreError
+from driftcal.shared.store.manifest import to_bytes, write_file
+from driftcal.shared.store.reader import ShardStore
+from driftcal.train.machine import environment
 
 environment.drop_empty()
 try:
-    from train.evaluation import evaluate
-    from train.fit import group_estimates, profile
-    from train.gradient_cost import command as cost
-    from train.learners.drift import engines, examples
-    from train.machine import devices, modes
-    from train.machine.devices import Devices
-    from train.report import numbers
-    from train.run import loop, run_folder
-    from train.run.folder_lock import FolderLock
-    from train.run.stop_signals import Stop
-    from train.settings import Training
+    from driftcal.train.evaluation import evaluate
+    from driftcal.train.fit import group_estimates, profile
+    from driftcal.train.gradient_cost import command as cost
+    from driftcal.train.learners.drift import engines, examples
+    from driftcal.train.machine import devices, modes
+    from driftcal.train.machine.devices import Devices
+    from driftcal.train.report import numbers
+    from driftcal.train.run import loop, run_folder
+    from driftcal.train.run.folder_lock import FolderLock
+    from driftcal.train.run.stop_signals import Stop
+    from driftcal.train.settings import Training
 except ValueError as error:  # JAX reads its variables when it is imported
     command.leave(command.failed(environment.refusal(error)))
 
@@ -113,7 +113,7 @@ def entry() -> NoReturn:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from train.report import report  # noqa: PLC0415 - it brings matplotlib: not for `--help`, and before a long calibration
+    from driftcal.train.report import report  # noqa: PLC0415 - it brings matplotlib: not for `--help`, and before a long calibration
 
     devices.join()
     shared_by = Devices.of(options.devices)
@@ -152,8 +152,8 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _evaluate(options: argparse.Namespace) -> int:
-    from train.learners.drift import evaluation_text  # noqa: PLC0415 - as in `_run`
-    from train.report import report  # noqa: PLC0415 - as in `_run`
+    from driftcal.train.learners.drift import evaluation_text  # noqa: PLC0415 - as in `_run`
+    from driftcal.train.report import report  # noqa: PLC0415 - as in `_run`
 
     out, store = Path(options.run), ShardStore(options.store, options.on_bad_shard)
     progress = command.progress() and not options.json

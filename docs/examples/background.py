@@ -7,10 +7,9 @@ The Ito equation is dX = (u + grad K) dt + sqrt(2 K) dW with K = C_s kappa + K_b
 
 import equinox as eqx
 import jax.numpy as jnp
+from driftcal.train.learners.drift.smagorinsky import Flow
+from driftcal.train.learners.drift.user_dynamics.terms import Positive
 from jaxtyping import Array, Float
-
-from train.learners.drift.smagorinsky import Flow
-from train.learners.drift.user_dynamics.terms import Positive
 
 
 class SmagorinskyBackground(eqx.Module):

@@ -2,16 +2,15 @@
 
     drift-train cost --model docs.examples.lorenz:build --steps 100,1000 --out cost-of-lorenz
 
-`build` takes no arguments and returns a `train.gradient_cost.Model`: a pure step, the first state, the parameters, and
-a scalar loss of the final state. Here the state carries the loss along: a sum over all steps.
+`build` takes no arguments and returns a `driftcal.train.gradient_cost.Model`: a pure step, the first state, the
+parameters, and a scalar loss of the final state. Here the state carries the loss along: a sum over all steps.
 """
 
 from typing import NamedTuple
 
 import jax.numpy as jnp
+from driftcal.train.gradient_cost import Model
 from jaxtyping import Array, Float
-
-from train.gradient_cost import Model
 
 STEP = 0.005
 

@@ -8,17 +8,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-
-from preprocess.drift import clock, funnel, segments, windows
-from preprocess.drift.candidates import Survey
-from preprocess.drift.funnel import Loss
-from preprocess.recipe import Recipe
-from preprocess.sources.drifters import fixes
-from preprocess.sources.drifters.drifters import CONTINUED
-from preprocess.sources.gridded.currents import Currents
-from shared import geo
-from shared.store.manifest import Stage
-from shared.store.schema import STATUS
+from driftcal.preprocess.drift import clock, funnel, segments, windows
+from driftcal.preprocess.drift.candidates import Survey
+from driftcal.preprocess.drift.funnel import Loss
+from driftcal.preprocess.recipe import Recipe
+from driftcal.preprocess.sources.drifters import fixes
+from driftcal.preprocess.sources.drifters.drifters import CONTINUED
+from driftcal.preprocess.sources.gridded.currents import Currents
+from driftcal.shared import geo
+from driftcal.shared.store.manifest import Stage
+from driftcal.shared.store.schema import STATUS
 
 SOME = 0.2
 """Share of what enters the stage that is left empty which a reason must take to be spoken of."""

@@ -17,12 +17,11 @@ errors. Encounters of one drifter are not independent.
 from dataclasses import dataclass
 
 import numpy as np
-
-from preprocess.drift.encounters import LAGS, Encounters
-from preprocess.drift.jackknife import LEAST, Spread, Sums, spread
-from preprocess.recipe import DAY
-from shared.inspection.facts import iso
-from shared.store.agreement import Agreement
+from driftcal.preprocess.drift.encounters import LAGS, Encounters
+from driftcal.preprocess.drift.jackknife import LEAST, Spread, Sums, spread
+from driftcal.preprocess.recipe import DAY
+from driftcal.shared.inspection.facts import iso
+from driftcal.shared.store.agreement import Agreement
 
 STRETCH = 10 * DAY
 """Encounters of a drifter that lie further apart [s] are taken to be independent where the drifters are few: two to

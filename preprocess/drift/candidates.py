@@ -10,14 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from driftcal.preprocess.drift import segments
+from driftcal.preprocess.drift.clock import Clock
+from driftcal.preprocess.recipe import Recipe
+from driftcal.preprocess.sources.drifters.drifters import Drifters
+from driftcal.shared.disk import durable
+from driftcal.shared.disk.crash_points import reached
 from tqdm import tqdm
-
-from preprocess.drift import segments
-from preprocess.drift.clock import Clock
-from preprocess.recipe import Recipe
-from preprocess.sources.drifters.drifters import Drifters
-from shared.disk import durable
-from shared.disk.crash_points import reached
 
 _LABELS = (
     ("drifter", np.int32, ()),

@@ -11,12 +11,11 @@ from collections import Counter
 from dataclasses import dataclass, replace
 
 import numpy as np
-
-from preprocess.drift import segments
-from preprocess.recipe import DAY, DEFAULT_TOLERANCE, DrifterSource, Segment
-from preprocess.sources.drifters.fixes import Fixes
-from shared import geo
-from shared.errors import DataError
+from driftcal.preprocess.drift import segments
+from driftcal.preprocess.recipe import DAY, DEFAULT_TOLERANCE, DrifterSource, Segment
+from driftcal.preprocess.sources.drifters.fixes import Fixes
+from driftcal.shared import geo
+from driftcal.shared.errors import DataError
 
 BETWEEN = "between the steps of a regular clock"
 """Why fixes are not used where a track has more of them than the step asks for."""

@@ -17,13 +17,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-
-from preprocess.drift.candidates import Survey, read_records
-from preprocess.drift.plan import Plan
-from preprocess.recipe import DAY
-from preprocess.sources.gridded.currents import LAND_LEVELS, Currents, land_levels
-from shared import geo
-from shared.store.schema import OVER, SCALE
+from driftcal.preprocess.drift.candidates import Survey, read_records
+from driftcal.preprocess.drift.plan import Plan
+from driftcal.preprocess.recipe import DAY
+from driftcal.preprocess.sources.gridded.currents import LAND_LEVELS, Currents, land_levels
+from driftcal.shared import geo
+from driftcal.shared.store.schema import OVER, SCALE
 
 HALF = 4
 """Steps from the middle of a window to its end: eight in a window, of 3 h where it is a day."""

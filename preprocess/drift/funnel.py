@@ -5,10 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-
-from preprocess.drift import segments, windows
-from preprocess.drift.candidates import Survey
-from shared.store.manifest import Stage
+from driftcal.preprocess.drift import segments, windows
+from driftcal.preprocess.drift.candidates import Survey
+from driftcal.shared.store.manifest import Stage
 
 POLEWARD = "poleward of window.max_latitude"
 AGROUND = "aground for a day or more"

@@ -9,13 +9,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-
-from preprocess.drift.advice import OF_SAMPLES
-from preprocess.drift.funnel import explain
-from preprocess.drift.plan import Plan
-from preprocess.sources.gridded.currents import Currents, land_levels
-from shared.errors import DataError
-from shared.store.schema import FILL, OVER, STATUS
+from driftcal.preprocess.drift.advice import OF_SAMPLES
+from driftcal.preprocess.drift.funnel import explain
+from driftcal.preprocess.drift.plan import Plan
+from driftcal.preprocess.sources.gridded.currents import Currents, land_levels
+from driftcal.shared.errors import DataError
+from driftcal.shared.store.schema import FILL, OVER, STATUS
 
 MANY = 0.1
 """Share of the samples that may surely be unusable before it is warned of."""

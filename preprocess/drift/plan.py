@@ -9,15 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-
-from preprocess.drift import advice, splits, windows
-from preprocess.drift.candidates import Survey, read_records
-from preprocess.drift.funnel import AGROUND, DUPLICATE, OUTSIDE_DATES, POLEWARD, REASONS, explain, stages
-from preprocess.recipe import Recipe
-from preprocess.sources.gridded.currents import Currents
-from shared.errors import ConfigError, DataError
-from shared.store.manifest import Stage
-from shared.store.schema import SPLITS, Layout
+from driftcal.preprocess.drift import advice, splits, windows
+from driftcal.preprocess.drift.candidates import Survey, read_records
+from driftcal.preprocess.drift.funnel import AGROUND, DUPLICATE, OUTSIDE_DATES, POLEWARD, REASONS, explain, stages
+from driftcal.preprocess.recipe import Recipe
+from driftcal.preprocess.sources.gridded.currents import Currents
+from driftcal.shared.errors import ConfigError, DataError
+from driftcal.shared.store.manifest import Stage
+from driftcal.shared.store.schema import SPLITS, Layout
 
 AT_ONCE = 16_384
 """Segments placed at once: their temporaries stay small."""

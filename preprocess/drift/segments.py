@@ -10,10 +10,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-
-from preprocess.recipe import DAY, DrifterSource, Segment
-from preprocess.sources.drifters.drifters import Fixes
-from shared import geo
+from driftcal.preprocess.recipe import DAY, DrifterSource, Segment
+from driftcal.preprocess.sources.drifters.drifters import Fixes
+from driftcal.shared import geo
 
 AGROUND_HOURS = 24
 """A segment in which the drifter stays within `AGROUND_DEG` for so long is taken to be aground."""

@@ -3,10 +3,9 @@
 import hashlib
 
 import numpy as np
-
-from preprocess.recipe import Recipe
-from shared.errors import ConfigError
-from shared.store.schema import SPLITS
+from driftcal.preprocess.recipe import Recipe
+from driftcal.shared.errors import ConfigError
+from driftcal.shared.store.schema import SPLITS
 
 
 def of_drifters(recipe: Recipe, drifters: list[str]) -> np.ndarray:

@@ -13,12 +13,11 @@ Positions are (lon, lat) in degrees, times whole seconds since 1970, fields (lat
 """
 
 import numpy as np
-
-from preprocess.recipe import DAY, CurrentSource
-from preprocess.sources.gridded.currents import Currents
-from shared.errors import DataError
-from shared.geo import EARTH_RADIUS, METRES_PER_DEGREE
-from shared.store.schema import FILL, OVER, SCALE
+from driftcal.preprocess.recipe import DAY, CurrentSource
+from driftcal.preprocess.sources.gridded.currents import Currents
+from driftcal.shared.errors import DataError
+from driftcal.shared.geo import EARTH_RADIUS, METRES_PER_DEGREE
+from driftcal.shared.store.schema import FILL, OVER, SCALE
 
 
 def _differences(values: np.ndarray, ocean: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

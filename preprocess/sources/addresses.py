@@ -1,7 +1,7 @@
 """Addresses of sources: URLs as fsspec knows them, also chained ones such as `zip://a.nc::https://server/b.zip`."""
 
-from preprocess.sources import formats
-from shared.errors import DataError
+from driftcal.preprocess.sources import formats
+from driftcal.shared.errors import DataError
 
 CACHES = ("simplecache::", "filecache::", "blockcache::")
 """Chains that keep what they read; the first two keep whole files."""

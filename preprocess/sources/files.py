@@ -25,11 +25,10 @@ import fsspec
 import numpy as np
 import xarray as xr
 import zarr
-
-from preprocess.sources import addresses, formats
-from preprocess.sources.formats import Format
-from shared.disk import litter, temporary
-from shared.errors import DataError
+from driftcal.preprocess.sources import addresses, formats
+from driftcal.preprocess.sources.formats import Format
+from driftcal.shared.disk import litter, temporary
+from driftcal.shared.errors import DataError
 
 try:
     from aiohttp import ClientError

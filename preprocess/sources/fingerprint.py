@@ -12,10 +12,9 @@ from stat import S_ISREG
 from typing import Any
 
 import fsspec
-
-from preprocess.sources import addresses, files
-from shared.disk import litter
-from shared.errors import DataError
+from driftcal.preprocess.sources import addresses, files
+from driftcal.shared.disk import litter
+from driftcal.shared.errors import DataError
 
 WHOLE = 64 * 2**20
 """Sources of at most this size [bytes] are fingerprinted by their content."""

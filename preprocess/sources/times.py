@@ -8,11 +8,10 @@ from typing import Any
 import cftime
 import numpy as np
 import pandas as pd
-
-from preprocess.sources.drifters.dialect import MISSING
-from preprocess.sources.encoding import decode, texts
-from preprocess.sources.units import SECONDS, units_of
-from shared.errors import DataError
+from driftcal.preprocess.sources.drifters.dialect import MISSING
+from driftcal.preprocess.sources.encoding import decode, texts
+from driftcal.preprocess.sources.units import SECONDS, units_of
+from driftcal.shared.errors import DataError
 
 NO_TIME = np.iinfo(np.int64).min
 """A missing time [s]; also what numpy's NaT is as an integer."""

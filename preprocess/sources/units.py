@@ -8,8 +8,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 import numpy as np
-
-from shared.errors import DataError
+from driftcal.shared.errors import DataError
 
 UNIT_ATTRIBUTES = ("units", "unit", "Unit", "Units", "UNITS")
 """Attributes that give units: CF says `units`, GlobCurrent writes `Unit`."""

@@ -8,16 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
-from preprocess.drift import windows
-from preprocess.drift.plan import Plan, take
-from preprocess.recipe import DAY, Recipe
-from preprocess.sources.gridded.currents import Currents, land_levels
-from preprocess.sources.gridded.level_cache import Levels
-from preprocess.sources.gridded.remarks import Odd, pairs
-from preprocess.writing.shard_task import Pending, ShardTask
-from shared.store.agreement import Agreement
-from shared.store.unfinished import Begun
+from driftcal.preprocess.drift import windows
+from driftcal.preprocess.drift.plan import Plan, take
+from driftcal.preprocess.recipe import DAY, Recipe
+from driftcal.preprocess.sources.gridded.currents import Currents, land_levels
+from driftcal.preprocess.sources.gridded.level_cache import Levels
+from driftcal.preprocess.sources.gridded.remarks import Odd, pairs
+from driftcal.preprocess.writing.shard_task import Pending, ShardTask
+from driftcal.shared.store.agreement import Agreement
+from driftcal.shared.store.unfinished import Begun
 
 
 @dataclass(frozen=True)

@@ -15,15 +15,14 @@ from collections.abc import Iterator
 from concurrent.futures import CancelledError
 from typing import Any
 
+from driftcal.preprocess.sources import files
+from driftcal.preprocess.writing import edition
+from driftcal.preprocess.writing.edition import Edition
+from driftcal.preprocess.writing.shard_task import Pending, days_bar, make_shard
+from driftcal.shared import command
+from driftcal.shared.disk import durable
+from driftcal.shared.errors import ConfigError, Interrupted, StoreError
 from tqdm import tqdm
-
-from preprocess.sources import files
-from preprocess.writing import edition
-from preprocess.writing.edition import Edition
-from preprocess.writing.shard_task import Pending, days_bar, make_shard
-from shared import command
-from shared.disk import durable
-from shared.errors import ConfigError, Interrupted, StoreError
 
 AHEAD = 16
 """Fewest shards that a cluster is given before the first of them is done."""
@@ -230,7 +229,7 @@ def _send(pending: list[Pending], address: str, client: Any, wait: _Wait, bar: t
 
     def make(expected: Edition, task: bytes) -> int:
         """Sent by value, being local: a worker that cannot find a function of ours by name would end without a word."""
-        return importlib.import_module("preprocess.writing.cluster").make_sent(expected, task)
+        return importlib.import_module("driftcal.preprocess.writing.cluster").make_sent(expected, task)
 
     def send() -> None:
         ahead = AHEAD

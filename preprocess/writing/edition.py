@@ -11,7 +11,7 @@ from importlib import resources
 from importlib.metadata import PackageNotFoundError, version
 from importlib.resources.abc import Traversable
 
-PACKAGES = ("preprocess", "shared")
+PACKAGES = ("driftcal.preprocess", "driftcal.shared")
 """Packages whose sources take part in making a shard."""
 
 LIBRARIES = ("dask", "distributed", "numpy", "scipy", "numcodecs", "zarr", "xarray", "netCDF4", "cftime")
@@ -27,7 +27,7 @@ def _read() -> Edition:
     found = {"driftcal": _version("driftcal"), PYTHON: "{}.{}".format(*sys.version_info)}
     found |= {name: _version(name) for name in LIBRARIES}
     for package in PACKAGES:
-        for name, file in _sources(resources.files(package), package):
+        for name, file in _sources(resources.files(package), package.replace(".", "/")):
             found[name] = hashlib.sha256(file.read_bytes()).hexdigest()[:16]
     return found
 

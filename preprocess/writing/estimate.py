@@ -8,15 +8,14 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-
-from preprocess.drift import windows
-from preprocess.drift.plan import take
-from preprocess.sources.gridded.currents import AHEAD_BYTES, BLOCK_BYTES, MOST_AHEAD
-from preprocess.sources.gridded.level_cache import CAP
-from preprocess.writing import store_metadata
-from preprocess.writing.build import Build
-from shared.errors import ConfigError
-from shared.store import schema, shard_bytes
+from driftcal.preprocess.drift import windows
+from driftcal.preprocess.drift.plan import take
+from driftcal.preprocess.sources.gridded.currents import AHEAD_BYTES, BLOCK_BYTES, MOST_AHEAD
+from driftcal.preprocess.sources.gridded.level_cache import CAP
+from driftcal.preprocess.writing import store_metadata
+from driftcal.preprocess.writing.build import Build
+from driftcal.shared.errors import ConfigError
+from driftcal.shared.store import schema, shard_bytes
 
 PROCESS_BYTES = 300 * 2**20
 """Interpreter, libraries and a block of drifters [bytes]: on x86-64 Linux 125 MB resident once all is imported, and 225

@@ -6,11 +6,11 @@ import re
 import stat
 from pathlib import Path
 
-from preprocess.recipe import Recipe
-from preprocess.sources import addresses
-from shared.disk import litter
-from shared.errors import ConfigError
-from shared.store import manifest
+from driftcal.preprocess.recipe import Recipe
+from driftcal.preprocess.sources import addresses
+from driftcal.shared.disk import litter
+from driftcal.shared.errors import ConfigError
+from driftcal.shared.store import manifest
 
 
 def check(recipe: Recipe, store: Path) -> None:

@@ -16,22 +16,21 @@ from dask.base import compute
 from dask.callbacks import Callback
 from dask.delayed import delayed
 from dask.local import get_sync
+from driftcal.preprocess.drift import windows
+from driftcal.preprocess.drift.candidates import read_records
+from driftcal.preprocess.drift.plan import take
+from driftcal.preprocess.recipe import DAY
+from driftcal.preprocess.sources import files
+from driftcal.preprocess.sources.gridded.currents import Currents
+from driftcal.preprocess.sources.gridded.remarks import Odd
+from driftcal.shared import streams
+from driftcal.shared.disk import claims as lock
+from driftcal.shared.disk import durable
+from driftcal.shared.disk.crash_points import reached
+from driftcal.shared.errors import DriftcalError, Interrupted, StoreError
+from driftcal.shared.store import manifest, schema, shard_bytes, unfinished
+from driftcal.shared.store.unfinished import Mark
 from tqdm import tqdm
-
-from preprocess.drift import windows
-from preprocess.drift.candidates import read_records
-from preprocess.drift.plan import take
-from preprocess.recipe import DAY
-from preprocess.sources import files
-from preprocess.sources.gridded.currents import Currents
-from preprocess.sources.gridded.remarks import Odd
-from shared import streams
-from shared.disk import claims as lock
-from shared.disk import durable
-from shared.disk.crash_points import reached
-from shared.errors import DriftcalError, Interrupted, StoreError
-from shared.store import manifest, schema, shard_bytes, unfinished
-from shared.store.unfinished import Mark
 
 OF_SURVEY = ("positions", "origin", "start_time", "drifter", "drogue", "source", "source_row")
 """Arrays of the store that are those of the survey."""

@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Any
 
-from preprocess.drift import advice
-from preprocess.recipe import Recipe
-from preprocess.sources.gridded.remarks import longest
-from preprocess.writing.build import Build
-from shared.store import files as store_files
-from shared.store import manifest, schema, shard_bytes
-from shared.store.manifest import FileEntry, Manifest, Stage
+from driftcal.preprocess.drift import advice
+from driftcal.preprocess.recipe import Recipe
+from driftcal.preprocess.sources.gridded.remarks import longest
+from driftcal.preprocess.writing.build import Build
+from driftcal.shared.store import files as store_files
+from driftcal.shared.store import manifest, schema, shard_bytes
+from driftcal.shared.store.manifest import FileEntry, Manifest, Stage
 
 
 def trees(build: Build) -> dict[str, Any]:

@@ -10,8 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from dask import config
-
-from shared.errors import ConfigError
+from driftcal.shared.errors import ConfigError
 
 CGROUP = Path("/sys/fs/cgroup")
 """Where Linux mounts its control groups."""

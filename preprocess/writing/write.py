@@ -7,19 +7,19 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from preprocess.drift import advice
-from preprocess.sources.gridded.remarks import Odd
-from preprocess.writing import cluster, store_metadata
-from preprocess.writing.build import Build
-from preprocess.writing.shard_task import odd_of, run
-from shared import command
-from shared.disk import durable, limits, litter
-from shared.disk.claims import Lock
-from shared.errors import ConfigError, StoreError
-from shared.store import files as store_files
-from shared.store import manifest, schema, unfinished
-from shared.store.manifest import FileEntry
-from shared.store.unfinished import Begun, Mark
+from driftcal.preprocess.drift import advice
+from driftcal.preprocess.sources.gridded.remarks import Odd
+from driftcal.preprocess.writing import cluster, store_metadata
+from driftcal.preprocess.writing.build import Build
+from driftcal.preprocess.writing.shard_task import odd_of, run
+from driftcal.shared import command
+from driftcal.shared.disk import durable, limits, litter
+from driftcal.shared.disk.claims import Lock
+from driftcal.shared.errors import ConfigError, StoreError
+from driftcal.shared.store import files as store_files
+from driftcal.shared.store import manifest, schema, unfinished
+from driftcal.shared.store.manifest import FileEntry
+from driftcal.shared.store.unfinished import Begun, Mark
 
 
 @dataclass(frozen=True)

@@ -17,10 +17,10 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
-from shared.disk import durable, litter
-from shared.disk.crash_points import reached
-from shared.disk.holder import Holder
-from shared.errors import StoreError
+from driftcal.shared.disk import durable, litter
+from driftcal.shared.disk.crash_points import reached
+from driftcal.shared.disk.holder import Holder
+from driftcal.shared.errors import StoreError
 
 GATE = "gate"
 PATIENCE = 60.0

@@ -15,10 +15,10 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from shared.command import say
-from shared.disk import litter
-from shared.disk.crash_points import reached
-from shared.errors import StoreError
+from driftcal.shared.command import say
+from driftcal.shared.disk import litter
+from driftcal.shared.disk.crash_points import reached
+from driftcal.shared.errors import StoreError
 
 PART = ".part"
 """Ending of the temporary names; they begin with a dot."""

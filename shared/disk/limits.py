@@ -10,7 +10,7 @@ import os
 import stat
 from pathlib import Path
 
-from shared.errors import LimitError
+from driftcal.shared.errors import LimitError
 
 _FOREIGN = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG)
 """What is said where there is no such file, or something else in its place."""

@@ -10,16 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
-from shared import geo
-from shared.disk import limits
-from shared.errors import StoreError
-from shared.store import manifest, schema, unfinished
-from shared.store.agreement import Agreement
-from shared.store.manifest import Stage
-from shared.store.reader import ShardStore, label_of
-from shared.store.schema import Layout
-from shared.store.verify import check_sources, checked_words
+from driftcal.shared import geo
+from driftcal.shared.disk import limits
+from driftcal.shared.errors import StoreError
+from driftcal.shared.store import manifest, schema, unfinished
+from driftcal.shared.store.agreement import Agreement
+from driftcal.shared.store.manifest import Stage
+from driftcal.shared.store.reader import ShardStore, label_of
+from driftcal.shared.store.schema import Layout
+from driftcal.shared.store.verify import check_sources, checked_words
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-
-from shared import geo
-from shared.canvas import (
+from driftcal.shared import geo
+from driftcal.shared.canvas import (
     MATH,
     AutoDateLocator,
     Axes,
@@ -16,10 +15,10 @@ from shared.canvas import (
     MaxNLocator,
     QuadMesh,
 )
-from shared.errors import StoreError
-from shared.inspection import facts, map_plots
-from shared.store import schema
-from shared.store.reader import ShardStore
+from driftcal.shared.errors import StoreError
+from driftcal.shared.inspection import facts, map_plots
+from driftcal.shared.store import schema
+from driftcal.shared.store.reader import ShardStore
 
 READ = 400
 """Samples read at most for a figure of the whole store; more would change no curve visibly."""

@@ -8,9 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-
-from shared import geo
-from shared.canvas import (
+from driftcal.shared import geo
+from driftcal.shared.canvas import (
     ENDINGS,
     Axes,
     Colormap,
@@ -28,9 +27,9 @@ from shared.canvas import (
     settled,
     withStroke,
 )
-from shared.errors import ConfigError
-from shared.geo import latitude_text, longitude_text
-from shared.inspection import facts
+from driftcal.shared.errors import ConfigError
+from driftcal.shared.geo import latitude_text, longitude_text
+from driftcal.shared.inspection import facts
 
 COLOURS = {"train": "#0072B2", "validation": "#E69F00", "test": "#009E73", "none": "#999999"}
 """Colour of every split."""

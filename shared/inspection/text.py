@@ -4,11 +4,11 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from shared.geo import latitude_text, longitude_text
-from shared.inspection.facts import Facts, Region, SampleFacts, facts
-from shared.store.agreement import Agreement
-from shared.store.manifest import Stage
-from shared.store.verify import Verdict
+from driftcal.shared.geo import latitude_text, longitude_text
+from driftcal.shared.inspection.facts import Facts, Region, SampleFacts, facts
+from driftcal.shared.store.agreement import Agreement
+from driftcal.shared.store.manifest import Stage
+from driftcal.shared.store.verify import Verdict
 
 __all__ = ["counted", "facts", "render", "render_agreement", "render_funnel", "render_sample", "render_verdict"]
 

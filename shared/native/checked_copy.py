@@ -8,11 +8,10 @@ import ctypes
 from pathlib import Path
 
 import numpy as np
-
-from shared.errors import ConfigError
-from shared.native import compiler
-from shared.native.compiler import Library
-from shared.store.shard_bytes import crc32c
+from driftcal.shared.errors import ConfigError
+from driftcal.shared.native import compiler
+from driftcal.shared.native.compiler import Library
+from driftcal.shared.store.shard_bytes import crc32c
 
 LIBRARY = Library(
     source=Path(__file__).with_name("checked_copy.cpp"),

@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from shared.errors import ConfigError
+from driftcal.shared.errors import ConfigError
 
 FILE, DIGEST = "library.so", "sha256"
 """Of a library in its folder."""

@@ -12,8 +12,7 @@ import weakref
 from collections import deque
 
 import numpy as np
-
-from shared.disk import limits
+from driftcal.shared.disk import limits
 
 HUGE = 2**21
 """Buffers of at least so many bytes ask for huge pages, where the system has them: fewer addresses to look up."""

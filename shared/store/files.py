@@ -23,14 +23,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
-from shared.command import say
-from shared.disk import limits
-from shared.errors import LimitError, StoreError
-from shared.store import manifest, schema, shard_bytes
-from shared.store.manifest import Manifest
-from shared.store.schema import ArraySpec
-from shared.store.shard_bytes import REMEDY
+from driftcal.shared.command import say
+from driftcal.shared.disk import limits
+from driftcal.shared.errors import LimitError, StoreError
+from driftcal.shared.store import manifest, schema, shard_bytes
+from driftcal.shared.store.manifest import Manifest
+from driftcal.shared.store.schema import ArraySpec
+from driftcal.shared.store.shard_bytes import REMEDY
 
 DRIFTERS = "drifters.json"
 """Names of the drifters; the array `drifter` holds positions in this list."""

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from shared.disk import durable, limits
-from shared.errors import StoreError
-from shared.store import schema
-from shared.store.agreement import Agreement
-from shared.store.schema import Layout
+from driftcal.shared.disk import durable, limits
+from driftcal.shared.errors import StoreError
+from driftcal.shared.store import schema
+from driftcal.shared.store.agreement import Agreement
+from driftcal.shared.store.schema import Layout
 
 NAME = "manifest.json"
 STAGING = ".building"

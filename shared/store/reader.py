@@ -16,12 +16,11 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
-
-from shared.errors import StoreError
-from shared.native.checked_copy import Copier
-from shared.store import files, manifest, schema, shard_bytes
-from shared.store.files import Unmapped
-from shared.store.schema import ArraySpec, Layout
+from driftcal.shared.errors import StoreError
+from driftcal.shared.native.checked_copy import Copier
+from driftcal.shared.store import files, manifest, schema, shard_bytes
+from driftcal.shared.store.files import Unmapped
+from driftcal.shared.store.schema import ArraySpec, Layout
 
 OnBadShard = Literal["fail", "skip"]
 """What becomes of a sample that cannot be read: it ends the command, or is left out and counted."""

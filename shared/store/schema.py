@@ -12,8 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import numpy as np
-
-from shared.errors import StoreError
+from driftcal.shared.errors import StoreError
 
 VERSION = 2
 """Version of this schema; a store says which it was written by. Since 2 there is the array `checksum`."""

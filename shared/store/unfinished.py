@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
-from shared.disk import limits
-from shared.errors import StoreError
-from shared.store import manifest, schema
-from shared.store.manifest import STAGING, UNREADABLE, FileEntry
-from shared.store.schema import Layout
+from driftcal.shared.disk import limits
+from driftcal.shared.errors import StoreError
+from driftcal.shared.store import manifest, schema
+from driftcal.shared.store.manifest import STAGING, UNREADABLE, FileEntry
+from driftcal.shared.store.schema import Layout
 
 PLAN = "plan.json"
 """File in `STAGING`: `Begun`."""

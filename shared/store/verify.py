@@ -13,14 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from driftcal.shared.disk import limits, litter
+from driftcal.shared.errors import LimitError, StoreError
+from driftcal.shared.store import files as store_files
+from driftcal.shared.store import manifest, schema, shard_bytes
+from driftcal.shared.store.manifest import Manifest
+from driftcal.shared.store.reader import ShardStore, rows_of
 from tqdm import tqdm
-
-from shared.disk import limits, litter
-from shared.errors import LimitError, StoreError
-from shared.store import files as store_files
-from shared.store import manifest, schema, shard_bytes
-from shared.store.manifest import Manifest
-from shared.store.reader import ShardStore, rows_of
 
 REMEDY = manifest.REMEDY
 """What to do about a store that is damaged; `chunks.REMEDY` sends the reader here."""

@@ -16,9 +16,8 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from driftcal.train.fit.standard_errors import degrees_of_freedom, quantile_90
 from jaxtyping import Bool, Float, Int
-
-from train.fit.standard_errors import degrees_of_freedom, quantile_90
 
 SCORES = ("energy_score_km", "separation_km", "final_separation_km", "liu_skill")
 SPREAD, MOMENTS = ("calibrated", "initial constant"), ("error", "spread")

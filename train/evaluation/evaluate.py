@@ -21,21 +21,20 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from driftcal.shared.errors import DataError
+from driftcal.shared.store.reader import ShardStore
+from driftcal.train.evaluation.aggregate import MOMENTS, SPREAD, Tally, clustered
+from driftcal.train.fit.parameters import calibrated
+from driftcal.train.fit.sample_gradients import plan_of
+from driftcal.train.learners.drift.examples import examples_of
+from driftcal.train.learners.drift.metrics import measure
+from driftcal.train.learners.drift.simulate import Dynamics, Plan
+from driftcal.train.learners.drift.smagorinsky import Flow, Smagorinsky
+from driftcal.train.reading.batches import Grid, batches
+from driftcal.train.run.run_folder import Own
+from driftcal.train.settings import Training, check_against
 from jaxtyping import Array
 from tqdm import tqdm
-
-from shared.errors import DataError
-from shared.store.reader import ShardStore
-from train.evaluation.aggregate import MOMENTS, SPREAD, Tally, clustered
-from train.fit.parameters import calibrated
-from train.fit.sample_gradients import plan_of
-from train.learners.drift.examples import examples_of
-from train.learners.drift.metrics import measure
-from train.learners.drift.simulate import Dynamics, Plan
-from train.learners.drift.smagorinsky import Flow, Smagorinsky
-from train.reading.batches import Grid, batches
-from train.run.run_folder import Own
-from train.settings import Training, check_against
 
 STILL = 1e-30
 """A constant too small to move anything: the currents alone."""

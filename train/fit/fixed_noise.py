@@ -13,18 +13,17 @@ from dataclasses import dataclass
 
 import jax.numpy as jnp
 import numpy as np
+from driftcal.shared.store.reader import ShardStore
+from driftcal.train.fit import trust_region
+from driftcal.train.fit.parameters import Model
+from driftcal.train.fit.sample_gradients import Step
+from driftcal.train.fit.standard_errors import Estimate, estimate
+from driftcal.train.machine.devices import Devices
+from driftcal.train.reading.batches import batches
+from driftcal.train.run.metrics_log import Record
+from driftcal.train.run.state import Held, Keeper
+from driftcal.train.settings import Training
 from jaxtyping import Float, Int
-
-from shared.store.reader import ShardStore
-from train.fit import trust_region
-from train.fit.parameters import Model
-from train.fit.sample_gradients import Step
-from train.fit.standard_errors import Estimate, estimate
-from train.machine.devices import Devices
-from train.reading.batches import batches
-from train.run.metrics_log import Record
-from train.run.state import Held, Keeper
-from train.settings import Training
 
 LEAST_GAIN = 1e-3
 """A step is taken when it gains more than this share of what was predicted (Nocedal and Wright 2006, ch. 4)."""

@@ -10,9 +10,8 @@ import os
 from typing import Literal, NamedTuple
 
 import jax
-
-from train.gradient_cost import fitted_laws
-from train.gradient_cost.recommendation import size
+from driftcal.train.gradient_cost import fitted_laws
+from driftcal.train.gradient_cost.recommendation import size
 
 Mode = Literal["forward", "reverse"]
 

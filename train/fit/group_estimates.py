@@ -13,19 +13,18 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from driftcal.shared.errors import ConfigError, DataError
+from driftcal.shared.store.manifest import to_bytes, write_file
+from driftcal.shared.store.reader import ShardStore
+from driftcal.train.fit import group_keys
+from driftcal.train.fit.group_keys import Grouping
+from driftcal.train.fit.group_tests import LEAST_DRIFTERS, homogeneity, joint_covariance, shrink
+from driftcal.train.fit.per_sample_parameters import Varied
+from driftcal.train.fit.standard_errors import SETTLED, quantile_90
+from driftcal.train.learners.drift.smagorinsky import FORMULA
+from driftcal.train.run.run_folder import GROUPS
+from driftcal.train.settings import Training
 from jaxtyping import Float, Int
-
-from shared.errors import ConfigError, DataError
-from shared.store.manifest import to_bytes, write_file
-from shared.store.reader import ShardStore
-from train.fit import group_keys
-from train.fit.group_keys import Grouping
-from train.fit.group_tests import LEAST_DRIFTERS, homogeneity, joint_covariance, shrink
-from train.fit.per_sample_parameters import Varied
-from train.fit.standard_errors import SETTLED, quantile_90
-from train.learners.drift.smagorinsky import FORMULA
-from train.run.run_folder import GROUPS
-from train.settings import Training
 
 DIFFERENCE = 0.2
 """The curvature is measured from so far below and above in log C_s."""

@@ -15,11 +15,10 @@ import difflib
 from dataclasses import dataclass
 
 import numpy as np
+from driftcal.shared.errors import ConfigError
+from driftcal.shared.geo import latitude_text, longitude_text, wrap_longitude
+from driftcal.shared.store.reader import ShardStore
 from jaxtyping import Int
-
-from shared.errors import ConfigError
-from shared.geo import latitude_text, longitude_text, wrap_longitude
-from shared.store.reader import ShardStore
 
 SEASONS = ("DJF", "MAM", "JJA", "SON")
 MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")

@@ -16,11 +16,10 @@ groups makes their estimates depend on one another. Three things are made of the
 from typing import NamedTuple
 
 import numpy as np
+from driftcal.train.fit.standard_errors import LEAST_REST
 from jaxtyping import Bool, Float, Int
 from scipy import sparse, stats
 from scipy.special import ndtr
-
-from train.fit.standard_errors import LEAST_REST
 
 PRIOR_DRIFTERS = 4
 LEAST_DRIFTERS = 5
@@ -63,7 +62,7 @@ def joint_covariance(
     sums = sparse.coo_array((apart, (which, group)), shape).tocsr()
     counts.sort_indices()
     sums.sort_indices()
-    # a drifter's own samples have drawn its group's mean towards them (CR2, as in train.fit.standard_errors)
+    # a drifter's own samples have drawn its group's mean towards them (CR2, as in driftcal.train.fit.standard_errors)
     rest = np.maximum(1.0 - counts.data / size[counts.indices], LEAST_REST)
     enlarged = sparse.csr_array((sums.data / np.sqrt(rest), sums.indices, sums.indptr), shape)
     raw = (enlarged.T @ enlarged).toarray()

@@ -10,14 +10,13 @@ from dataclasses import dataclass
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
+from driftcal.shared.errors import DataError
+from driftcal.train.learners.drift.simulate import Dynamics
+from driftcal.train.learners.drift.smagorinsky import FORMULA, Smagorinsky
+from driftcal.train.learners.drift.user_dynamics import fingerprint, loading, terms
+from driftcal.train.run.run_folder import Own
+from driftcal.train.settings import Training
 from jaxtyping import Array, Bool, Float
-
-from shared.errors import DataError
-from train.learners.drift.simulate import Dynamics
-from train.learners.drift.smagorinsky import FORMULA, Smagorinsky
-from train.learners.drift.user_dynamics import fingerprint, loading, terms
-from train.run.run_folder import Own
-from train.settings import Training
 
 MOST_NAMED = 10
 """Parameters up to which each has a name, a value and a standard error of its own in results: beyond, a curvature

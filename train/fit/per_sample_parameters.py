@@ -6,16 +6,15 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from driftcal.shared.store.reader import ShardStore
+from driftcal.train.fit.parameters import Model
+from driftcal.train.fit.sample_gradients import TRAINED, WEIGHTS, Sums, gradient, plan_of
+from driftcal.train.learners.drift.noise import noise_for
+from driftcal.train.learners.drift.smagorinsky import FORMULA, Smagorinsky
+from driftcal.train.reading.batches import Batch, Grid, batches
+from driftcal.train.settings import Training
 from jaxtyping import Array, Bool, Float, Int
 from tqdm import tqdm
-
-from shared.store.reader import ShardStore
-from train.fit.parameters import Model
-from train.fit.sample_gradients import TRAINED, WEIGHTS, Sums, gradient, plan_of
-from train.learners.drift.noise import noise_for
-from train.learners.drift.smagorinsky import FORMULA, Smagorinsky
-from train.reading.batches import Batch, Grid, batches
-from train.settings import Training
 
 
 class Found(NamedTuple):

@@ -14,15 +14,14 @@ from typing import Any
 
 import jax
 import numpy as np
-
-from shared.store.manifest import to_bytes, write_file
-from shared.store.reader import ShardStore
-from train.fit import group_keys
-from train.fit.group_tests import score_test
-from train.fit.per_sample_parameters import Varied
-from train.fit.standard_errors import covariance_of_mean, quantile_90
-from train.run.run_folder import RESULT
-from train.settings import Training
+from driftcal.shared.store.manifest import to_bytes, write_file
+from driftcal.shared.store.reader import ShardStore
+from driftcal.train.fit import group_keys
+from driftcal.train.fit.group_tests import score_test
+from driftcal.train.fit.per_sample_parameters import Varied
+from driftcal.train.fit.standard_errors import covariance_of_mean, quantile_90
+from driftcal.train.run.run_folder import RESULT
+from driftcal.train.settings import Training
 
 LEAST_CS, MOST_CS, N_CONSTANTS = 0.01, 10.0, 13
 """The constants of the curve: a factor of 1.78 apart."""

@@ -14,19 +14,18 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from driftcal.train.fit.gradient_mode import Choice, choose, memory_of_device
+from driftcal.train.fit.parameters import Model
+from driftcal.train.learners.drift import scoring_rules
+from driftcal.train.learners.drift.engines import simulate
+from driftcal.train.learners.drift.noise import Noise, noise_for
+from driftcal.train.learners.drift.simulate import Dynamics, Plan
+from driftcal.train.learners.drift.smagorinsky import Smagorinsky, tabulate
+from driftcal.train.machine.devices import BATCH, Devices
+from driftcal.train.reading.batches import Batch, Grid
+from driftcal.train.settings import Training
 from jax.sharding import PartitionSpec
 from jaxtyping import Array, Bool, Float, Int
-
-from train.fit.gradient_mode import Choice, choose, memory_of_device
-from train.fit.parameters import Model
-from train.learners.drift import scoring_rules
-from train.learners.drift.engines import simulate
-from train.learners.drift.noise import Noise, noise_for
-from train.learners.drift.simulate import Dynamics, Plan
-from train.learners.drift.smagorinsky import Smagorinsky, tabulate
-from train.machine.devices import BATCH, Devices
-from train.reading.batches import Batch, Grid
-from train.settings import Training
 
 TRAINED, WEIGHTS = 0, 1
 """Streams of noise: of the trained ensemble, and of the one whose spread weights the `energy` objective."""

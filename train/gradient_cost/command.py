@@ -8,12 +8,12 @@ import re
 from dataclasses import asdict, fields
 from pathlib import Path
 
-from shared import command, paths
-from shared.errors import ConfigError
-from shared.store.manifest import to_bytes, write_file
-from train.gradient_cost import recommendation, study
-from train.gradient_cost.strategies import STRATEGIES
-from train.run.folder_lock import FolderLock, contents
+from driftcal.shared import command, paths
+from driftcal.shared.errors import ConfigError
+from driftcal.shared.store.manifest import to_bytes, write_file
+from driftcal.train.gradient_cost import recommendation, study
+from driftcal.train.gradient_cost.strategies import STRATEGIES
+from driftcal.train.run.folder_lock import FolderLock, contents
 
 UNITS = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9, "t": 1e12, "ki": 2.0**10, "mi": 2.0**20, "gi": 2.0**30, "ti": 2.0**40}
 
@@ -61,8 +61,8 @@ def run(options: argparse.Namespace) -> int:
 
 def _measured(options: argparse.Namespace, steps: list[int], strategies: list[str], cap: int, out: Path) -> int:
     """The study, into the folder `out`."""
-    from shared.inspection.map_plots import save  # noqa: PLC0415 - it brings matplotlib, which only this verb needs
-    from train.gradient_cost import figure  # noqa: PLC0415
+    from driftcal.shared.inspection.map_plots import save  # noqa: PLC0415 - it brings matplotlib, which only this verb needs
+    from driftcal.train.gradient_cost import figure  # noqa: PLC0415
 
     progress = command.progress() and not options.json
     found = study.run(options.model, steps, strategies, options.precision, cap, options.limit, progress)

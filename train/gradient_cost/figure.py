@@ -3,12 +3,11 @@
 from collections.abc import Sequence
 
 import numpy as np
-
-from shared.canvas import Axes, Figure, FuncFormatter, NullFormatter
-from shared.inspection.map_plots import INK, sheet
-from train.gradient_cost import fitted_laws, recommendation
-from train.gradient_cost.strategies import STRATEGIES
-from train.gradient_cost.study import Study, span
+from driftcal.shared.canvas import Axes, Figure, FuncFormatter, NullFormatter
+from driftcal.shared.inspection.map_plots import INK, sheet
+from driftcal.train.gradient_cost import fitted_laws, recommendation
+from driftcal.train.gradient_cost.strategies import STRATEGIES
+from driftcal.train.gradient_cost.study import Study, span
 
 COLOURS = {
     "loop": "#999999",

@@ -1,4 +1,4 @@
-"""One cell of the study, in a process of its own: `python -m train.gradient_cost.measurement SPEC`, JSON in and out.
+"""One measurement of the study, in a process of its own: `python -m MODULE SPEC`, JSON in and out.
 
 So that it can be stopped when it takes too long, and so that its memory is its own. Times are of one core: medians of
 rounds in which the model and its gradient take turns, CPU time on a CPU and the clock on an accelerator.
@@ -18,11 +18,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-
-from shared.errors import DriftcalError
-from train.gradient_cost.strategies import STRATEGIES, HostLoop, forward_along
-from train.gradient_cost.timed_model import Model, load
-from train.machine import devices, modes
+from driftcal.shared.errors import DriftcalError
+from driftcal.train.gradient_cost.strategies import STRATEGIES, HostLoop, forward_along
+from driftcal.train.gradient_cost.timed_model import Model, load
+from driftcal.train.machine import devices, modes
 
 ROUNDS, LEAST_SECONDS = 5, 1.0
 """Of a measurement: at least so many rounds unless they take long, and more until so much time has passed."""

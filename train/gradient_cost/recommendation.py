@@ -2,9 +2,9 @@
 
 import math
 
-from train.gradient_cost import fitted_laws
-from train.gradient_cost.strategies import STRATEGIES
-from train.gradient_cost.study import Cell, Study
+from driftcal.train.gradient_cost import fitted_laws
+from driftcal.train.gradient_cost.strategies import STRATEGIES
+from driftcal.train.gradient_cost.study import Cell, Study
 
 
 def size(n_bytes: float) -> str:

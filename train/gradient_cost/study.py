@@ -8,12 +8,11 @@ from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
+from driftcal.shared.errors import ConfigError, DataError
+from driftcal.train.gradient_cost import fitted_laws
+from driftcal.train.gradient_cost.measurement import ANSWER, ROUNDS
+from driftcal.train.gradient_cost.strategies import STRATEGIES
 from tqdm import tqdm
-
-from shared.errors import ConfigError, DataError
-from train.gradient_cost import fitted_laws
-from train.gradient_cost.measurement import ANSWER, ROUNDS
-from train.gradient_cost.strategies import STRATEGIES
 
 CROSSOVER_STEPS = 1000
 """Steps at most of the run in which the numbers of parameters are compared."""
@@ -119,7 +118,7 @@ class _Slow(Exception):
 
 def _ask(spec: dict[str, Any], limit: float | None) -> dict[str, Any]:
     """What the process of one cell answers."""
-    command = [sys.executable, "-m", "train.gradient_cost.measurement", json.dumps(spec)]
+    command = [sys.executable, "-m", "driftcal.train.gradient_cost.measurement", json.dumps(spec)]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=limit, check=False)
     except subprocess.TimeoutExpired as error:

@@ -11,11 +11,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from driftcal.shared.errors import ConfigError, DriftcalError
+from driftcal.train.learners.drift.user_dynamics import isolation
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int
-
-from shared.errors import ConfigError, DriftcalError
-from train.learners.drift.user_dynamics import isolation
 
 State = Any
 """A pytree of arrays of floats."""
@@ -44,7 +43,10 @@ class Model(NamedTuple):
         return self._replace(parameters=vector, step=lambda state, p, k: self.step(state, unravel(p), k))
 
 
-BUILT_IN = {"column": "train.gradient_cost.column:column", "drift": "train.learners.drift.timed_model:drift"}
+BUILT_IN = {
+    "column": "driftcal.train.gradient_cost.column:column",
+    "drift": "driftcal.train.learners.drift.timed_model:drift",
+}
 """Names of the models that come with the study."""
 
 
@@ -73,7 +75,7 @@ def load(spec: str) -> Model:
         ) from error
     if not isinstance(model, Model):
         raise ConfigError(
-            f"--model {spec!r}: {attribute}() returns {type(model).__name__}, not a train.gradient_cost.Model."
+            f"--model {spec!r}: {attribute}() returns {type(model).__name__}, not a driftcal.train.gradient_cost.Model."
         )
     model = model._replace(
         state=jax.tree.map(jnp.asarray, model.state), parameters=jax.tree.map(jnp.asarray, model.parameters)

@@ -10,7 +10,7 @@ import re
 import subprocess
 import sys
 
-from shared.errors import ConfigError
+from driftcal.shared.errors import ConfigError
 
 HARMLESS = re.compile(r"(--xla_force_host_platform_device_count=\d+\s*)*")
 """XLA_FLAGS that need no trial."""

@@ -9,8 +9,7 @@ import os
 from collections.abc import Iterator, Mapping
 
 import jax
-
-from shared.command import say
+from driftcal.shared.command import say
 
 USUAL: Mapping[str, object] = {
     "jax_numpy_dtype_promotion": "standard",

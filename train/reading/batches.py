@@ -15,19 +15,18 @@ from functools import partial
 import equinox as eqx
 import jax
 import numpy as np
+from driftcal.shared.command import say
+from driftcal.shared.disk import limits
+from driftcal.shared.errors import ConfigError, StoreError
+from driftcal.shared.geo import unwrap_longitude
+from driftcal.shared.native.checked_copy import Copier
+from driftcal.shared.store.buffers import Slabs
+from driftcal.shared.store.reader import Asked, ShardStore
+from driftcal.shared.store.schema import Layout
+from driftcal.train.machine.devices import Devices
+from driftcal.train.reading.reader_threads import Crew, Stalled
+from driftcal.train.settings import Reading
 from jaxtyping import Array, Float, Int, UInt32
-
-from shared.command import say
-from shared.disk import limits
-from shared.errors import ConfigError, StoreError
-from shared.geo import unwrap_longitude
-from shared.native.checked_copy import Copier
-from shared.store.buffers import Slabs
-from shared.store.reader import Asked, ShardStore
-from shared.store.schema import Layout
-from train.machine.devices import Devices
-from train.reading.reader_threads import Crew, Stalled
-from train.settings import Reading
 
 SLABS = Slabs()
 """Buffers of batches, shared by all passes."""

@@ -4,8 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-
-from train.run.run_folder import Z_90
+from driftcal.train.run.run_folder import Z_90
 
 
 def measured(value: float, error: float | None) -> str:

@@ -4,8 +4,8 @@ import base64
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 
-from shared.inspection.map_plots import DPI, WIDTH
-from train.learners.drift import figures_evaluation, figures_profile, figures_run
+from driftcal.shared.inspection.map_plots import DPI, WIDTH
+from driftcal.train.learners.drift import figures_evaluation, figures_profile, figures_run
 
 CAPTIONS = figures_run.CAPTIONS | figures_profile.CAPTIONS | figures_evaluation.CAPTIONS
 

@@ -12,13 +12,18 @@ from typing import Any
 
 import numpy as np
 import yaml
-
-from shared.inspection.text import render_funnel
-from shared.store.manifest import stage_from_json, write_file
-from shared.store.reader import ShardStore
-from train.learners.drift import evaluation_text, figures_evaluation, figures_profile, figures_run, profile_text
-from train.report import numbers, page
-from train.run.run_folder import FIGURES, PAGE, Run, read
+from driftcal.shared.inspection.text import render_funnel
+from driftcal.shared.store.manifest import stage_from_json, write_file
+from driftcal.shared.store.reader import ShardStore
+from driftcal.train.learners.drift import (
+    evaluation_text,
+    figures_evaluation,
+    figures_profile,
+    figures_run,
+    profile_text,
+)
+from driftcal.train.report import numbers, page
+from driftcal.train.run.run_folder import FIGURES, PAGE, Run, read
 
 MOST_ESCAPED = 0.01
 """Share of members that may leave their window without a warning."""

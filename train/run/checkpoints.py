@@ -15,16 +15,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-
-from shared.command import say
-from shared.disk import limits
-from shared.disk.crash_points import reached
-from shared.errors import ConfigError, StoreError
-from shared.store.manifest import write_file
-from shared.store.reader import ShardStore
-from train.learners.drift.user_dynamics import fingerprint
-from train.learners.drift.user_dynamics.fingerprint import Fingerprint
-from train.settings import Checkpointing, Reading, Training
+from driftcal.shared.command import say
+from driftcal.shared.disk import limits
+from driftcal.shared.disk.crash_points import reached
+from driftcal.shared.errors import ConfigError, StoreError
+from driftcal.shared.store.manifest import write_file
+from driftcal.shared.store.reader import ShardStore
+from driftcal.train.learners.drift.user_dynamics import fingerprint
+from driftcal.train.learners.drift.user_dynamics.fingerprint import Fingerprint
+from driftcal.train.settings import Checkpointing, Reading, Training
 
 FOLDER = "checkpoints"
 FORMAT = "driftcal checkpoint 1"

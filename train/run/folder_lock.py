@@ -14,11 +14,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from shared.command import say
-from shared.disk import durable, litter
-from shared.disk.claims import Busy, hold
-from shared.disk.holder import Holder
-from shared.errors import ConfigError, StoreError
+from driftcal.shared.command import say
+from driftcal.shared.disk import durable, litter
+from driftcal.shared.disk.claims import Busy, hold
+from driftcal.shared.disk.holder import Holder
+from driftcal.shared.errors import ConfigError, StoreError
 
 FILE, FILES = ".lock", ".locks"
 """Names in the folder while it is locked."""

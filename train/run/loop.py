@@ -18,29 +18,28 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from driftcal.shared.errors import ConfigError, DataError
+from driftcal.shared.store.manifest import to_bytes, write_file
+from driftcal.shared.store.reader import ShardStore
+from driftcal.train.fit.fixed_noise import Passes
+from driftcal.train.fit.parameters import MOST_NAMED, Model, model_of
+from driftcal.train.fit.sample_gradients import Step, make_step
+from driftcal.train.fit.standard_errors import Estimate, Judged, judge
+from driftcal.train.learners.drift import energy_newton
+from driftcal.train.learners.drift.engines import simulator, version_of
+from driftcal.train.learners.drift.user_dynamics import loading, terms, tracing
+from driftcal.train.machine.devices import Devices
+from driftcal.train.reading.batches import Grid, batches, order
+from driftcal.train.run import run_folder
+from driftcal.train.run.checkpoints import FUNCTION, Checkpoints, identity_of
+from driftcal.train.run.folder_lock import FolderLock
+from driftcal.train.run.metrics_log import Mean, Record, differs
+from driftcal.train.run.result import result_of
+from driftcal.train.run.state import Keeper, Progress, State, counts_of
+from driftcal.train.run.stop_signals import Stop
+from driftcal.train.run.tensorboard import Board
+from driftcal.train.settings import Training, check_against
 from jaxtyping import Float
-
-from shared.errors import ConfigError, DataError
-from shared.store.manifest import to_bytes, write_file
-from shared.store.reader import ShardStore
-from train.fit.fixed_noise import Passes
-from train.fit.parameters import MOST_NAMED, Model, model_of
-from train.fit.sample_gradients import Step, make_step
-from train.fit.standard_errors import Estimate, Judged, judge
-from train.learners.drift import energy_newton
-from train.learners.drift.engines import simulator, version_of
-from train.learners.drift.user_dynamics import loading, terms, tracing
-from train.machine.devices import Devices
-from train.reading.batches import Grid, batches, order
-from train.run import run_folder
-from train.run.checkpoints import FUNCTION, Checkpoints, identity_of
-from train.run.folder_lock import FolderLock
-from train.run.metrics_log import Mean, Record, differs
-from train.run.result import result_of
-from train.run.state import Keeper, Progress, State, counts_of
-from train.run.stop_signals import Stop
-from train.run.tensorboard import Board
-from train.settings import Training, check_against
 
 
 def run(

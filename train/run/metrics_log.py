@@ -18,16 +18,15 @@ from typing import Any, NamedTuple, Self
 import jax
 import numpy as np
 from awscrt import checksums
+from driftcal.shared.errors import ConfigError, DataError, StoreError
+from driftcal.shared.store.reader import ShardStore
+from driftcal.train.fit.parameters import Model
+from driftcal.train.fit.sample_gradients import Step, Sums
+from driftcal.train.reading.batches import Batch
+from driftcal.train.run.run_folder import METRICS
+from driftcal.train.run.tensorboard import Board
 from jaxtyping import Float
 from tqdm import tqdm
-
-from shared.errors import ConfigError, DataError, StoreError
-from shared.store.reader import ShardStore
-from train.fit.parameters import Model
-from train.fit.sample_gradients import Step, Sums
-from train.reading.batches import Batch
-from train.run.run_folder import METRICS
-from train.run.tensorboard import Board
 
 MOST_POISONED = 0.01
 """A run stops when more than this share of its samples gives no finite loss and gradient."""

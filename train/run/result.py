@@ -5,15 +5,14 @@ from typing import Any
 
 import jax
 import numpy as np
-
-from shared.store.reader import ShardStore
-from train.fit.parameters import Model
-from train.fit.sample_gradients import mode_of
-from train.fit.standard_errors import Estimate, Judged
-from train.learners.drift.user_dynamics import terms
-from train.reading.batches import Grid
-from train.run.metrics_log import Record
-from train.settings import Training
+from driftcal.shared.store.reader import ShardStore
+from driftcal.train.fit.parameters import Model
+from driftcal.train.fit.sample_gradients import mode_of
+from driftcal.train.fit.standard_errors import Estimate, Judged
+from driftcal.train.learners.drift.user_dynamics import terms
+from driftcal.train.reading.batches import Grid
+from driftcal.train.run.metrics_log import Record
+from driftcal.train.settings import Training
 
 _KERNEL = "the kernel score of a distance of negative type, which great circles are (Lyons 2020): least in expectation "
 _KERNEL += "where the ensemble is distributed as the drifter is (Gneiting and Raftery 2007)"

@@ -12,16 +12,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-
-from shared import settings
-from shared.disk import limits
-from shared.errors import ConfigError
-from shared.store.manifest import to_bytes, write_file
-from shared.store.reader import ShardStore
-from train.learners.drift.user_dynamics.fingerprint import Fingerprint
-from train.run.checkpoints import FOLDER, FREE, FUNCTION, refuse_other
-from train.run.folder_lock import contents
-from train.settings import Training
+from driftcal.shared import settings
+from driftcal.shared.disk import limits
+from driftcal.shared.errors import ConfigError
+from driftcal.shared.store.manifest import to_bytes, write_file
+from driftcal.shared.store.reader import ShardStore
+from driftcal.train.learners.drift.user_dynamics.fingerprint import Fingerprint
+from driftcal.train.run.checkpoints import FOLDER, FREE, FUNCTION, refuse_other
+from driftcal.train.run.folder_lock import contents
+from driftcal.train.settings import Training
 
 RESULT, CONFIG, METRICS = "result.json", "config.json", "metrics.jsonl"
 EVALUATION, EXAMPLES = "evaluation.json", "examples.npz"

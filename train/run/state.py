@@ -13,15 +13,14 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from driftcal.shared.errors import StoreError
+from driftcal.train.learners.drift import energy_newton
+from driftcal.train.machine.devices import Devices
+from driftcal.train.run.checkpoints import Checkpoints, Damaged, Saved
+from driftcal.train.run.metrics_log import Counts, Record, Taken
+from driftcal.train.run.stop_signals import Stop
+from driftcal.train.settings import Checkpointing
 from jaxtyping import Array, Float
-
-from shared.errors import StoreError
-from train.learners.drift import energy_newton
-from train.machine.devices import Devices
-from train.run.checkpoints import Checkpoints, Damaged, Saved
-from train.run.metrics_log import Counts, Record, Taken
-from train.run.stop_signals import Stop
-from train.settings import Checkpointing
 
 
 class State(NamedTuple):

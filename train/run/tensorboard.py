@@ -4,7 +4,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from shared.errors import ConfigError
+from driftcal.shared.errors import ConfigError
 
 FOLDER = "tensorboard"
 

@@ -6,10 +6,9 @@ fixes without a word.
 
 import numpy as np
 import pandas as pd
-
-from preprocess.sources.drifters.dialect import MISSING
-from preprocess.sources.units import Axis
-from shared.errors import DataError
+from driftcal.preprocess.sources.drifters.dialect import MISSING
+from driftcal.preprocess.sources.units import Axis
+from driftcal.shared.errors import DataError
 
 _NUMBER = r"\d+(?:[.,]\d*)?|[.,]\d+"
 

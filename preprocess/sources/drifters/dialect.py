@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, TextIO
 
-from preprocess.sources.variable_roles import listing
-from shared.errors import DataError
+from driftcal.preprocess.sources.variable_roles import listing
+from driftcal.shared.errors import DataError
 
 HEAD = 1 << 16
 """Bytes that a dialect is told by."""

@@ -6,12 +6,11 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import xarray as xr
-
-from preprocess.recipe import DrifterSource
-from preprocess.sources import addresses, files, formats
-from preprocess.sources.drifters import dialect, parquet, tables
-from preprocess.sources.gridded.absent_chunks import absences, refuse_unwritten
-from shared.errors import DataError
+from driftcal.preprocess.recipe import DrifterSource
+from driftcal.preprocess.sources import addresses, files, formats
+from driftcal.preprocess.sources.drifters import dialect, parquet, tables
+from driftcal.preprocess.sources.gridded.absent_chunks import absences, refuse_unwritten
+from driftcal.shared.errors import DataError
 
 
 @contextmanager

@@ -10,11 +10,11 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from preprocess.recipe import DrifterSource
-from preprocess.sources.drifters.quality import FLAGS
-from preprocess.sources.units import angle_way, units_of
-from preprocess.sources.variable_roles import Tiers, listing
-from shared.errors import DataError
+from driftcal.preprocess.recipe import DrifterSource
+from driftcal.preprocess.sources.drifters.quality import FLAGS
+from driftcal.preprocess.sources.units import angle_way, units_of
+from driftcal.preprocess.sources.variable_roles import Tiers, listing
+from driftcal.shared.errors import DataError
 
 Attributes = Mapping[str, Any]
 

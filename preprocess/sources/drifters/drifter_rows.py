@@ -12,11 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 import xarray as xr
-
-from preprocess.sources.drifters.ids import identifiers
-from preprocess.sources.encoding import decode
-from preprocess.sources.variable_roles import listing
-from shared.errors import DataError
+from driftcal.preprocess.sources.drifters.ids import identifiers
+from driftcal.preprocess.sources.encoding import decode
+from driftcal.preprocess.sources.variable_roles import listing
+from driftcal.shared.errors import DataError
 
 _COUNTED = 10
 """Ids that count rows if there are as many."""

@@ -9,16 +9,15 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
-
-from preprocess.recipe import DrifterSource
-from preprocess.sources import files, number_times, times
-from preprocess.sources.drifters import drogues, fixes, ids, namesakes, quality
-from preprocess.sources.drifters.drifter_files import check_chunks, opened, read_table
-from preprocess.sources.drifters.drifter_roles import absent, resolve
-from preprocess.sources.drifters.drifter_rows import Rows, find_rows
-from preprocess.sources.drifters.fixes import DrifterFile, gap_unit
-from preprocess.sources.units import angle_factor, angle_way, reverse, units_of
-from shared.errors import DataError
+from driftcal.preprocess.recipe import DrifterSource
+from driftcal.preprocess.sources import files, number_times, times
+from driftcal.preprocess.sources.drifters import drogues, fixes, ids, namesakes, quality
+from driftcal.preprocess.sources.drifters.drifter_files import check_chunks, opened, read_table
+from driftcal.preprocess.sources.drifters.drifter_roles import absent, resolve
+from driftcal.preprocess.sources.drifters.drifter_rows import Rows, find_rows
+from driftcal.preprocess.sources.drifters.fixes import DrifterFile, gap_unit
+from driftcal.preprocess.sources.units import angle_factor, angle_way, reverse, units_of
+from driftcal.shared.errors import DataError
 
 _ID = "the only drifter"
 """Variable that names the drifter of a file without ids."""

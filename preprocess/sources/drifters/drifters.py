@@ -10,14 +10,13 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
-
-from preprocess.recipe import DrifterSource
-from preprocess.sources import files, fingerprint
-from preprocess.sources.drifters import drifter_roles, drogues, ids
-from preprocess.sources.drifters.drifter_structure import NoFixesError, open_file
-from preprocess.sources.drifters.fixes import REASONS, DrifterFile, Fixes
-from preprocess.sources.drifters.suspects import Suspects
-from shared.errors import DataError
+from driftcal.preprocess.recipe import DrifterSource
+from driftcal.preprocess.sources import files, fingerprint
+from driftcal.preprocess.sources.drifters import drifter_roles, drogues, ids
+from driftcal.preprocess.sources.drifters.drifter_structure import NoFixesError, open_file
+from driftcal.preprocess.sources.drifters.fixes import REASONS, DrifterFile, Fixes
+from driftcal.preprocess.sources.drifters.suspects import Suspects
+from driftcal.shared.errors import DataError
 
 BLOCK_FIXES = 500_000
 """Fixes read at a time: with all that is made of them they take about 100 MB, however long the record is."""

@@ -9,11 +9,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-
-from preprocess.sources.drifters.dialect import MISSING
-from preprocess.sources.encoding import decode, texts
-from preprocess.sources.times import NO_TIME, of_text, seconds
-from shared.errors import DataError
+from driftcal.preprocess.sources.drifters.dialect import MISSING
+from driftcal.preprocess.sources.encoding import decode, texts
+from driftcal.preprocess.sources.times import NO_TIME, of_text, seconds
+from driftcal.shared.errors import DataError
 
 ROLES = ("drogue", "drogue_lost_date")
 """Roles that tell the state of the drogue, the one that is taken where there are both first."""

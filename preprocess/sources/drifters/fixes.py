@@ -12,17 +12,16 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
-
-from preprocess.sources.drifters import drogues, namesakes, quality
-from preprocess.sources.drifters.drifter_files import opened
-from preprocess.sources.drifters.drifter_rows import Rows
-from preprocess.sources.encoding import Encoding
-from preprocess.sources.files import reading, retried
-from preprocess.sources.gridded.contradictions import check_angles
-from preprocess.sources.times import NO_TIME, seconds
-from preprocess.sources.units import SECONDS, units_of
-from shared.errors import DataError
-from shared.geo import wrap_longitude
+from driftcal.preprocess.sources.drifters import drogues, namesakes, quality
+from driftcal.preprocess.sources.drifters.drifter_files import opened
+from driftcal.preprocess.sources.drifters.drifter_rows import Rows
+from driftcal.preprocess.sources.encoding import Encoding
+from driftcal.preprocess.sources.files import reading, retried
+from driftcal.preprocess.sources.gridded.contradictions import check_angles
+from driftcal.preprocess.sources.times import NO_TIME, seconds
+from driftcal.preprocess.sources.units import SECONDS, units_of
+from driftcal.shared.errors import DataError
+from driftcal.shared.geo import wrap_longitude
 
 UNDECODED = 990.0
 """Positions of at least this size [degrees] are undecoded fills (999, 9999, 1e20, -1e34), not positions."""

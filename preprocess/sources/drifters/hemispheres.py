@@ -3,9 +3,9 @@
 import re
 from collections.abc import Mapping, Sequence
 
-from preprocess.sources.drifters.dialect import Dialect
-from preprocess.sources.drifters.drifter_roles import plain
-from shared.errors import DataError
+from driftcal.preprocess.sources.drifters.dialect import Dialect
+from driftcal.preprocess.sources.drifters.drifter_roles import plain
+from driftcal.shared.errors import DataError
 
 _NAMES = re.compile(r"hemi|lat|lon|ind(?:icator)?$|^n_?s\b|^e_?w\b|^column_\d+$")
 """Names that such columns have, `column 5` for none: a letter may stand for anything else."""

@@ -10,10 +10,9 @@ from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
-
-from preprocess.sources.drifters.drifter_roles import ID_ATTRIBUTES
-from preprocess.sources.encoding import decode, texts
-from shared.errors import DataError
+from driftcal.preprocess.sources.drifters.drifter_roles import ID_ATTRIBUTES
+from driftcal.preprocess.sources.encoding import decode, texts
+from driftcal.shared.errors import DataError
 
 _EXPONENT = re.compile(r"\d([.,]\d+)?[eE]\+\d{1,3}")
 _ROUNDED_IMEI = re.compile(r"30\d{4,7}0{6,}")

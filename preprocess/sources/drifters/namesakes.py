@@ -9,10 +9,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-
-from preprocess.recipe import DAY
-from preprocess.sources.times import NO_TIME
-from shared.geo import METRES_PER_DEGREE, separation
+from driftcal.preprocess.recipe import DAY
+from driftcal.preprocess.sources.times import NO_TIME
+from driftcal.shared.geo import METRES_PER_DEGREE, separation
 
 TOGETHER = 1000.0
 """Positions of one time that are no further apart [m] may be two readings of one drifter."""

@@ -8,12 +8,11 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
-
-from preprocess.recipe import DrifterSource
-from preprocess.sources import formats
-from preprocess.sources.drifters.drifter_roles import resolve
-from preprocess.sources.variable_roles import listing
-from shared.errors import DataError
+from driftcal.preprocess.recipe import DrifterSource
+from driftcal.preprocess.sources import formats
+from driftcal.preprocess.sources.drifters.drifter_roles import resolve
+from driftcal.preprocess.sources.variable_roles import listing
+from driftcal.shared.errors import DataError
 
 try:
     import pyarrow as pa

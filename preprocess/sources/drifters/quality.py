@@ -8,10 +8,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-
-from preprocess.sources.drifters.dialect import MISSING
-from preprocess.sources.encoding import decode, texts
-from shared.errors import DataError
+from driftcal.preprocess.sources.drifters.dialect import MISSING
+from driftcal.preprocess.sources.encoding import decode, texts
+from driftcal.shared.errors import DataError
 
 FLAGS = {
     "position_qc": "position flagged as bad",

@@ -8,12 +8,11 @@ import itertools
 from collections.abc import Callable
 
 import numpy as np
-
-from preprocess.recipe import DAY, DrifterSource
-from preprocess.sources.drifters import namesakes
-from preprocess.sources.drifters.fixes import Fixes
-from preprocess.sources.drifters.namesakes import Track
-from shared.errors import DataError
+from driftcal.preprocess.recipe import DAY, DrifterSource
+from driftcal.preprocess.sources.drifters import namesakes
+from driftcal.preprocess.sources.drifters.fixes import Fixes
+from driftcal.preprocess.sources.drifters.namesakes import Track
+from driftcal.shared.errors import DataError
 
 
 class Suspects:

@@ -15,14 +15,13 @@ from typing import Any, TextIO
 import numpy as np
 import pandas as pd
 import xarray as xr
-
-from preprocess.recipe import DrifterSource
-from preprocess.sources.drifters import angles, hemispheres
-from preprocess.sources.drifters.dialect import MISSING, Dialect, text
-from preprocess.sources.drifters.drifter_roles import TIERS, plain, resolve
-from preprocess.sources.units import angle_factor
-from preprocess.sources.variable_roles import listing
-from shared.errors import DataError
+from driftcal.preprocess.recipe import DrifterSource
+from driftcal.preprocess.sources.drifters import angles, hemispheres
+from driftcal.preprocess.sources.drifters.dialect import MISSING, Dialect, text
+from driftcal.preprocess.sources.drifters.drifter_roles import TIERS, plain, resolve
+from driftcal.preprocess.sources.units import angle_factor
+from driftcal.preprocess.sources.variable_roles import listing
+from driftcal.shared.errors import DataError
 
 _NUMERIC = ("lat", "lon", "gap")
 _DEGREES = ("wgs84", "wgs_84", "dd", "decimal", "decimal_degrees", "gps")

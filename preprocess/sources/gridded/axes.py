@@ -12,9 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-
-from preprocess.sources.times import NO_TIME, seconds
-from shared.errors import DataError
+from driftcal.preprocess.sources.times import NO_TIME, seconds
+from driftcal.shared.errors import DataError
 
 Order = slice | np.ndarray
 """Which rows or columns of the file make up the axis, in order: an index for numpy."""

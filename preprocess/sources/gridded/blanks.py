@@ -20,10 +20,9 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-
-from preprocess.sources.gridded.packing import LIMIT, Packing
-from preprocess.sources.gridded.remarks import Blank
-from shared.store.schema import FILL, OVER
+from driftcal.preprocess.sources.gridded.packing import LIMIT, Packing
+from driftcal.preprocess.sources.gridded.remarks import Blank
+from driftcal.shared.store.schema import FILL, OVER
 
 CHANCE = 1e-6
 """Patches of a level that may be expected to be chance."""

@@ -10,10 +10,9 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-
-from preprocess.sources.encoding import Encoding
-from preprocess.sources.gridded.packing import Packing
-from shared.errors import DataError
+from driftcal.preprocess.sources.encoding import Encoding
+from driftcal.preprocess.sources.gridded.packing import Packing
+from driftcal.shared.errors import DataError
 
 SAMPLE = 4096
 """Numbers of a level that are looked at."""

@@ -10,12 +10,11 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
-
-from preprocess.sources.encoding import Encoding
-from preprocess.sources.files import reading, retried
-from preprocess.sources.gridded.contradictions import check_angles
-from preprocess.sources.units import Axis, angle_factor, angle_way, is_length, reverse, units_of
-from shared.errors import DataError
+from driftcal.preprocess.sources.encoding import Encoding
+from driftcal.preprocess.sources.files import reading, retried
+from driftcal.preprocess.sources.gridded.contradictions import check_angles
+from driftcal.preprocess.sources.units import Axis, angle_factor, angle_way, is_length, reverse, units_of
+from driftcal.shared.errors import DataError
 
 ELSEWHERE = {
     "grid_latitude": "of a rotated pole",

@@ -8,11 +8,10 @@ import re
 from collections.abc import Callable, Mapping
 
 import xarray as xr
-
-from preprocess.sources.gridded.coordinates import elsewhere_of
-from preprocess.sources.units import angle_way, units_of
-from preprocess.sources.variable_roles import listing
-from shared.errors import DataError
+from driftcal.preprocess.sources.gridded.coordinates import elsewhere_of
+from driftcal.preprocess.sources.units import angle_way, units_of
+from driftcal.preprocess.sources.variable_roles import listing
+from driftcal.shared.errors import DataError
 
 COMPONENTS: tuple[tuple[tuple[str, str], ...], ...] = (
     (

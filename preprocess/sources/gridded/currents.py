@@ -12,18 +12,17 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-
-from preprocess.recipe import DAY
-from preprocess.sources import files
-from preprocess.sources.gridded.axes import Axis, Order
-from preprocess.sources.gridded.blanks import remove_blanks
-from preprocess.sources.gridded.contradictions import check_packing, check_range, sample
-from preprocess.sources.gridded.current_files import Layout
-from preprocess.sources.gridded.level_cache import Key, Levels
-from preprocess.sources.gridded.packing import Packing, pack_level
-from preprocess.sources.gridded.remarks import Blank, Odd, Remarks, is_repeat, pairs
-from shared.store.buffers import Slabs
-from shared.store.schema import FILL
+from driftcal.preprocess.recipe import DAY
+from driftcal.preprocess.sources import files
+from driftcal.preprocess.sources.gridded.axes import Axis, Order
+from driftcal.preprocess.sources.gridded.blanks import remove_blanks
+from driftcal.preprocess.sources.gridded.contradictions import check_packing, check_range, sample
+from driftcal.preprocess.sources.gridded.current_files import Layout
+from driftcal.preprocess.sources.gridded.level_cache import Key, Levels
+from driftcal.preprocess.sources.gridded.packing import Packing, pack_level
+from driftcal.preprocess.sources.gridded.remarks import Blank, Odd, Remarks, is_repeat, pairs
+from driftcal.shared.store.buffers import Slabs
+from driftcal.shared.store.schema import FILL
 
 BLOCK_BYTES = 24 * 2**20
 """Raw data decoded at once [bytes] when a chunk is smaller; bounds the memory that reading takes besides its result.

@@ -11,20 +11,19 @@ from pathlib import Path
 
 import numpy as np
 import xarray as xr
-
-from preprocess.recipe import DAY, CurrentSource
-from preprocess.sources import addresses, files
-from preprocess.sources import fingerprint as identity
-from preprocess.sources.gridded import stamps
-from preprocess.sources.gridded.absent_chunks import absences, refuse_unwritten, refuse_values
-from preprocess.sources.gridded.axes import Order, latitude, longitude, repeats, stamp, time_step, tolerance
-from preprocess.sources.gridded.current_files import merge, resolve, scan
-from preprocess.sources.gridded.currents import COMPONENTS, Currents
-from preprocess.sources.gridded.level_cache import Levels
-from preprocess.sources.gridded.plausible import repeated_columns
-from preprocess.sources.gridded.probe import checked
-from shared.errors import DataError
-from shared.store.schema import FILL
+from driftcal.preprocess.recipe import DAY, CurrentSource
+from driftcal.preprocess.sources import addresses, files
+from driftcal.preprocess.sources import fingerprint as identity
+from driftcal.preprocess.sources.gridded import stamps
+from driftcal.preprocess.sources.gridded.absent_chunks import absences, refuse_unwritten, refuse_values
+from driftcal.preprocess.sources.gridded.axes import Order, latitude, longitude, repeats, stamp, time_step, tolerance
+from driftcal.preprocess.sources.gridded.current_files import merge, resolve, scan
+from driftcal.preprocess.sources.gridded.currents import COMPONENTS, Currents
+from driftcal.preprocess.sources.gridded.level_cache import Levels
+from driftcal.preprocess.sources.gridded.plausible import repeated_columns
+from driftcal.preprocess.sources.gridded.probe import checked
+from driftcal.shared.errors import DataError
+from driftcal.shared.store.schema import FILL
 
 WARNING = "WARNING: "
 """Begins a note that must be dealt with."""

@@ -10,11 +10,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import xarray as xr
-
-from preprocess.sources.encoding import Encoding
-from preprocess.sources.units import speed_factor
-from shared.errors import DataError
-from shared.store.schema import OVER, SCALE
+from driftcal.preprocess.sources.encoding import Encoding
+from driftcal.preprocess.sources.units import speed_factor
+from driftcal.shared.errors import DataError
+from driftcal.shared.store.schema import OVER, SCALE
 
 LIMIT = 32766
 """Largest packed component [1e-4 m/s]."""

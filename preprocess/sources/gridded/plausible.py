@@ -3,9 +3,8 @@
 from collections.abc import Sequence
 
 import numpy as np
-
-from preprocess.sources.gridded.packing import Packing
-from shared.errors import DataError
+from driftcal.preprocess.sources.gridded.packing import Packing
+from driftcal.shared.errors import DataError
 
 FASTEST = 5.0
 """No field of currents has so large a median [m/s]."""

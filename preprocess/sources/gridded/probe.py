@@ -4,16 +4,15 @@ from dataclasses import replace
 
 import numpy as np
 import xarray as xr
-
-from preprocess.sources import files
-from preprocess.sources.gridded.axes import stamp
-from preprocess.sources.gridded.contradictions import doubt_units, doubts, sample, settle_range
-from preprocess.sources.gridded.currents import COMPONENTS, Currents, land_levels
-from preprocess.sources.gridded.level_cache import Levels
-from preprocess.sources.gridded.packing import Packing
-from preprocess.sources.gridded.plausible import check_units
-from shared.errors import DataError
-from shared.store.schema import FILL
+from driftcal.preprocess.sources import files
+from driftcal.preprocess.sources.gridded.axes import stamp
+from driftcal.preprocess.sources.gridded.contradictions import doubt_units, doubts, sample, settle_range
+from driftcal.preprocess.sources.gridded.currents import COMPONENTS, Currents, land_levels
+from driftcal.preprocess.sources.gridded.level_cache import Levels
+from driftcal.preprocess.sources.gridded.packing import Packing
+from driftcal.preprocess.sources.gridded.plausible import check_units
+from driftcal.shared.errors import DataError
+from driftcal.shared.store.schema import FILL
 
 Probed = tuple[Currents, list[np.ndarray], list[Packing]]
 

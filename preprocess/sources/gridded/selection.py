@@ -8,13 +8,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import xarray as xr
-
-from preprocess.recipe import Place
-from preprocess.sources.encoding import texts
-from preprocess.sources.gridded.coordinates import decoded, stored
-from preprocess.sources.units import METRES, units_of
-from preprocess.sources.variable_roles import listing
-from shared.errors import DataError
+from driftcal.preprocess.recipe import Place
+from driftcal.preprocess.sources.encoding import texts
+from driftcal.preprocess.sources.gridded.coordinates import decoded, stored
+from driftcal.preprocess.sources.units import METRES, units_of
+from driftcal.preprocess.sources.variable_roles import listing
+from driftcal.shared.errors import DataError
 
 DROGUE = 15.0
 """Depth of the drogue of surface drifters [m]."""

@@ -11,13 +11,12 @@ from typing import Any, Literal
 
 import numpy as np
 import xarray as xr
-
-from preprocess.recipe import DAY
-from preprocess.sources.encoding import decode
-from preprocess.sources.gridded.axes import level_times
-from preprocess.sources.gridded.coordinates import KEPT, range_notes, stored, without_fill, without_range
-from preprocess.sources.times import NO_TIME, remarks, seconds
-from shared.errors import DataError
+from driftcal.preprocess.recipe import DAY
+from driftcal.preprocess.sources.encoding import decode
+from driftcal.preprocess.sources.gridded.axes import level_times
+from driftcal.preprocess.sources.gridded.coordinates import KEPT, range_notes, stored, without_fill, without_range
+from driftcal.preprocess.sources.times import NO_TIME, remarks, seconds
+from driftcal.shared.errors import DataError
 
 COARSE = DAY // 4
 """Levels at least so far apart [s] are as often means as instants, and half a step is far in a drifter's life."""

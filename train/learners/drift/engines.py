@@ -7,14 +7,14 @@ from importlib.metadata import PackageNotFoundError, distribution, version
 from pathlib import Path
 from typing import Any
 
-from shared.command import say
-from shared.errors import ConfigError
-from train.learners.drift import simulate as own
-from train.learners.drift.native_engine import library
-from train.learners.drift.native_engine import simulate as native
-from train.learners.drift.simulate import Dynamics, Plan, Simulation
-from train.reading.batches import Batch
-from train.settings import Engine
+from driftcal.shared.command import say
+from driftcal.shared.errors import ConfigError
+from driftcal.train.learners.drift import simulate as own
+from driftcal.train.learners.drift.native_engine import library
+from driftcal.train.learners.drift.native_engine import simulate as native
+from driftcal.train.learners.drift.simulate import Dynamics, Plan, Simulation
+from driftcal.train.reading.batches import Batch
+from driftcal.train.settings import Engine
 
 REPOSITORY = "https://github.com/vadmbertr/pastax"
 
@@ -32,7 +32,7 @@ def simulator(engine: Engine) -> Callable[..., Simulation]:
         return native.simulate
     try:
         # not at the top: pastax is an extra, and nothing else may depend on it
-        return import_module("train.learners.drift.pastax_engine").simulate
+        return import_module("driftcal.train.learners.drift.pastax_engine").simulate
     except ImportError as error:
         raise ConfigError(
             f"engine=pastax needs pastax 0.1 or newer, which this Python cannot import ({error}). Install it with "

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from train.report import numbers, page
+from driftcal.train.report import numbers, page
 
 FEW_DRIFTERS = 5
 """Drifters below which scores are warned of."""

@@ -6,18 +6,17 @@ from pathlib import Path
 import equinox as eqx
 import jax
 import numpy as np
+from driftcal.shared.store.manifest import write_file
+from driftcal.shared.store.reader import ShardStore
+from driftcal.shared.store.schema import FILL, SCALE
+from driftcal.train.learners.drift.engines import simulate
+from driftcal.train.learners.drift.metrics import STREAM
+from driftcal.train.learners.drift.noise import noise_for
+from driftcal.train.learners.drift.simulate import Dynamics, Plan
+from driftcal.train.reading.batches import Batch, load
+from driftcal.train.run.run_folder import EXAMPLES
+from driftcal.train.settings import Training
 from jaxtyping import Array
-
-from shared.store.manifest import write_file
-from shared.store.reader import ShardStore
-from shared.store.schema import FILL, SCALE
-from train.learners.drift.engines import simulate
-from train.learners.drift.metrics import STREAM
-from train.learners.drift.noise import noise_for
-from train.learners.drift.simulate import Dynamics, Plan
-from train.reading.batches import Batch, load
-from train.run.run_folder import EXAMPLES
-from train.settings import Training
 
 N_EXAMPLES = 6
 

@@ -4,11 +4,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
-
-from shared.canvas import Axes, Figure
-from shared.inspection.map_plots import INK, sheet
-from train.report import numbers
-from train.run.run_folder import Run
+from driftcal.shared.canvas import Axes, Figure
+from driftcal.shared.inspection.map_plots import INK, sheet
+from driftcal.train.report import numbers
+from driftcal.train.run.run_folder import Run
 
 BLUE, GREY = "#0072B2", "#808080"
 

@@ -4,8 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
-
-from shared.canvas import (
+from driftcal.shared.canvas import (
     MATH,
     Axes,
     Figure,
@@ -16,9 +15,9 @@ from shared.canvas import (
     PolyCollection,
     colormaps,
 )
-from shared.inspection import facts
-from shared.inspection.map_plots import INK, geographic, sheet
-from train.run.run_folder import Run
+from driftcal.shared.inspection import facts
+from driftcal.shared.inspection.map_plots import INK, geographic, sheet
+from driftcal.train.run.run_folder import Run
 
 BLUE, GREY = "#0072B2", "#808080"
 

@@ -8,9 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-
-from shared import geo
-from shared.canvas import (
+from driftcal.shared import geo
+from driftcal.shared.canvas import (
     MATH,
     Axes,
     Figure,
@@ -24,9 +23,9 @@ from shared.canvas import (
     settled,
     withStroke,
 )
-from shared.inspection import facts
-from shared.inspection.map_plots import INK, WIDTH, mean_current, origins, sheet, window
-from shared.store.reader import ShardStore
+from driftcal.shared.inspection import facts
+from driftcal.shared.inspection.map_plots import INK, WIDTH, mean_current, origins, sheet, window
+from driftcal.shared.store.reader import ShardStore
 
 STYLE = {"font.size": 9, "axes.labelsize": 9, "axes.titlesize": 9, "xtick.labelsize": 8, "ytick.labelsize": 8}
 STYLE |= {"legend.fontsize": 8, "legend.frameon": False, "pdf.fonttype": 42}  # fonts that a journal can edit

@@ -14,10 +14,9 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
+from driftcal.train.learners.drift.sphere import cosine, sine
+from driftcal.train.learners.drift.xla_barriers import walled
 from jaxtyping import Array, Float, UInt32
-
-from train.learners.drift.sphere import cosine, sine
-from train.learners.drift.xla_barriers import walled
 
 Noise = Callable[[Array], tuple[Float[Array, "S B"], Float[Array, "S B"]]]
 """Number of a step -> standard normal increments, east and north."""

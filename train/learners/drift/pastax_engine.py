@@ -19,19 +19,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pastax  # pyright: ignore[reportMissingImports]
+from driftcal.shared.errors import ConfigError
+from driftcal.shared.geo import METRES_PER_DEGREE, unwrap_longitude
+from driftcal.shared.store.reader import ShardStore
+from driftcal.shared.store.schema import FILL, SCALE
+from driftcal.train.learners.drift.noise import Noise
+from driftcal.train.learners.drift.scoring_rules import Distances
+from driftcal.train.learners.drift.simulate import GRADIENT_SHARE, Dynamics, Plan, Simulation
+from driftcal.train.learners.drift.smagorinsky import Flow
+from driftcal.train.reading.batches import Batch, Grid
+from driftcal.train.settings import Scheme
 from jaxtyping import Array, Bool, Float, Int
 from pastax.solver import AbstractSolver  # pyright: ignore[reportMissingImports]
-
-from shared.errors import ConfigError
-from shared.geo import METRES_PER_DEGREE, unwrap_longitude
-from shared.store.reader import ShardStore
-from shared.store.schema import FILL, SCALE
-from train.learners.drift.noise import Noise
-from train.learners.drift.scoring_rules import Distances
-from train.learners.drift.simulate import GRADIENT_SHARE, Dynamics, Plan, Simulation
-from train.learners.drift.smagorinsky import Flow
-from train.reading.batches import Batch, Grid
-from train.settings import Scheme
 
 SOLVERS: dict[Scheme, type[AbstractSolver]] = {
     "heun": pastax.Heun,
@@ -39,7 +38,7 @@ SOLVERS: dict[Scheme, type[AbstractSolver]] = {
     "reference": pastax.Heun,
 }
 """pastax's solver of each scheme. It has none whose noise acts with the amplitude of the start of the step while the
-drift is Heun's: `ito-heun` is refused (`train.settings`)."""
+drift is Heun's: `ito-heun` is refused (`driftcal.train.settings`)."""
 
 AT_ONCE = 4
 """Samples simulated side by side: pastax's score makes arrays of members x members x fixes for each of them."""

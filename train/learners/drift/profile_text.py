@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from html import escape
 from typing import Any
 
-from train.report import page
-from train.run.run_folder import Run
+from driftcal.train.report import page
+from driftcal.train.run.run_folder import Run
 
 MOST_ROWS = 40
 """Groups in a table; `groups.json` has all."""

@@ -22,11 +22,10 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from driftcal.train.learners.drift.sphere import Origin, Point, separation
+from driftcal.train.learners.drift.xla_barriers import walled
+from driftcal.train.settings import Objective
 from jaxtyping import Array, Float
-
-from train.learners.drift.sphere import Origin, Point, separation
-from train.learners.drift.xla_barriers import walled
-from train.settings import Objective
 
 LEAST_SPREAD = 1.0
 """Where the reference ensemble's members are less than this apart [m] there is no diffusivity, hence nothing to learn

@@ -20,15 +20,14 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from driftcal.shared.geo import METRES_PER_DEGREE
+from driftcal.train.learners.drift.noise import Noise
+from driftcal.train.learners.drift.scoring_rules import Distances, distances
+from driftcal.train.learners.drift.smagorinsky import Flow, Place, Table, flow_at, tabulate
+from driftcal.train.learners.drift.sphere import Origin, Point
+from driftcal.train.reading.batches import Batch, Grid
+from driftcal.train.settings import Engine, Scheme
 from jaxtyping import Array, Bool, Float
-
-from shared.geo import METRES_PER_DEGREE
-from train.learners.drift.noise import Noise
-from train.learners.drift.scoring_rules import Distances, distances
-from train.learners.drift.smagorinsky import Flow, Place, Table, flow_at, tabulate
-from train.learners.drift.sphere import Origin, Point
-from train.reading.batches import Batch, Grid
-from train.settings import Engine, Scheme
 
 GRADIENT_SHARE: dict[Scheme, float] = {"heun": 0.5, "ito-heun": 1.0, "euler": 1.0, "reference": 1.0}
 """How much of grad K each scheme adds to the drift."""

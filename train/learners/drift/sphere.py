@@ -1,16 +1,15 @@
 """Geometry on the sphere without a library's trigonometry, which XLA does not vectorise on a CPU.
 
 Everything happens around a sample's start, so that angles are small and their series short: relative errors stay below
-2e-10 within a radian of it, in float64, which `train.settings.check_against` holds windows to.
+2e-10 within a radian of it, in float64, which `driftcal.train.settings.check_against` holds windows to.
 """
 
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from driftcal.shared.geo import EARTH_RADIUS
 from jaxtyping import Array, Float
-
-from shared.geo import EARTH_RADIUS
 
 LEAST_SQUARE = 1e-6
 """Added to squared distances [m2]: keeps the square root's derivative finite where two points coincide."""

@@ -5,13 +5,12 @@ from importlib.metadata import version
 from pathlib import Path
 
 import jax
-
-from shared import geo
-from shared.errors import ConfigError
-from shared.native import compiler
-from shared.native.compiler import Library
-from shared.store import schema
-from train.learners.drift import smagorinsky, sphere
+from driftcal.shared import geo
+from driftcal.shared.errors import ConfigError
+from driftcal.shared.native import compiler
+from driftcal.shared.native.compiler import Library
+from driftcal.shared.store import schema
+from driftcal.train.learners.drift import smagorinsky, sphere
 
 KERNEL = Library(
     source=Path(__file__).with_name("kernel.cpp"),

@@ -10,17 +10,16 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from driftcal.shared.errors import ConfigError
+from driftcal.train.learners.drift import simulate as own
+from driftcal.train.learners.drift.native_engine.library import register
+from driftcal.train.learners.drift.noise import Increments, Noise
+from driftcal.train.learners.drift.scoring_rules import Distances
+from driftcal.train.learners.drift.simulate import Dynamics, Plan, Simulation
+from driftcal.train.learners.drift.smagorinsky import Smagorinsky, Table
+from driftcal.train.reading.batches import Batch, Grid
+from driftcal.train.settings import Scheme
 from jaxtyping import Array, Float
-
-from shared.errors import ConfigError
-from train.learners.drift import simulate as own
-from train.learners.drift.native_engine.library import register
-from train.learners.drift.noise import Increments, Noise
-from train.learners.drift.scoring_rules import Distances
-from train.learners.drift.simulate import Dynamics, Plan, Simulation
-from train.learners.drift.smagorinsky import Smagorinsky, Table
-from train.reading.batches import Batch, Grid
-from train.settings import Scheme
 
 SCHEMES: dict[Scheme, int] = {"heun": 0, "ito-heun": 1, "euler": 2, "reference": 3}
 """As the kernel numbers them."""
@@ -84,7 +83,7 @@ def simulate(
     if not isinstance(noise, Increments):
         raise ConfigError(
             "engine=native draws its own increments and was given others. Take them from "
-            "train.learners.drift.noise.noise_for, or set engine to driftcal."
+            "driftcal.train.learners.drift.noise.noise_for, or set engine to driftcal."
         )
     register()
     n, dtype = batch.weight.shape[0], batch.latitude.dtype

@@ -18,9 +18,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
-
-from shared.command import say
-from shared.errors import ConfigError
+from driftcal.shared.command import say
+from driftcal.shared.errors import ConfigError
 
 Fingerprint = dict[str, Any]
 """For JSON; the keys are above."""

@@ -19,11 +19,10 @@ from types import FrameType
 from typing import Any
 
 import numpy as np
-
-from shared.command import say
-from shared.errors import ConfigError, DriftcalError
-from train.machine import modes
-from train.run.stop_signals import SIGNALS
+from driftcal.shared.command import say
+from driftcal.shared.errors import ConfigError, DriftcalError
+from driftcal.train.machine import modes
+from driftcal.train.run.stop_signals import SIGNALS
 
 AS_A_PROGRAM = "What a module does as a program belongs under if __name__ == '__main__'."
 

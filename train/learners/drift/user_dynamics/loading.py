@@ -11,14 +11,13 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from driftcal.shared.errors import ConfigError, DriftcalError
+from driftcal.train.learners.drift.smagorinsky import Flow
+from driftcal.train.learners.drift.user_dynamics import isolation, tracing
+from driftcal.train.learners.drift.user_dynamics.fingerprint import Fingerprint, same
+from driftcal.train.learners.drift.user_dynamics.terms import encoded, is_trained, term_of, trained_leaves
+from driftcal.train.run.run_folder import CONFIG
 from jaxtyping import Array
-
-from shared.errors import ConfigError, DriftcalError
-from train.learners.drift.smagorinsky import Flow
-from train.learners.drift.user_dynamics import isolation, tracing
-from train.learners.drift.user_dynamics.fingerprint import Fingerprint, same
-from train.learners.drift.user_dynamics.terms import encoded, is_trained, term_of, trained_leaves
-from train.run.run_folder import CONFIG
 
 TRACES = 4
 """So often a term is traced: what is drawn at random would have to come out alike each time."""
@@ -145,7 +144,7 @@ def _check_start(spec: str, module: eqx.Module) -> None:
     if not leaves:
         raise ConfigError(
             f"dynamics {spec!r} has nothing to train: a trained parameter is a jax array of floats in the module, such "
-            f"as train.learners.drift.user_dynamics.terms.Positive(0.1) or jax.numpy.asarray(0.01)."
+            f"as driftcal.train.learners.drift.user_dynamics.terms.Positive(0.1) or jax.numpy.asarray(0.01)."
         )
     for leaf in leaves:
         if np.iscomplexobj(leaf.values) or not np.isfinite(leaf.values).all():
@@ -165,7 +164,7 @@ def _check_shapes(spec: str, module: eqx.Module, dtype: np.dtype) -> None:
     except Exception as error:
         raise ConfigError(
             f"dynamics {spec!r}: term(t, y, args) fails for t of shape (), y of shape (2,) and args a "
-            f"train.learners.drift.smagorinsky.Flow of one particle ({type(error).__name__}: {error})."
+            f"driftcal.train.learners.drift.smagorinsky.Flow of one particle ({type(error).__name__}: {error})."
         ) from error
     wanted = "expected (drift, diffusion): arrays of shape (2,), and () or (2,)"
     if not isinstance(found, tuple) or len(found) != 2:

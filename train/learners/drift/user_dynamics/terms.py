@@ -24,12 +24,11 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from driftcal.shared.errors import ConfigError
+from driftcal.shared.store.manifest import write_file
+from driftcal.train.learners.drift.smagorinsky import Flow
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
-
-from shared.errors import ConfigError
-from shared.store.manifest import write_file
-from train.learners.drift.smagorinsky import Flow
 
 Term = Callable[[Array, Array, Flow], tuple[Array, Array]]
 """(t, y, args) -> (drift, diffusion), for one particle."""

@@ -18,13 +18,12 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from driftcal.shared.store.reader import ShardStore
+from driftcal.train.learners.drift.smagorinsky import Flow
+from driftcal.train.learners.drift.user_dynamics import other_time, terms
+from driftcal.train.learners.drift.user_dynamics.fingerprint import VERSIONS, Fingerprint
+from driftcal.train.learners.drift.user_dynamics.program import described, program
 from jaxtyping import Array, Float
-
-from shared.store.reader import ShardStore
-from train.learners.drift.smagorinsky import Flow
-from train.learners.drift.user_dynamics import other_time, terms
-from train.learners.drift.user_dynamics.fingerprint import VERSIONS, Fingerprint
-from train.learners.drift.user_dynamics.program import described, program
 
 FLOWS = (
     (0.31, -0.24, 520.0, 2.1e-3, -1.2e-3),
@@ -167,7 +166,7 @@ def _digests(modules: list[ModuleType]) -> dict[str, str]:
 
 def _is_users(name: str, path: Path) -> bool:
     package = name.partition(".")[0]
-    ours_or_standard = package in sys.stdlib_module_names or package in ("train", "shared", "__main__")
+    ours_or_standard = package in sys.stdlib_module_names or package in ("driftcal", "__main__")
     return not ours_or_standard and not {"site-packages", "dist-packages"} & set(path.parts)
 
 
