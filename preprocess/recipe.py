@@ -79,26 +79,50 @@ def _duration_or_none(value: Any) -> Any:
 class DrifterSource(Settings):
     """One source of drifters: NetCDF, zarr, Parquet or csv; local path, glob or fsspec URL."""
 
-    path: SourcePath
-    variables: dict[Literal["id", "time", "lat", "lon", "rowsize", "gap", "drogue", "drogue_lost_date"], str] = {}
-    """Names in the file for the roles that the alias table cannot resolve."""
-    time_units: Annotated[str | None, BeforeValidator(_time_units)] = None
-    """Units of times that are numbers, such as `seconds since 1970-01-01`, where the file does not tell them."""
-    id_per_file: bool = False
-    """Whether every file numbers its drifters anew: an id becomes `file/id`, with the file's name before it."""
+    path: SourcePath = Field(
+        description="NetCDF, zarr, Parquet or csv: a file, a glob or an fsspec URL "
+        "([inputs.md](inputs.md#drifter-files))"
+    )
+    variables: dict[Literal["id", "time", "lat", "lon", "rowsize", "gap", "drogue", "drogue_lost_date"], str] = Field(
+        default={},
+        description="the file's names for `id`, `time`, `lat`, `lon`, `rowsize`, `gap`, `drogue` and "
+        "`drogue_lost_date`, where the built-in aliases do not find them",
+    )
+    time_units: Annotated[str | None, BeforeValidator(_time_units)] = Field(
+        default=None,
+        description="units of times that are plain numbers, such as `seconds since 1970-01-01`, where the file does "
+        "not give them",
+    )
+    id_per_file: bool = Field(
+        default=False, description="every file numbers its drifters anew: an id becomes `file/id`"
+    )
     clock_tolerance: Annotated[
         int, BeforeValidator(_duration_or_none), PlainSerializer(lambda s: f"{s}s", when_used="json")
-    ] = DEFAULT_TOLERANCE
-    """Fixes at most this far [s] from a regular clock are interpolated to it; 0 interpolates none."""
-    drogue: Annotated[Literal["on", "lost", "any"], BeforeValidator(_on)] = "on"
-    """Which fixes are kept: drogued, undrogued, or all. A source that does not tell at all is kept, and said so."""
-    max_gap: Duration = DAY // 2
-    """Fixes interpolated across a longer gap between satellite fixes are dropped (GDP variable `gap`)."""
-    max_speed: float = Field(default=3.0, gt=0)
-    """A step faster than this [m/s] breaks the track."""
-    absent_chunks: Literal["refuse", "fill"] = "refuse"
-    """What chunks of positions and times are that a zarr store lacks: an unfinished copy, or the fill value, with
-    which zarr leaves them out."""
+    ] = Field(
+        default=DEFAULT_TOLERANCE,
+        description="fixes off a regular clock are interpolated to it if they are no further from it than this; `0` "
+        "interpolates none ([inputs.md](inputs.md#clocks))",
+    )
+    drogue: Annotated[Literal["on", "lost", "any"], BeforeValidator(_on)] = Field(
+        default="on",
+        description="fixes to keep: `on` drogued, `lost` undrogued, `any` all. Fixes whose drogue is in an unknown "
+        "state are dropped unless `any`; a source without any drogue information is kept, with a note",
+    )
+    max_gap: Duration = Field(
+        default=DAY // 2,
+        description="fixes interpolated across a longer gap between satellite fixes (GDP's `gap`) are dropped",
+    )
+    max_speed: float = Field(
+        default=3.0,
+        gt=0,
+        description="m/s; a faster step breaks the track. A warning is printed if more than 5 % of the fixes are lost: "
+        "leaving out fast drifters biases the constant low",
+    )
+    absent_chunks: Literal["refuse", "fill"] = Field(
+        default="refuse",
+        description="what to do about chunks of positions and times that a zarr store lacks: `refuse` them as an "
+        "unfinished copy, or `fill` them with the fill value, for which zarr leaves chunks out",
+    )
 
 
 CurrentRole = Literal["u", "v", "time", "lat", "lon"]
@@ -107,7 +131,7 @@ CurrentRole = Literal["u", "v", "time", "lat", "lon"]
 class Place(Settings):
     """A place on a dimension by its number, for dimensions without a coordinate."""
 
-    index: int = Field(ge=0)
+    index: int = Field(ge=0, description="number along the dimension, counted from 0")
 
 
 def _units(value: Any) -> Any:
@@ -117,20 +141,34 @@ def _units(value: Any) -> Any:
 class CurrentSource(Settings):
     """One source of currents: a NetCDF file, a glob of daily files, a zarr store or an fsspec URL."""
 
-    path: SourcePath
-    variables: dict[CurrentRole, str] = {}
-    units: Annotated[dict[CurrentRole, Annotated[str, Field(min_length=1)]], BeforeValidator(_units)] = {}
-    """Units by role, where those in the files are wrong or lacking; a text is those of u and v."""
-    time_shift: Shift | None = None
-    """Added to all times, where levels are stamped at the start or end of what they average; 0 states that the stamps
-    are right. Bounds are not read then."""
-    select: dict[str, int | float | str | Place] = {}
-    """Which value of an extra dimension (depth, member) to take, by its coordinate or as `{index: 0}`."""
-    always_zero: Literal["u", "v"] | None = None
-    """A component that is meant to be 0 in the whole record, as in made flows along one axis. Without it exact zeros
-    over all of the sea are missing data."""
-    frozen: bool = False
-    """Take a record of a single time as constant: for climatologies and tests, never for skill."""
+    path: SourcePath = Field(description="NetCDF or zarr: a file, a glob or an fsspec URL")
+    variables: dict[CurrentRole, str] = Field(
+        default={}, description="the file's names for `u`, `v`, `time`, `lat` and `lon` ([inputs.md](inputs.md#names))"
+    )
+    units: Annotated[dict[CurrentRole, Annotated[str, Field(min_length=1)]], BeforeValidator(_units)] = Field(
+        default={},
+        description="what the file's attributes should say: `cm/s` for `u` and `v`, or by role, "
+        "`{v: cm/s, lon: degrees_west}` ([inputs.md](inputs.md#units))",
+    )
+    time_shift: Shift | None = Field(
+        default=None,
+        description="added to all times: `12h` where daily means are stamped at the start of their day, `-12h` at its "
+        "end; `0h`: the stamps are right. Bounds are then not read ([inputs.md](inputs.md#times))",
+    )
+    select: dict[str, int | float | str | Place] = Field(
+        default={},
+        description="the coordinate to take of any further dimension, such as `{depth: 15}`, or its number, "
+        "`{lev: {index: 3}}` ([inputs.md](inputs.md#depth-and-members))",
+    )
+    always_zero: Literal["u", "v"] | None = Field(
+        default=None,
+        description="`u` or `v`: the component that is meant to be 0 everywhere, as in a made flow along one axis; "
+        "otherwise exact zeros over the sea count as missing ([inputs.md](inputs.md#exact-zeros))",
+    )
+    frozen: bool = Field(
+        default=False,
+        description="take a record of a single time as constant: for climatologies and tests, never to measure skill",
+    )
 
     @model_validator(mode="after")
     def _known_units(self) -> "CurrentSource":
@@ -151,9 +189,15 @@ class CurrentSource(Settings):
 class Segment(Settings):
     """How tracks are cut: `days` long at a regular `step`, a new one every `stride_days`."""
 
-    days: float = Field(default=5.0, gt=0, le=60)
-    step: Duration = 3600
-    stride_days: float | None = Field(default=None, gt=0)
+    days: float = Field(default=5.0, gt=0, le=60, description="length of a segment in days, at most 60")
+    step: Duration = Field(
+        default=3600, description="the drifters' own time step (`6h` for the 6-hourly product), or a longer one"
+    )
+    stride_days: float | None = Field(
+        default=None,
+        gt=0,
+        description="days from the start of one segment of a track to the start of the next; none: `segment.days`",
+    )
 
     @model_validator(mode="after")
     def _whole_steps(self) -> "Segment":
@@ -183,22 +227,45 @@ class Segment(Settings):
 class Window(Settings):
     """How much of the currents is cut around a segment."""
 
-    half_width_deg: float = Field(default=2.5, gt=0, le=10)
-    """Half the window's height [degrees of latitude]; its half width covers the same distance in longitude."""
-    max_leaving: float = Field(default=0.05, ge=0, le=1)
-    """Largest share of tracks that may be dropped because they leave their window: those are the fast ones, and
-    without them the constant comes out low."""
-    max_latitude: float = Field(default=60.0, gt=0, lt=85)
-    """The window is made wide enough [degrees of longitude] for this latitude at most; beyond it samples drop."""
+    half_width_deg: float = Field(
+        default=2.5,
+        gt=0,
+        le=10,
+        description="half the window's height in degrees of latitude, at most 10; it covers the same distance east and "
+        "west",
+    )
+    max_leaving: float = Field(
+        default=0.05,
+        ge=0,
+        le=1,
+        description="largest share of tracks that may be dropped because they leave their window; more is refused, "
+        "since dropping the fast ones biases C_s low",
+    )
+    max_latitude: float = Field(
+        default=60.0,
+        gt=0,
+        lt=85,
+        description="segments centred poleward of this latitude are dropped; the window is wide enough in longitude "
+        "up to there",
+    )
 
 
 class Split(Settings):
     """Which drifters train, validate and test; a fraction of 0 means that there is no such split."""
 
-    train: float = Field(default=0.8, ge=0, le=1)
-    validation: float = Field(default=0.1, ge=0, le=1)
-    test: float = Field(default=0.1, ge=0, le=1)
-    seed: int = Field(default=0, ge=0)
+    train: float = Field(default=0.8, ge=0, le=1, description="share of the drifters that the constant is fitted to")
+    validation: float = Field(
+        default=0.1,
+        ge=0,
+        le=1,
+        description="share of the drifters on which a run is evaluated when it ends; 0: no such split",
+    )
+    test: float = Field(
+        default=0.1, ge=0, le=1, description="share of the drifters kept for the final evaluation; 0: no such split"
+    )
+    seed: int = Field(
+        default=0, ge=0, description="of the hash that splits by drifter, and of the order of samples within shards"
+    )
 
     @model_validator(mode="after")
     def _sums_to_one(self) -> "Split":
@@ -211,8 +278,8 @@ class Split(Settings):
 class Period(Settings):
     """The dates kept: segments that start in [start, end)."""
 
-    start: Day | None = None
-    end: Day | None = None
+    start: Day | None = Field(default=None, description="keep segments that start at this date or later, UTC")
+    end: Day | None = Field(default=None, description="keep segments that start before this date, UTC")
 
     @model_validator(mode="after")
     def _in_order(self) -> "Period":
@@ -224,8 +291,8 @@ class Period(Settings):
 class StoreLayout(Settings):
     """How the store is cut into files."""
 
-    compression: Literal["lz4", "none"] = "lz4"
-    samples_per_shard: int = Field(default=2048, ge=1, le=65_536)
+    compression: Literal["lz4", "none"] = Field(default="lz4", description="`lz4` or `none`")
+    samples_per_shard: int = Field(default=2048, ge=1, le=65_536, description="number of samples in a file")
 
 
 class Synthetic(Settings):
@@ -234,26 +301,34 @@ class Synthetic(Settings):
     Without `currents` an eddying field is made as well; with it the drifters are simulated in those currents.
     """
 
-    folder: Annotated[str, AfterValidator(_on_this_machine)]
-    """Where the made files go, as it was written: `drifters.nc`, and `currents/*.nc` where they are made."""
-    cs: float = Field(default=0.3, gt=0, le=10)
-    """The true Smagorinsky constant C_s."""
-    seed: int = Field(default=0, ge=0)
-    drifters: int = Field(default=300, ge=1)
-    drifter_days: float = Field(default=60.0, gt=0)
-    """How long each drifter lives [days]."""
-    step: Duration = 600
-    """Step of the independent Euler-Maruyama integrator."""
-    clean: bool = False
-    """No lost drogues, gaps or groundings: for studies of the estimator alone."""
-    currents: CurrentSource | None = None
-    days: int = Field(default=365, ge=10)
-    """Length of the made record of currents."""
-    start: Day = "2010-01-01"
-    resolution_deg: float = Field(default=0.25, gt=0, le=1)
-    lon: Annotated[tuple[float, float], Strict(False)] = (160.0, 200.0)
-    """West and east edge of the made currents; 180 inside means that the antimeridian is crossed."""
-    lat: Annotated[tuple[float, float], Strict(False)] = (20.0, 45.0)
+    folder: Annotated[str, AfterValidator(_on_this_machine)] = Field(
+        description="where the made files go: `drifters.nc`, and `currents/*.nc` if currents are made too"
+    )
+    cs: float = Field(default=0.3, gt=0, le=10, description="the true constant C_s")
+    seed: int = Field(default=0, ge=0, description="of the field, the deployments and the noise")
+    drifters: int = Field(default=300, ge=1, description="number of drifters")
+    drifter_days: float = Field(default=60.0, gt=0, description="lifetime of each drifter, in days")
+    step: Duration = Field(
+        default=600, description="time step of the independent Euler-Maruyama integrator; must divide an hour"
+    )
+    clean: bool = Field(
+        default=False,
+        description="no lost drogues, gaps or groundings: for studies of the estimator alone",
+    )
+    currents: CurrentSource | None = Field(
+        default=None,
+        description="a source of currents to simulate in, with the keys of `currents` above; none: an eddying field "
+        "is made from the keys below",
+    )
+    days: int = Field(default=365, ge=10, description="length of the made record of currents, at least 10")
+    start: Day = Field(default="2010-01-01", description="first day of that record")
+    resolution_deg: float = Field(default=0.25, gt=0, le=1, description="its grid spacing in degrees, at most 1")
+    lon: Annotated[tuple[float, float], Strict(False)] = Field(
+        default=(160.0, 200.0), description="its western and eastern edges; beyond 180 it crosses the antimeridian"
+    )
+    lat: Annotated[tuple[float, float], Strict(False)] = Field(
+        default=(20.0, 45.0), description="its southern and northern edges"
+    )
 
     @property
     def place(self) -> Path:
@@ -264,12 +339,21 @@ class Synthetic(Settings):
 class Recipe(Settings):
     """The whole manifest."""
 
-    name: str = Field(default="driftcal", min_length=1, max_length=200)
-    drifters: Annotated[list[DrifterSource], BeforeValidator(_as_list)] = Field(min_length=1, max_length=127)
-    currents: Annotated[list[CurrentSource], BeforeValidator(_as_list)] = Field(min_length=1, max_length=127)
-    segment: Segment = Segment()
-    window: Window = Window()
-    split: Split = Split()
-    period: Period = Period()
-    store: StoreLayout = StoreLayout()
-    synthetic: Synthetic | None = None
+    name: str = Field(default="driftcal", min_length=1, max_length=200, description="title of the store and the report")
+    drifters: Annotated[list[DrifterSource], BeforeValidator(_as_list)] = Field(
+        min_length=1, max_length=127, description="one source of drifters, or a list of them"
+    )
+    currents: Annotated[list[CurrentSource], BeforeValidator(_as_list)] = Field(
+        min_length=1,
+        max_length=127,
+        description="one source of currents, or a list of them, all with the same grid spacing and time step; a "
+        "segment takes the first one that covers its window",
+    )
+    segment: Segment = Field(default=Segment(), description="how tracks are cut into segments")
+    window: Window = Field(default=Window(), description="how much of the currents is stored around a segment")
+    split: Split = Field(default=Split(), description="which drifters train, validate and test; the shares sum to 1")
+    period: Period = Field(default=Period(), description="which dates are kept")
+    store: StoreLayout = Field(default=StoreLayout(), description="how the store is cut into files")
+    synthetic: Synthetic | None = Field(
+        default=None, description="makes a twin experiment first, with a known constant"
+    )

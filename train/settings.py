@@ -3,10 +3,11 @@
 from math import degrees, radians
 from typing import Any, Literal
 
-from driftcal.shared.errors import ConfigError
-from driftcal.shared.settings import Duration, Settings
-from driftcal.shared.store.schema import Layout
 from pydantic import Field, model_validator
+
+from driftcal.shared.errors import ConfigError
+from driftcal.shared.store.schema import Layout
+from driftcal.shared.settings import Duration, Settings
 
 Objective = Literal["energy", "energy-plain", "liu", "reference"]
 Scheme = Literal["heun", "ito-heun", "euler", "reference"]
@@ -16,105 +17,146 @@ Engine = Literal["driftcal", "pastax", "native"]
 class Ensemble(Settings):
     """The simulated ensemble."""
 
-    members: int = Field(default=20, ge=2, le=1000)
+    members: int = Field(default=20, ge=2, le=1000, description="number of members, 2 to 1000")
 
 
 class Integration(Settings):
     """How the stochastic differential equation is stepped (see `drift.simulate`)."""
 
-    step: Duration = 1800
-    scheme: Scheme = "heun"
-    kappa_every: Duration = 86_400
-    """The diffusivity is computed this often and interpolated linearly between; `step` makes it exact."""
+    step: Duration = Field(
+        default=1800, description="time step; must divide the step of the fixes and `integration.kappa_every`"
+    )
+    scheme: Scheme = Field(
+        default="heun",
+        description="`heun`, `ito-heun`, `euler`, or `reference` (the 2025 pastax form); `ito-heun` is the default "
+        "with `dynamics` ([model.md](model.md#schemes))",
+    )
+    kappa_every: Duration = Field(
+        default=86_400,
+        description="how often the diffusivity is computed, linear between; must divide the time step of the currents. "
+        "`integration.step` makes it exact",
+    )
 
 
 class Score(Settings):
     """What is minimised (see `drift.scoring_rules`)."""
 
-    objective: Objective = "energy"
-    reference_cs: float = Field(default=0.1, gt=0, le=10)
-    """Constant at which the spread that weights the `energy` objective is simulated; never trained."""
-    reference_members: int = Field(default=10, ge=2, le=1000)
-    """Members of that ensemble."""
+    objective: Objective = Field(
+        default="energy",
+        description="`energy`, `energy-plain`, `liu` or `reference`; only the first two are proper scores "
+        "([model.md](model.md#score))",
+    )
+    reference_cs: float = Field(
+        default=0.1, gt=0, le=10, description="constant of the ensemble whose spread weights `energy`; never trained"
+    )
+    reference_members: int = Field(default=10, ge=2, le=1000, description="members of that ensemble")
 
 
 class Gradient(Settings):
     """How the gradient is computed (see `fit.sample_gradients`)."""
 
-    mode: Literal["auto", "forward", "reverse"] = "auto"
-    """`auto`: forward for few parameters, else reverse."""
+    mode: Literal["auto", "forward", "reverse"] = Field(
+        default="auto",
+        description="`forward`, `reverse`, or `auto`: the faster one, which is forward for up to 7 parameters "
+        "([cost.md](cost.md#what-the-trainer-does))",
+    )
 
 
 class Optimizer(Settings):
     """How the parameters are moved (see `drift.energy_newton` and `fit.fixed_noise`)."""
 
-    method: Literal["auto", "newton", "adam"] = "auto"
-    """`auto`: newton for few parameters, else adam."""
-    learning_rate: float = Field(default=0.03, gt=0, le=1)
-    """Step of Adam; Newton has none."""
-    final_passes: int = Field(default=5, ge=1, le=20)
-    """Most passes over all training samples at fixed parameters that end a run; one or two are usual."""
-    curvature_samples: int = Field(default=2048, ge=1)
-    """Samples from which the objective's curvature at the end is measured."""
+    method: Literal["auto", "newton", "adam"] = Field(
+        default="auto", description="`newton`, `adam`, or `auto`: newton for up to 10 parameters, else adam"
+    )
+    learning_rate: float = Field(default=0.03, gt=0, le=1, description="step of Adam; Newton needs none")
+    final_passes: int = Field(
+        default=5,
+        ge=1,
+        le=20,
+        description="largest number of passes over all training samples at fixed parameters that end a run; one or "
+        "two are usual",
+    )
+    curvature_samples: int = Field(
+        default=2048, ge=1, description="number of samples from which the curvature of the objective is measured"
+    )
 
 
 class Checkpointing(Settings):
     """How often a run is saved, so that it can be resumed (see `run.checkpoints`)."""
 
-    every: Duration = 60
-    """Save after a batch when so much time has passed since the last save."""
-    every_steps: int | None = Field(default=None, ge=1)
-    """Save after every so many batches as well."""
-    keep: int = Field(default=3, ge=1, le=1000)
-    """The last so many are kept."""
+    every: Duration = Field(
+        default=60, description="save after a batch if this much time has passed since the last save"
+    )
+    every_steps: int | None = Field(default=None, ge=1, description="save after every so many steps as well")
+    keep: int = Field(default=3, ge=1, le=1000, description="number of checkpoints kept, the latest ones")
 
 
 class Reading(Settings):
     """How samples come from the store (see `reading.batches`); none of this but `run_length` changes a result."""
 
-    run_length: int = Field(default=1, ge=1, le=2**20)
-    """Neighbours in the store that stay together when an epoch is shuffled, for disks that are slow to seek."""
-    threads: int = Field(default=2, ge=1, le=64)
-    """Threads that decode."""
-    copying: Literal["auto", "plain"] = "auto"
-    """How samples of an uncompressed store are copied and checked: `plain`, in two passes; `auto`, in one by C++ where
-    there is a compiler (see `native.checked_copy`)."""
-    prefetch: bool = True
-    """Ask the kernel for the pages of a batch while the one before it is decoded."""
-    stall_timeout: Duration = Field(default=60, ge=1)
-    """A run stops when reading has got no further for so long."""
+    run_length: int = Field(
+        default=1,
+        ge=1,
+        le=2**20,
+        description="number of neighbours in the store that stay together when an epoch is shuffled, for disks that "
+        "are slow to seek ([store.md](store.md#how-training-reads))",
+    )
+    threads: int = Field(default=2, ge=1, le=64, description="number of threads that decode samples")
+    copying: Literal["auto", "plain"] = Field(
+        default="auto",
+        description="how samples of an uncompressed store are copied and checked: `auto`, in one pass by C++ where "
+        "there is a compiler; `plain`, in two passes, which take 1.5 to 1.7 times as long",
+    )
+    prefetch: bool = Field(
+        default=True, description="ask the kernel for the pages of a batch while the one before it is decoded"
+    )
+    stall_timeout: Duration = Field(
+        default=60, ge=1, description="a run stops when reading has made no progress for this long"
+    )
 
 
 class Tracking(Settings):
     """Where the lines of a run go beside `metrics.jsonl`."""
 
-    tensorboard: bool = False
-    """Into event files in the run's folder; needs the package tensorboardX."""
+    tensorboard: bool = Field(
+        default=False, description="write event files for TensorBoard too; needs `pip install '.[tensorboard]'`"
+    )
 
 
 class Training(Settings):
     """All settings of a training run."""
 
-    engine: Engine = "driftcal"
-    """What simulates: `pastax` needs the package of that name (see `drift.pastax_engine`), `native` a C++ compiler (see
-    `drift.native_engine`)."""
-    ensemble: Ensemble = Ensemble()
-    integration: Integration = Integration()
-    dynamics: str | None = None
-    """A user's term, `module:Class` (see `user_dynamics.terms`); none: Smagorinsky diffusion."""
-    dynamics_settings: dict[str, Any] = {}
-    """What its class is built with."""
-    gradient: Gradient = Gradient()
-    score: Score = Score()
-    optimizer: Optimizer = Optimizer()
-    epochs: int = Field(default=1, ge=1, le=10_000)
-    batch_size: int = Field(default=128, ge=1, le=65_536)
-    seed: int = Field(default=0, ge=0, lt=2**32)
-    initial_cs: float = Field(default=0.1, gt=0, le=100)
-    precision: Literal["float32", "float64"] = "float32"
-    checkpoint: Checkpointing = Checkpointing()
-    tracking: Tracking = Tracking()
-    data: Reading = Reading()
+    engine: Engine = Field(
+        default="driftcal",
+        description="the simulator: `driftcal`; `native`, the same in C++ where there is a compiler "
+        "([native.md](native.md)); or `pastax`, after `pip install '.[pastax]'` ([pastax.md](pastax.md))",
+    )
+    ensemble: Ensemble = Field(default=Ensemble(), description="the simulated ensemble")
+    integration: Integration = Field(
+        default=Integration(), description="how the stochastic differential equation is stepped"
+    )
+    dynamics: str | None = Field(
+        default=None,
+        description="a term of your own, `module:Class`, in place of Smagorinsky diffusion "
+        "([model.md](model.md#your-own-dynamics))",
+    )
+    dynamics_settings: dict[str, Any] = Field(default={}, description="arguments that its class is built with")
+    gradient: Gradient = Field(default=Gradient(), description="how the gradient is computed")
+    score: Score = Field(default=Score(), description="what is minimised")
+    optimizer: Optimizer = Field(default=Optimizer(), description="how the parameters are moved")
+    epochs: int = Field(default=1, ge=1, le=10_000, description="number of passes of descent over the training samples")
+    batch_size: int = Field(default=128, ge=1, le=65_536, description="number of samples in a step")
+    seed: int = Field(default=0, ge=0, lt=2**32, description="of the order of samples and of the noise")
+    initial_cs: float = Field(default=0.1, gt=0, le=100, description="the constant that the descent starts from")
+    precision: Literal["float32", "float64"] = Field(default="float32", description="`float32` or `float64`")
+    checkpoint: Checkpointing = Field(
+        default=Checkpointing(),
+        description="when a run is saved, so that it can be resumed ([runs.md](runs.md#stopping-and-resuming))",
+    )
+    tracking: Tracking = Field(default=Tracking(), description="where metrics go beside `metrics.jsonl`")
+    data: Reading = Field(
+        default=Reading(), description="how samples are read; only `data.run_length` changes a result"
+    )
 
     @model_validator(mode="before")
     @classmethod
