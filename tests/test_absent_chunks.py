@@ -8,10 +8,10 @@ import pytest
 import xarray as xr
 import zarr
 from driftcal.preprocess.recipe import DrifterSource
+from driftcal.preprocess.sources.absent_chunks import absences
 from driftcal.preprocess.sources.drifters.drifters import open_drifters
 from driftcal.preprocess.sources.drifters.fixes import Fixes
 from driftcal.preprocess.sources.files import opened
-from driftcal.preprocess.sources.gridded.absent_chunks import absences
 from driftcal.shared.errors import DataError
 
 from tests import sources

@@ -17,6 +17,10 @@ _DEFAULT_FILLS = {"i2": -32767, "u2": 65535, "i4": -2147483647, "u4": 4294967295
                   "u8": 18446744073709551614, "f4": 9.969209968386869e36, "f8": 9.969209968386869e36}  # fmt: skip
 """What netCDF writes where nothing was written (NC_FILL_*), by numpy's type; bytes have none."""
 
+MISSING = ("", "na", "n/a", "nan", "-nan", "nat", "null", "none", "-", "--", "---", "?", "*", "missing", "#n/a", "<na>",
+           "inf", "-inf")  # fmt: skip
+"""Spellings of a missing value in text, in lower case."""
+
 
 @dataclass(frozen=True)
 class Encoding:

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, TextIO
 
+from driftcal.preprocess.sources.encoding import MISSING
 from driftcal.preprocess.sources.variable_roles import listing
 from driftcal.shared.errors import DataError
 
@@ -40,10 +41,6 @@ _UNITS_IN_NAME = re.compile(r"(.+?)\s*(?:\((.*)\)|\[(.*)\])")
 
 _EXCEL = re.compile(r'"?sep=.?"?')
 """First line by which a table tells Excel its separator."""
-
-MISSING = ("", "na", "n/a", "nan", "-nan", "nat", "null", "none", "-", "--", "---", "?", "*", "missing", "#n/a", "<na>",
-           "inf", "-inf")  # fmt: skip
-"""How tables spell that there is no number, in lower case."""
 
 
 @dataclass(frozen=True)

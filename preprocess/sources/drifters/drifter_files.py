@@ -8,8 +8,8 @@ from pathlib import Path
 import xarray as xr
 from driftcal.preprocess.recipe import DrifterSource
 from driftcal.preprocess.sources import addresses, files, formats
+from driftcal.preprocess.sources.absent_chunks import absences, refuse_unwritten
 from driftcal.preprocess.sources.drifters import dialect, parquet, tables
-from driftcal.preprocess.sources.gridded.absent_chunks import absences, refuse_unwritten
 from driftcal.shared.errors import DataError
 
 

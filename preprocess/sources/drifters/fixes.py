@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
+from driftcal.preprocess.sources.contradictions import check_angles
 from driftcal.preprocess.sources.drifters import drogues, namesakes, quality
 from driftcal.preprocess.sources.drifters.drifter_files import opened
 from driftcal.preprocess.sources.drifters.drifter_rows import Rows
 from driftcal.preprocess.sources.encoding import Encoding
 from driftcal.preprocess.sources.files import reading, retried
-from driftcal.preprocess.sources.gridded.contradictions import check_angles
 from driftcal.preprocess.sources.times import NO_TIME, seconds
 from driftcal.preprocess.sources.units import SECONDS, units_of
 from driftcal.shared.errors import DataError

@@ -17,8 +17,9 @@ import pandas as pd
 import xarray as xr
 from driftcal.preprocess.recipe import DrifterSource
 from driftcal.preprocess.sources.drifters import angles, hemispheres
-from driftcal.preprocess.sources.drifters.dialect import MISSING, Dialect, text
+from driftcal.preprocess.sources.drifters.dialect import Dialect, text
 from driftcal.preprocess.sources.drifters.drifter_roles import TIERS, plain, resolve
+from driftcal.preprocess.sources.encoding import MISSING
 from driftcal.preprocess.sources.units import angle_factor
 from driftcal.preprocess.sources.variable_roles import listing
 from driftcal.shared.errors import DataError

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
+from driftcal.preprocess.sources.contradictions import check_angles
 from driftcal.preprocess.sources.encoding import Encoding
 from driftcal.preprocess.sources.files import reading, retried
-from driftcal.preprocess.sources.gridded.contradictions import check_angles
 from driftcal.preprocess.sources.units import Axis, angle_factor, angle_way, is_length, reverse, units_of
 from driftcal.shared.errors import DataError
 

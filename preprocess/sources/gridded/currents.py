@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 from driftcal.preprocess.recipe import DAY
 from driftcal.preprocess.sources import files
+from driftcal.preprocess.sources.contradictions import check_range, sample
 from driftcal.preprocess.sources.gridded.axes import Axis, Order
 from driftcal.preprocess.sources.gridded.blanks import remove_blanks
-from driftcal.preprocess.sources.gridded.contradictions import check_packing, check_range, sample
 from driftcal.preprocess.sources.gridded.current_files import Layout
+from driftcal.preprocess.sources.gridded.doubtful_speeds import check_packing
 from driftcal.preprocess.sources.gridded.level_cache import Key, Levels
 from driftcal.preprocess.sources.gridded.packing import Packing, pack_level
 from driftcal.preprocess.sources.gridded.remarks import Blank, Odd, Remarks, is_repeat, pairs

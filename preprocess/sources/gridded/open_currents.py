@@ -14,8 +14,8 @@ import xarray as xr
 from driftcal.preprocess.recipe import DAY, CurrentSource
 from driftcal.preprocess.sources import addresses, files
 from driftcal.preprocess.sources import fingerprint as identity
+from driftcal.preprocess.sources.absent_chunks import absences, refuse_unwritten, refuse_values
 from driftcal.preprocess.sources.gridded import stamps
-from driftcal.preprocess.sources.gridded.absent_chunks import absences, refuse_unwritten, refuse_values
 from driftcal.preprocess.sources.gridded.axes import Order, latitude, longitude, repeats, stamp, time_step, tolerance
 from driftcal.preprocess.sources.gridded.current_files import merge, resolve, scan
 from driftcal.preprocess.sources.gridded.currents import COMPONENTS, Currents

@@ -5,9 +5,10 @@ from dataclasses import replace
 import numpy as np
 import xarray as xr
 from driftcal.preprocess.sources import files
+from driftcal.preprocess.sources.contradictions import sample, settle_range
 from driftcal.preprocess.sources.gridded.axes import stamp
-from driftcal.preprocess.sources.gridded.contradictions import doubt_units, doubts, sample, settle_range
 from driftcal.preprocess.sources.gridded.currents import COMPONENTS, Currents, land_levels
+from driftcal.preprocess.sources.gridded.doubtful_speeds import doubt_units, doubts
 from driftcal.preprocess.sources.gridded.level_cache import Levels
 from driftcal.preprocess.sources.gridded.packing import Packing
 from driftcal.preprocess.sources.gridded.plausible import check_units

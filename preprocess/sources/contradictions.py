@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 from driftcal.preprocess.sources.encoding import Encoding
-from driftcal.preprocess.sources.gridded.packing import Packing
 from driftcal.shared.errors import DataError
 
 SAMPLE = 4096
@@ -19,12 +18,6 @@ SAMPLE = 4096
 
 FEWEST = 16
 """Different numbers below which nothing is concluded from them."""
-
-PLAUSIBLE = (0.01, 3.0)
-"""Medians of the speed of a component of surface currents [m/s] that raise no doubt."""
-
-SLOWEST, FASTEST = 0.005, 5.0
-"""Medians [m/s] beyond which there are no surface currents."""
 
 MOST_OUTSIDE = 0.3
 """Share of the numbers that may be out of their valid range: as tools that keep the range of packed numbers beside
@@ -61,72 +54,6 @@ def is_decoded(numbers: np.ndarray, encoding: Encoding) -> bool:
     return bool((np.abs(multiples - np.rint(multiples)) <= slack).all())
 
 
-def check_packing(packing: Packing, numbers: np.ndarray, where: str) -> None:
-    """Refuses speeds that are decoded already and have their scale_factor still.
-
-    Args:
-        packing: What the attributes declare.
-        numbers: Of one level, without missing ones, `(n,)`.
-        where: File and variable.
-
-    Raises:
-        DataError: they are.
-    """
-    if is_decoded(numbers, packing.encoding) and np.median(np.abs(numbers)) * packing.factor <= FASTEST:
-        raise _left_over(packing.encoding, "all are whole multiples of it", where)
-
-
-def doubts(packing: Packing, numbers: np.ndarray, where: str) -> list[str]:
-    """Warns of speeds as floats that have a scale_factor.
-
-    Args:
-        packing: What the attributes declare.
-        numbers: Of a level in the middle of the record, without missing ones, `(n,)`.
-        where: File and variable.
-
-    Raises:
-        DataError: they can only be decoded already.
-    """
-    encoding = packing.encoding
-    if numbers.dtype.kind != "f" or not numbers.size or (encoding.scale, encoding.offset) == (1.0, 0.0):
-        return []
-    check_packing(packing, numbers, where)
-    if (numbers == np.rint(numbers)).all():
-        return []  # packed, as floats
-    plain = float(np.median(np.abs(numbers))) * packing.factor
-    scaled = float(np.median(packing.speeds(numbers)))
-    fits = PLAUSIBLE[0] <= plain <= PLAUSIBLE[1]
-    if fits and not SLOWEST <= scaled <= FASTEST:
-        raise _left_over(encoding, f"with it their median is {scaled:.2g} m/s, without it {plain:.2g}", where)
-    if not fits:
-        return []
-    return [
-        f"WARNING: {where}: floats with {_named(encoding)}, decoded by it as the CF conventions say: their median is "
-        f"{scaled:.2g} m/s, without it {plain:.2g}. If they were decoded before, remove these attributes from the file"
-    ]
-
-
-def doubt_units(packing: Packing, units: str | None, numbers: np.ndarray, where: str) -> list[str]:
-    """Warns of speeds that are too slow for surface currents by their units, and would be some in m/s.
-
-    Args:
-        packing: What the attributes declare.
-        units: The component's.
-        numbers: Of a level, without missing ones, `(n,)`.
-        where: File and variable.
-    """
-    if packing.factor == 1.0 or not numbers.size:
-        return []
-    converted = float(np.median(packing.speeds(numbers)))
-    if converted >= SLOWEST or not PLAUSIBLE[0] <= converted / packing.factor <= PLAUSIBLE[1]:
-        return []
-    return [
-        f"WARNING: {where}: by its units {units!r} the median is {converted:.2g} m/s, slower than currents at the "
-        f"surface; as m/s it would be {converted / packing.factor:.2g}. Set currents.units in the manifest to what "
-        "they are"
-    ]
-
-
 def check_angles(numbers: np.ndarray, attributes: Mapping[str, Any], limit: float, where: str) -> None:
     """Refuses coordinates that are decoded already and have their scale_factor still.
 
@@ -144,7 +71,7 @@ def check_angles(numbers: np.ndarray, attributes: Mapping[str, Any], limit: floa
     encoding = Encoding.of(numbers.dtype, attributes, where)
     known = numbers[~encoding.missing(numbers)]
     if known.size and is_decoded(known, encoding) and np.abs(known).max() <= limit:
-        raise _left_over(encoding, "all are whole multiples of it", where)
+        raise left_over(encoding, "all are whole multiples of it", where)
 
 
 def settle_range(encoding: Encoding, numbers: np.ndarray, where: str) -> tuple[Encoding, list[str]]:
@@ -201,9 +128,10 @@ def outside_range(encoding: Encoding, numbers: np.ndarray) -> tuple[float, float
     return 0.0 if few else float(outside.mean()), float(outside.mean())
 
 
-def _left_over(encoding: Encoding, why: str, where: str) -> DataError:
+def left_over(encoding: Encoding, why: str, where: str) -> DataError:
+    """The error of numbers that are decoded already, for the reason `why`."""
     return DataError(
-        f"{where}: floats with {_named(encoding)}, but they are decoded already: {why}. Decoded again they would be "
+        f"{where}: floats with {named(encoding)}, but they are decoded already: {why}. Decoded again they would be "
         "wrong by that. Remove the attributes scale_factor and add_offset from the variable in the file."
     )
 
@@ -217,7 +145,8 @@ def _contradicted(encoding: Encoding, share: float, where: str) -> DataError:
     )
 
 
-def _named(encoding: Encoding) -> str:
+def named(encoding: Encoding) -> str:
+    """The attributes of a packing with their values."""
     offset = f" and add_offset {encoding.offset:g}" if encoding.offset else ""
     return f"scale_factor {encoding.scale:g}{offset}"
 
