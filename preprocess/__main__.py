@@ -29,6 +29,7 @@ from driftcal.shared.errors import ConfigError, StoreError
 from driftcal.shared.inspection import facts
 from driftcal.shared.inspection import text as show
 from driftcal.shared.store import manifest
+from driftcal.shared.text import counted, duration, parse_size, size, were
 
 MADE = "made.json"
 """File beside a twin's files: the settings that they were made with."""
@@ -88,7 +89,7 @@ def _run(options: argparse.Namespace) -> int:
     if options.workers is not None and options.workers < 1:
         raise ConfigError(f"--workers {options.workers}: expected at least 1.")
     if options.memory_limit is not None:
-        estimating.parse_bytes(options.memory_limit)
+        parse_size(options.memory_limit, "--memory-limit")
         if options.scheduler.startswith(cluster.ADDRESSES):
             raise ConfigError(
                 "--memory-limit and a cluster: its workers keep limits of their own. Leave out --memory-limit, and "
@@ -155,7 +156,7 @@ def _told(build: Build, share: tuple[int, int], options: argparse.Namespace) -> 
     elif not options.json:
         _report(build, wanted)
     if options.memory_limit is not None:
-        estimating.check_memory(wanted, estimating.parse_bytes(options.memory_limit))
+        estimating.check_memory(wanted, parse_size(options.memory_limit, "--memory-limit"))
     return workers
 
 
@@ -306,11 +307,11 @@ def _return_memory() -> None:
 
 
 def _report(build: Build, wanted: estimating.Estimate) -> None:
-    layout, was = build.plan.layout, "was" if wanted.trial == 1 else "were"
-    memory, each = f"{show.size_text(wanted.memory_bytes)} of memory for {wanted.workers} at a time", ""
+    layout = build.plan.layout
+    memory, each = f"{size(wanted.memory_bytes)} of memory for {wanted.workers} at a time", ""
     if wanted.workers is None:
-        of_worker = show.size_text(wanted.memory_bytes_per_worker)
-        memory = f"{of_worker} of memory for a worker of one thread, {show.size_text(wanted.memory_bytes)} here"
+        of_worker = size(wanted.memory_bytes_per_worker)
+        memory = f"{of_worker} of memory for a worker of one thread, {size(wanted.memory_bytes)} here"
         each = " of one worker"
     for note in (*build.notes, *build.foreseen):
         command.say(f"note: {note}")
@@ -318,10 +319,10 @@ def _report(build: Build, wanted: estimating.Estimate) -> None:
     command.say(show.render_agreement(build.agreement))
     command.say(
         f"window: {layout.n_times} levels of {layout.n_lat} x {layout.n_lon} cells; "
-        f"{show.counted(layout.n_samples, 'sample')} in {show.counted(layout.n_shards, 'shard')}; "
-        f"about {show.size_text(wanted.disk_bytes)} on disk, at most {show.size_text(wanted.disk_bytes_at_most)}; "
-        f"{memory}; about {_duration(wanted.seconds)}{each}, "
-        f"as fast as {wanted.trial} of its windows {was} cut just now"
+        f"{counted(layout.n_samples, 'sample')} in {counted(layout.n_shards, 'shard')}; "
+        f"about {size(wanted.disk_bytes)} on disk, at most {size(wanted.disk_bytes_at_most)}; "
+        f"{memory}; about {duration(wanted.seconds)}{each}, "
+        f"as fast as {wanted.trial} of its windows {were(wanted.trial)} cut just now"
     )
     for reason, n in wanted.trial_unusable.items():
         many = n > funnel.MANY * wanted.trial
@@ -329,13 +330,7 @@ def _report(build: Build, wanted: estimating.Estimate) -> None:
         command.say(f"{'WARNING: ' * many}{n} of these {wanted.trial} windows cannot be used, {reason!r}.{what}")
     for name, (samples, drifters) in build.plan.split_counts.items():
         few = " WARNING: so few say little about other drifters." if drifters < FEW_DRIFTERS else ""
-        command.say(f"{name}: {show.counted(samples, 'sample')} of {show.counted(drifters, 'drifter')}.{few}")
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.0f} s" if seconds >= 1 else "a second"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+        command.say(f"{name}: {counted(samples, 'sample')} of {counted(drifters, 'drifter')}.{few}")
 
 
 if __name__ == "__main__":

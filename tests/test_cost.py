@@ -391,7 +391,7 @@ def test_the_command_writes_csv_json_and_figure(tmp_path, capsys: pytest.Capture
         ("whole_numbers", r"its state must be arrays of floats, and hold int"),
         ("grows", r"a step makes .*\(6,\).* of a state .*\(3,\)"),
         ("no_scalar", r"the loss must be a scalar"),
-        ("not_a_model", r"not_a_model\(\) returns int, not a train\.cost\.Model"),
+        ("not_a_model", r"not_a_model\(\) returns int, not a driftcal\.train\.gradient_cost\.Model"),
         ("fails", r"cannot call fails\(\) of mine \(RuntimeError: no such forcing\)"),
         ("absent", r"has no function called absent"),
     ],
@@ -414,7 +414,7 @@ def test_options_are_read_and_refused(capsys: pytest.CaptureFixture[str], tmp_pa
     out = ["--out", str(tmp_path / "new")]
     for given, message in (
         (["--steps", "0"], "--steps '0': expected whole numbers from 1"),
-        (["--memory-cap", "much"], "--memory-cap 'much': expected a size such as"),
+        (["--memory-cap", "much"], "--memory-cap 'much': expected a size with its unit, such as"),
         (["--strategies", "scan,magic"], "--strategies 'magic': expected some of loop, unrolled"),
         (["--limit", "0"], "--limit 0.0: expected a positive number"),
         (["--model", "column.py"], "--model 'column.py': expected column or drift, or module:function"),

@@ -188,7 +188,7 @@ def test_mode_keeps_to_the_memory_of_the_device() -> None:
     fast = choose(1, 1280, 121, 4, 10**9)
     assert (fast.mode, "forward mode: for 1 parameter it takes 1/" in fast.reason) == ("forward", True)
     many = choose(10_000, 1280, 121, 4, 10**9)
-    assert (many.mode, "for 10000 parameters" in many.reason) == ("reverse", True)
+    assert (many.mode, "for 10,000 parameters" in many.reason) == ("reverse", True)
     long = choose(12, 10**6, 10_000, 4, 10**10)
     assert long.mode == "forward"
     assert long.reason.startswith(

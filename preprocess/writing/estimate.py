@@ -183,22 +183,3 @@ def check_memory(wanted: Estimate, limit: int) -> None:
 
 def _mb(size: float) -> str:
     return f"{size / 1e6:,.0f} MB"
-
-
-def parse_bytes(text: str) -> int:
-    """Bytes of a size such as 4GB, 500MB or 8GiB.
-
-    Raises:
-        ConfigError: it is none.
-    """
-    units = {"KB": 1e3, "MB": 1e6, "GB": 1e9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
-    for unit, factor in units.items():
-        number = text.strip().upper().removesuffix(unit)
-        if number != text.strip().upper():
-            try:
-                size = float(number) * factor
-            except ValueError:
-                break
-            if 0 < size < 2**60:
-                return round(size)
-    raise ConfigError(f"--memory-limit {text!r}: expected a size with its unit, such as 4GB or 500MiB.")

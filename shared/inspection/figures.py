@@ -17,6 +17,7 @@ from driftcal.shared.canvas import (
 )
 from driftcal.shared.errors import StoreError
 from driftcal.shared.inspection import facts, map_plots
+from driftcal.shared.spacing import evenly
 from driftcal.shared.store import schema
 from driftcal.shared.store.reader import ShardStore
 
@@ -77,8 +78,8 @@ def _spread(opened: ShardStore, chosen: np.ndarray) -> np.ndarray:
     layout = opened.layout
     size = np.array([layout.n_lon * layout.lon_step, layout.n_lat * layout.lat_step]) / 2
     _, first = np.unique(np.floor(opened.labels["origin"][chosen] / size), axis=0, return_index=True)
-    every = np.linspace(0, len(chosen) - 1, min(READ, len(chosen))).astype(np.int64)
-    picked = first[np.linspace(0, len(first) - 1, min(READ // 2, len(first))).astype(np.int64)]
+    every = evenly(len(chosen), READ)
+    picked = first[evenly(len(first), READ // 2)]
     return chosen[np.unique(np.concatenate([every, picked]))]
 
 
@@ -203,7 +204,7 @@ def _speeds(read: _Read) -> Figure:
 
 def _windows(opened: ShardStore, chosen: np.ndarray) -> Figure:
     """Nine samples spread over the store, their speeds in the same colours."""
-    picked = chosen[np.unique(np.linspace(0, len(chosen) - 1, 9).astype(np.int64))]
+    picked = chosen[evenly(len(chosen), 9)]
     layout = opened.layout
     ratio = layout.n_lat * layout.lat_step / (layout.n_lon * layout.lon_step)
     lat = float(np.abs(opened.labels["origin"][picked, 1]).mean())

@@ -9,8 +9,9 @@ from driftcal.shared.inspection.facts import Facts, Region, SampleFacts, facts
 from driftcal.shared.store.agreement import Agreement
 from driftcal.shared.store.manifest import Stage
 from driftcal.shared.store.verify import Verdict
+from driftcal.shared.text import counted, interval, size
 
-__all__ = ["counted", "facts", "render", "render_agreement", "render_funnel", "render_sample", "render_verdict"]
+__all__ = ["facts", "render", "render_agreement", "render_funnel", "render_sample", "render_verdict"]
 
 WIDTH = 100
 """Columns of a page."""
@@ -47,10 +48,10 @@ def render(of: Facts) -> str:
             (f"  {name}", f"{counted(n['samples'], 'sample')} of {counted(n['drifters'], 'drifter')}")
             for name, n in of.splits.items()
         ),
-        ("segment", f"{layout.n_obs} fixes, one every {_duration(layout.obs_step)}: {days:g} days"),
+        ("segment", f"{layout.n_obs} fixes, one every {interval(layout.obs_step)}: {days:g} days"),
         (
             "window",
-            f"{layout.n_times} levels, one every {_duration(layout.time_step)}, of {layout.n_lat} x "
+            f"{layout.n_times} levels, one every {interval(layout.time_step)}, of {layout.n_lat} x "
             f"{layout.n_lon} cells (lat x lon) of {layout.lat_step:.4g}° x {layout.lon_step:.4g}°",
         ),
         ("period", "no sample" if of.period is None else f"starts from {of.period[0]} to {of.period[1]}"),
@@ -59,7 +60,7 @@ def render(of: Facts) -> str:
             "shards",
             f"{layout.n_shards:,} of {counted(layout.samples_per_shard, 'sample')}, compression {layout.compression}",
         ),
-        ("size", f"{size_text(of.bytes_on_disk)} on disk, {size_text(of.bytes_decoded)} decoded{ratio}"),
+        ("size", f"{size(of.bytes_on_disk)} on disk, {size(of.bytes_decoded)} decoded{ratio}"),
     ]
     lines = [_clean(of.name), "=" * min(len(of.name), WIDTH), *_table(rows)]
     if of.funnel:
@@ -133,8 +134,8 @@ def _sources(sources: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """A line for every source: its path, its files and their size."""
     for kind, listed in sources.items():
         for source in listed:
-            n, size = source.get("files", 0), source.get("bytes", 0)
-            yield kind, f"{source.get('path')} ({counted(n, 'file')}, {size_text(size)})"
+            n, total = source.get("files", 0), source.get("bytes", 0)
+            yield kind, f"{source.get('path')} ({counted(n, 'file')}, {size(total)})"
 
 
 def _table(rows: Sequence[tuple[str, str]]) -> list[str]:
@@ -153,26 +154,5 @@ def _clean(text: str) -> str:
     return "".join(c if c.isprintable() else "?" for c in text)
 
 
-def counted(n: int, noun: str) -> str:
-    """`n` things, in the singular where it is one."""
-    return f"{n:,} {noun}{'' if n == 1 else 's'}"
-
-
 def _count(n: int | str) -> str:
     return f"{n:,}" if isinstance(n, int) else str(n)
-
-
-def size_text(n: float) -> str:
-    """`n` bytes with a unit that people read."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if n < 1000:
-            return f"{n:.3g} {unit}"
-        n /= 1000
-    return f"{n:,.4g} TB"
-
-
-def _duration(seconds: int) -> str:
-    for size, unit in ((86_400, "d"), (3600, "h"), (60, "min")):
-        if seconds % size == 0:
-            return f"{seconds // size} {unit}"
-    return f"{seconds} s"

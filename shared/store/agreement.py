@@ -6,6 +6,8 @@
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from driftcal.shared.text import counted
+
 
 @dataclass(frozen=True)
 class Agreement:
@@ -82,7 +84,7 @@ class Agreement:
         """The figures in words, each with its name."""
         if not self.encounters:
             return [("compared", "nothing: no drifter is under way at the levels that planning looks at")]
-        drifters = f"{self.drifters:,} drifter{'' if self.drifters == 1 else 's'}"
+        drifters = counted(self.drifters, "drifter")
         rows = [
             (
                 "compared",

@@ -19,6 +19,7 @@ from driftcal.shared.store import files as store_files
 from driftcal.shared.store import manifest, schema, shard_bytes
 from driftcal.shared.store.manifest import Manifest
 from driftcal.shared.store.reader import ShardStore, rows_of
+from driftcal.shared.text import counted
 from tqdm import tqdm
 
 REMEDY = manifest.REMEDY
@@ -181,7 +182,7 @@ def _check_listing(root: Path, held: Manifest) -> tuple[str, ...]:
             raise StoreError(f"{root / name}: missing. {REMEDY}")
     notes = []
     if building:
-        files = f"{building} file{'' if building == 1 else 's'}"
+        files = counted(building, "file")
         notes.append(f"{root / manifest.STAGING} is left over from the making ({files}); it can be deleted.")
     if left:
         kinds = Counter(name.rpartition("/")[2] for name in left)

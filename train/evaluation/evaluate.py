@@ -22,6 +22,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from driftcal.shared.errors import DataError
+from driftcal.shared.spacing import evenly
 from driftcal.shared.store.reader import ShardStore
 from driftcal.train.evaluation.aggregate import MOMENTS, SPREAD, Tally, clustered
 from driftcal.train.fit.parameters import calibrated
@@ -82,7 +83,7 @@ def evaluate(
             f"its skill. Evaluate on another split or store; --split train says how well the constant fits."
         )
     if most is not None and len(samples) > most:
-        samples = samples[np.linspace(0, len(samples) - 1, most).astype(int)]
+        samples = samples[evenly(len(samples), most)]
     grid, dtype = Grid.of(store.layout), np.dtype(settings.precision)
     plan = plan_of(settings, grid)
     with jax.enable_x64(settings.precision == "float64"):

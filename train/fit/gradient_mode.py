@@ -10,8 +10,8 @@ import os
 from typing import Literal, NamedTuple
 
 import jax
+from driftcal.shared.text import counted, size
 from driftcal.train.gradient_cost import fitted_laws
-from driftcal.train.gradient_cost.recommendation import size
 
 Mode = Literal["forward", "reverse"]
 
@@ -59,7 +59,7 @@ def choose(n_parameters: int, ensemble: int, n_fixes: int, number_bytes: int, me
     }
     quick: Mode = "forward" if times["forward"] <= times["reverse"] else "reverse"
     other: Mode = "reverse" if quick == "forward" else "forward"
-    what = f"{n_parameters} parameter{'s' if n_parameters != 1 else ''}"
+    what = counted(n_parameters, "parameter")
     ratio = times[other] / times[quick]
     if needs[quick] <= memory or needs[quick] <= needs[other]:
         number = fitted_laws.crossover(FORWARD, REVERSE)

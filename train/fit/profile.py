@@ -14,6 +14,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from driftcal.shared.spacing import evenly
 from driftcal.shared.store.manifest import to_bytes, write_file
 from driftcal.shared.store.reader import ShardStore
 from driftcal.train.fit import group_keys
@@ -58,15 +59,10 @@ def examine(store: ShardStore, settings: Training, result: dict[str, Any], out: 
     return result | added
 
 
-def _spread(n: int, most: int) -> np.ndarray:
-    """At most `most` of `n` positions, spread evenly."""
-    return np.unique(np.linspace(0, n - 1, min(n, most)).astype(int))
-
-
 def _profile(store: ShardStore, passes: Varied, samples: np.ndarray, result: dict[str, Any]) -> dict[str, Any]:
     """Mean score and gradient at every constant, the gradient's error over drifters, and members that left."""
     fewest = np.clip(SHARE * result["gradient_samples"] / N_CONSTANTS, FEWEST, MOST)
-    which = _spread(len(samples), int(fewest))
+    which = evenly(len(samples), int(fewest))
     ends = min(LEAST_CS, 0.3 * result["cs"]), max(MOST_CS, 3 * result["cs"])
     constants = np.geomspace(*ends, N_CONSTANTS)
     found = passes.at(np.tile(which, N_CONSTANTS), np.repeat(np.log(constants), len(which)))
@@ -119,7 +115,7 @@ def minima(cs: np.ndarray, score: np.ndarray, gradient: np.ndarray, error: np.nd
 
 def _homogeneity(store: ShardStore, passes: Varied, samples: np.ndarray, log_cs: float) -> dict[str, Any]:
     """Score tests at the constant found; null where a key makes no two groups of enough drifters."""
-    which = _spread(len(samples), MOST_TESTED)
+    which = evenly(len(samples), MOST_TESTED)
     found = passes.at(which, np.full(len(which), log_cs))
     kept = samples[which[found.good]]
     drifter, tests = store.labels["drifter"][kept], {}

@@ -11,11 +11,10 @@ from pathlib import Path
 from driftcal.shared import command, paths
 from driftcal.shared.errors import ConfigError
 from driftcal.shared.store.manifest import to_bytes, write_file
+from driftcal.shared.text import parse_size
 from driftcal.train.gradient_cost import recommendation, study
 from driftcal.train.gradient_cost.strategies import STRATEGIES
 from driftcal.train.run.folder_lock import FolderLock, contents
-
-UNITS = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9, "t": 1e12, "ki": 2.0**10, "mi": 2.0**20, "gi": 2.0**30, "ti": 2.0**40}
 
 EXAMPLE = "drift-train cost --model column --steps 100,1000,5000 --memory-cap 2GB --out cost"
 
@@ -111,7 +110,4 @@ def memory_of(text: str | None) -> int:
     """
     if text is None:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*([kmgt]i?)?b?", text.strip().lower())
-    if not found or float(found[1]) <= 0.0:
-        raise ConfigError(f"--memory-cap {text!r}: expected a size such as 500MB, 2GB or 1.5GiB.")
-    return int(float(found[1]) * UNITS[found[2] or ""])
+    return parse_size(text, "--memory-cap")

@@ -5,9 +5,10 @@ from collections.abc import Sequence
 import numpy as np
 from driftcal.shared.canvas import Axes, Figure, FuncFormatter, NullFormatter
 from driftcal.shared.inspection.map_plots import INK, sheet
+from driftcal.shared.text import counted, duration, size
 from driftcal.train.gradient_cost import fitted_laws, recommendation
 from driftcal.train.gradient_cost.strategies import STRATEGIES
-from driftcal.train.gradient_cost.study import Study, span
+from driftcal.train.gradient_cost.study import Study
 
 COLOURS = {
     "loop": "#999999",
@@ -38,7 +39,7 @@ def draw(study: Study) -> Figure:
     words.legend(handles, labels, loc="upper left", fontsize=7.5, frameon=False, borderaxespad=0.0)
     figure.suptitle(
         f"Taking the gradient of a model through its steps: what it costs\n({study.model}, "
-        f"{study.parameters} parameter{'s' if study.parameters != 1 else ''}, {study.precision})",
+        f"{counted(study.parameters, 'parameter')}, {study.precision})",
         fontsize=11,
     )
     return figure
@@ -65,7 +66,7 @@ def _lines(ax: Axes, study: Study, values: str) -> None:
 def _memory(ax: Axes, study: Study) -> None:
     _lines(ax, study, "compiler_bytes")
     ax.set_yscale("log")
-    ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: recommendation.size(value)))
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: size(value)))
     ax.yaxis.set_minor_formatter(NullFormatter())
     low, high = ax.get_ylim()
     if study.memory_cap < 30 * high:
@@ -93,7 +94,7 @@ def _parameters(ax: Axes, study: Study) -> None:
     ax.set_title("Forward mode or reverse?", fontsize=9.5)
     ax.set_xlabel("parameters")
     if study.crossover is None:
-        ax.text(0.5, 0.5, f"not measured:\nlonger than {span(study.limit)}", ha="center", transform=ax.transAxes)
+        ax.text(0.5, 0.5, f"not measured:\nlonger than {duration(study.limit)}", ha="center", transform=ax.transAxes)
         return
     counts: Sequence[int] = study.crossover["parameters"]
     alone = study.crossover["model_s"]

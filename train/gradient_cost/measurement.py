@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from driftcal.shared.errors import DriftcalError
+from driftcal.shared.spacing import evenly
 from driftcal.train.gradient_cost.strategies import STRATEGIES, HostLoop, forward_along
 from driftcal.train.gradient_cost.timed_model import Model, load
 from driftcal.train.machine import devices, modes
@@ -126,7 +127,7 @@ def reference(model: Model, n: int) -> dict[str, Any]:
     loss = jax.jit(STRATEGIES["scan"].model(model, n))
     p, state = model.parameters, model.state
     slope = np.asarray(jax.jit(STRATEGIES["checkpoint"].gradient(model, n))(p, state))
-    checked = np.unique(np.linspace(0, p.size - 1, min(p.size, MOST_CHECKED)).astype(int))
+    checked = evenly(p.size, MOST_CHECKED)
     differences = []
     for k in checked:
         h = DIFFERENCE * max(1.0, abs(float(p[k])))

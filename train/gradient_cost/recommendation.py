@@ -2,17 +2,10 @@
 
 import math
 
+from driftcal.shared.text import counted, size
 from driftcal.train.gradient_cost import fitted_laws
 from driftcal.train.gradient_cost.strategies import STRATEGIES
 from driftcal.train.gradient_cost.study import Cell, Study
-
-
-def size(n_bytes: float) -> str:
-    """Memory for people, in powers of 1,000."""
-    for unit, scale in (("bytes", 1.0), ("kB", 1e3), ("MB", 1e6), ("GB", 1e9)):
-        if n_bytes < 999.5 * scale or unit == "GB":
-            return f"{n_bytes / scale:,.3g} {unit}" if n_bytes < 999.5 * scale else f"{n_bytes / scale:,.0f} {unit}"
-    raise AssertionError
 
 
 def best(study: Study) -> Cell | None:
@@ -73,7 +66,7 @@ def _parameters(study: Study) -> list[str]:
     if number < 1.0:
         return ["Reverse mode is the faster one even for a single parameter."]
     return [
-        f"This model has {study.parameters:,} parameter{'s' if study.parameters != 1 else ''}. Up to about "
+        f"This model has {counted(study.parameters, 'parameter')}. Up to about "
         f"{number:.0f}, forward mode is as fast as a checkpointed scan or faster, and its memory does not grow with "
         "the number of steps; with more, go in reverse."
     ]
@@ -87,7 +80,8 @@ def _round(value: float) -> int:
 def table(study: Study) -> str:
     """All cells as text, one line each, and the fitted laws."""
     lines = [
-        f"model {study.model}: {study.parameters} parameter(s), {study.precision}; {study.device}, {study.clock}",
+        f"model {study.model}: {counted(study.parameters, 'parameter')}, {study.precision}; "
+        f"{study.device}, {study.clock}",
         "",
         f"{'':25}{'steps':>7}{'compile s':>11}{'model ms':>10}{'gradient ms':>13}{'ratio':>7}{'compiler':>11}"
         f"{'process':>11}{'vs float64':>12}{'vs differences':>16}",

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from driftcal.shared.errors import ConfigError, DataError
+from driftcal.shared.text import duration
 from driftcal.train.gradient_cost import fitted_laws
 from driftcal.train.gradient_cost.measurement import ANSWER, ROUNDS
 from driftcal.train.gradient_cost.strategies import STRATEGIES
@@ -228,27 +229,19 @@ def _cell(
     if spent:
         expected = spent[max(spent)].fixed + fitted_laws.predicted(list(spent), [s.growing for s in spent.values()], n)
         if expected > limit:
-            return Cell(name, n, f"not run: would take about {span(expected)}")
+            return Cell(name, n, f"not run: would take about {duration(expected)}")
     began = time.perf_counter()
     try:
         found = _ask({"what": "measure", "model": model, "precision": precision, "steps": n, "strategy": name}, limit)
     except _Slow:
         spent[n] = Spent(0.0, limit)
-        return Cell(name, n, f"stopped after {span(limit)}")
+        return Cell(name, n, f"stopped after {duration(limit)}")
     spent[n] = Spent.of(name, time.perf_counter() - began, found)
     if truth is not None:
         slope = np.asarray(found["gradient"])
         found["error"] = _relative(slope, np.asarray(truth["gradient"]))
         found["difference_error"] = _relative(slope[truth["checked"]], np.asarray(truth["differences"]))
     return Cell(name, n, **found)
-
-
-def span(seconds: float) -> str:
-    """A time for people, one or two digits."""
-    for unit, size in (("s", 1.0), ("min", 60.0), ("h", 3600.0), ("days", 86_400.0)):
-        if seconds < (100.0 if unit == "s" else 90.0 if unit == "min" else 48.0) * size or unit == "days":
-            return f"{seconds / size:.2g} {unit}"
-    raise AssertionError
 
 
 def known(names: list[str]) -> list[str]:

@@ -20,6 +20,7 @@ import numpy as np
 from awscrt import checksums
 from driftcal.shared.errors import ConfigError, DataError, StoreError
 from driftcal.shared.store.reader import ShardStore
+from driftcal.shared.text import listed
 from driftcal.train.fit.parameters import Model
 from driftcal.train.fit.sample_gradients import Step, Sums
 from driftcal.train.reading.batches import Batch
@@ -217,11 +218,10 @@ class Record:
         # a single one never stops a run, however small its store
         poisoned, distinct = self.counts.poisoned, int(self.counts.distinct.sum())
         if len(poisoned) > max(1.0, MOST_POISONED * max(distinct, 100)) or (poisoned and len(poisoned) == distinct):
-            named = ", ".join(str(k) for k in sorted(poisoned)[:10])
+            named = listed(sorted(poisoned))
             raise DataError(
-                f"{len(poisoned)} of {distinct} samples give no finite loss and gradient (samples {named}"
-                f"{', ...' if len(poisoned) > 10 else ''} of {self.store.root}). Look at one with "
-                f"`drift-inspect sample {self.store.root} {min(poisoned)}`."
+                f"{len(poisoned)} of {distinct} samples give no finite loss and gradient (samples {named} "
+                f"of {self.store.root}). Look at one with `drift-inspect sample {self.store.root} {min(poisoned)}`."
             )
 
 

@@ -15,6 +15,7 @@ from driftcal.preprocess.sources.drifters.quality import FLAGS
 from driftcal.preprocess.sources.units import angle_way, units_of
 from driftcal.preprocess.sources.variable_roles import Tiers, listing
 from driftcal.shared.errors import DataError
+from driftcal.shared.text import listed
 
 Attributes = Mapping[str, Any]
 
@@ -199,7 +200,7 @@ def absent(roles: Sequence[str], variables: Mapping[str, Attributes], where: str
 
 def _aliases(role: str, most: int = 8) -> str:
     aliases = [alias for tier in TIERS[role] for alias in tier]
-    return ", ".join(aliases[:most]) + (", ..." if len(aliases) > most else "")
+    return listed(aliases, most)
 
 
 def plain(name: str) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 import equinox as eqx
 import jax
 import numpy as np
+from driftcal.shared.spacing import evenly
 from driftcal.shared.store.manifest import write_file
 from driftcal.shared.store.reader import ShardStore
 from driftcal.shared.store.schema import FILL, SCALE
@@ -26,7 +27,7 @@ def examples_of(
 ) -> dict[str, np.ndarray]:
     """A few ensembles with their windows; the samples are spread evenly over the split."""
     grid = plan.grid
-    chosen = samples[np.linspace(0, len(samples) - 1, min(N_EXAMPLES, len(samples))).astype(int)]
+    chosen = samples[evenly(len(samples), N_EXAMPLES)]
     batch = load(store, chosen, len(chosen), dtype)
     members = settings.ensemble.members
 
