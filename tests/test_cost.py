@@ -11,12 +11,11 @@ import pytest
 from driftcal.shared.errors import ConfigError
 from driftcal.train.__main__ import main
 from driftcal.train.fit import gradient_mode
-from driftcal.train.gradient_cost import column, figure, fitted_laws, measurement, recommendation, study
+from driftcal.train.gradient_cost import column, drift_model, figure, fitted_laws, measurement, recommendation, study
 from driftcal.train.gradient_cost.command import memory_of, steps_of
 from driftcal.train.gradient_cost.strategies import STRATEGIES, forward_along
 from driftcal.train.gradient_cost.study import Cell, Study
 from driftcal.train.gradient_cost.timed_model import Model, load
-from driftcal.train.learners.drift import timed_model
 
 from docs.examples import column as example
 from docs.examples import lorenz
@@ -229,7 +228,7 @@ def test_calibrating_the_closure_on_a_twin_finds_all_five_parameters(capsys: pyt
 
 def test_the_drift_model_is_the_trained_simulator_and_its_gradient_real() -> None:
     with jax.enable_x64(True):
-        model = timed_model.drift().flat()
+        model = drift_model.drift().flat()
         assert model.parameters.shape == (1,)
         loss = jax.jit(STRATEGIES["scan"].model(model, 30))
         ends = [float(loss(model.parameters + h, model.state)) for h in (-1e-6, 1e-6)]

@@ -1,4 +1,4 @@
-"""How the trainer takes its gradient: the laws of the study, with the trainer's own constants.
+"""The mode in which the trainer takes its gradient, by times and memory that were measured for its own step.
 
 Forward mode takes time that grows with the number of parameters, reverse mode with a checkpoint at every fix the same
 for any. Memory, beside what both need: forward mode carries the derivatives of the states and of a step's flow for
@@ -11,15 +11,15 @@ from typing import Literal, NamedTuple
 
 import jax
 from driftcal.shared.text import counted, size
-from driftcal.train.gradient_cost import fitted_laws
 
 Mode = Literal["forward", "reverse"]
 
-FORWARD = fitted_laws.Line(0.50, 0.187)
-"""CPU ms a trajectory of 20 members by the number of parameters; only its ratio to `REVERSE` counts."""
+FORWARD, FORWARD_EACH = 0.50, 0.187
+"""CPU ms a trajectory of 20 members in forward mode: for no parameter, and for each one more; only the ratio to
+`REVERSE` counts."""
 
 REVERSE = 1.99
-"""Likewise in reverse mode, for any number."""
+"""Likewise in reverse mode, for any number of parameters."""
 
 FORWARD_NUMBERS = 14
 """Numbers that forward mode holds for every member, sample and parameter."""
@@ -51,7 +51,7 @@ def choose(n_parameters: int, ensemble: int, n_fixes: int, number_bytes: int, me
         number_bytes: of a float.
         memory: of the device [bytes].
     """
-    times: dict[Mode, float] = {"forward": FORWARD.at(n_parameters), "reverse": REVERSE}
+    times: dict[Mode, float] = {"forward": FORWARD + FORWARD_EACH * n_parameters, "reverse": REVERSE}
     each = ensemble * number_bytes
     needs: dict[Mode, float] = {
         "forward": each * FORWARD_NUMBERS * n_parameters,
@@ -62,7 +62,7 @@ def choose(n_parameters: int, ensemble: int, n_fixes: int, number_bytes: int, me
     what = counted(n_parameters, "parameter")
     ratio = times[other] / times[quick]
     if needs[quick] <= memory or needs[quick] <= needs[other]:
-        number = fitted_laws.crossover(FORWARD, REVERSE)
+        number = (REVERSE - FORWARD) / FORWARD_EACH
         return Choice(
             quick,
             f"{quick} mode: for {what} it takes 1/{ratio:.1f} of the time of {other} mode (equal at {number:.1f}), and "

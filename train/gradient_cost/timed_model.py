@@ -45,7 +45,7 @@ class Model(NamedTuple):
 
 BUILT_IN = {
     "column": "driftcal.train.gradient_cost.column:column",
-    "drift": "driftcal.train.learners.drift.timed_model:drift",
+    "drift": "driftcal.train.gradient_cost.drift_model:drift",
 }
 """Names of the models that come with the study."""
 
