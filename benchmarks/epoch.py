@@ -82,7 +82,7 @@ def main() -> int:
         options.error("give either a store or --made")
     jax.config.update("jax_num_cpu_devices", chosen.devices or cores())
     with tempfile.TemporaryDirectory() as folder:
-        store = ShardStore(chosen.store or _made(Path(folder)))
+        store = ShardStore(chosen.store or _made(Path(folder)), copying="auto")
         found = measured(store, chosen)
     print(_table(found))
     if chosen.json:

@@ -38,12 +38,13 @@ import jax.numpy as jnp  # noqa: E402
 import numpy as np  # noqa: E402
 import tensorstore  # noqa: E402
 import zarr  # noqa: E402
+from driftcal.shared.native import checked_copy  # noqa: E402
 from driftcal.shared.store import reader as shards  # noqa: E402
 from driftcal.shared.store import shard_bytes  # noqa: E402
 from driftcal.shared.store.buffers import Slabs  # noqa: E402
 from driftcal.shared.store.reader import ShardStore  # noqa: E402
 from driftcal.shared.store.schema import Compression  # noqa: E402
-from driftcal.train.reading.batches import DEFAULT, batches, copier_for  # noqa: E402
+from driftcal.train.reading.batches import batches  # noqa: E402
 from driftcal.train.settings import Reading  # noqa: E402
 from numcodecs import blosc  # noqa: E402 # pyright: ignore[reportAttributeAccessIssue] - compiled, without stubs
 
@@ -75,7 +76,7 @@ def main() -> None:
         make(path, ocean, compression)
         rows += warm(path, compression, options.rounds)
         rows += cold(path, compression, options.rounds, N_SAMPLES // options.cold_share)
-    passes = "one pass" if copier_for(ShardStore(options.out / "none"), DEFAULT) else "two passes: no C++ compiler"
+    passes = "one pass" if checked_copy.copier() else "two passes: no C++ compiler"
     about = {"machine": machine(), "one_core": ONE_CORE, "rounds": options.rounds, "samples": N_SAMPLES}
     about["uncompressed"] = f"copied and checked in {passes}"
     print(table(rows))
@@ -90,7 +91,7 @@ def main() -> None:
 
 def warm(path: Path, compression: Compression, rounds: int) -> list[dict[str, Any]]:
     """All comparisons of CPU time."""
-    store = ShardStore(path)
+    store = ShardStore(path, copying="auto")
     random = np.random.default_rng(2)
     store.currents.read(np.arange(N_SAMPLES))  # as in every epoch but the first, which touches the map's pages first
     readers = {
@@ -101,7 +102,9 @@ def warm(path: Path, compression: Compression, rounds: int) -> list[dict[str, An
         "floor": (floor(store, random), BATCH),
     }
     if compression == "none":
-        readers["driftcal, data.copying=plain"] = (ours(store, random, Reading(copying="plain")), BATCH)
+        plain = ShardStore(path)
+        plain.currents.read(np.arange(N_SAMPLES))
+        readers["driftcal, data.copying=plain"] = (ours(plain, random), BATCH)
     one = interleave(readers, rounds)
     device = interleave(
         {"driftcal": (to_device(store, random), 4 * BATCH), "zarr-python": (zarr_to_device(path, random), SLOW)}, rounds
@@ -118,10 +121,10 @@ def chosen(random: np.random.Generator, n: int) -> np.ndarray:
     return random.choice(N_SAMPLES, n, replace=False)
 
 
-def ours(store: ShardStore, random: np.random.Generator, reading: Reading = DEFAULT) -> Callable[[], object]:
+def ours(store: ShardStore, random: np.random.Generator) -> Callable[[], object]:
     """Random samples of currents into a batch that is there already, as training has it."""
-    rows, copier = aligned_rows(store), copier_for(store, reading)
-    return lambda: store.currents.read_into(chosen(random, BATCH), rows, copier=copier)
+    rows = aligned_rows(store)
+    return lambda: store.currents.read_into(chosen(random, BATCH), rows)
 
 
 def first_pass(path: Path, random: np.random.Generator) -> Callable[[], object]:
@@ -129,16 +132,15 @@ def first_pass(path: Path, random: np.random.Generator) -> Callable[[], object]:
 
     def untouched() -> Iterator[tuple[ShardStore, np.ndarray]]:
         while True:
-            store = ShardStore(path)
+            store = ShardStore(path, copying="auto")
             for samples in random.permutation(N_SAMPLES).reshape(-1, BATCH):
                 yield store, samples
 
     rows, coming = aligned_rows(ShardStore(path)), untouched()
-    copier = copier_for(ShardStore(path), DEFAULT)
 
     def run() -> None:
         store, samples = next(coming)
-        store.currents.read_into(samples, rows, copier=copier)
+        store.currents.read_into(samples, rows)
 
     return run
 
@@ -236,7 +238,7 @@ def cold(path: Path, compression: Compression, rounds: int, n: int) -> list[dict
 
 def cold_pass(path: Path, samples: np.ndarray, prefetch: bool) -> float:
     """Seconds of one pass; the labels are read before."""
-    store, reading = ShardStore(path), Reading(threads=1, prefetch=prefetch)
+    store, reading = ShardStore(path, copying="auto"), Reading(threads=1, prefetch=prefetch)
     began = time.perf_counter()
     for _, batch in batches(store, samples, 128, np.dtype(np.float32), reading):
         jax.block_until_ready(batch)

@@ -6,7 +6,6 @@ some noise. Every size is another number (7 levels of 12 x 16 cells, 41 fixes), 
 
 import builtins
 import errno
-import functools
 import hashlib
 import io
 import json
@@ -20,12 +19,12 @@ from unittest import mock
 
 import numpy as np
 from driftcal.shared import geo
-from driftcal.shared.errors import ConfigError, StoreError
-from driftcal.shared.native.checked_copy import Copier
+from driftcal.shared.errors import StoreError
+from driftcal.shared.native import checked_copy
 from driftcal.shared.store import files as store_files
 from driftcal.shared.store import manifest, schema, shard_bytes, unfinished
 from driftcal.shared.store.manifest import FileEntry, Manifest, Stage
-from driftcal.shared.store.reader import ShardStore
+from driftcal.shared.store.reader import Copying, ShardStore
 from driftcal.shared.store.schema import Layout
 
 DAY = 86_400
@@ -271,24 +270,20 @@ def funnel(values: dict[str, np.ndarray]) -> tuple[Stage, ...]:
     )
 
 
-@functools.cache
-def copiers() -> list[Copier | None]:
+def copyings() -> list[Copying]:
     """The ways in which raw samples are read: in two passes, and where there is a compiler in one."""
-    try:
-        return [None, Copier()]
-    except ConfigError:
-        return [None]
+    return ["plain", "auto"] if checked_copy.copier() else ["plain"]
 
 
 def read_all(path: Path) -> None:
     """Reads all that a store holds, as training does, in every way: they differ neither in data nor in errors."""
     contents, errors = [], []
-    for copier in copiers():
+    for copying in copyings():
         try:
-            store = ShardStore(path)
+            store = ShardStore(path, copying=copying)
             specs = store.currents.spec, store.positions.spec
             currents, positions = (np.empty((len(store), *spec.inner_shape), spec.dtype) for spec in specs)
-            store.read_batch(np.arange(len(store)), currents, positions, copier)
+            store.read_batch(np.arange(len(store)), currents, positions)
             contents.append(currents.tobytes() + positions.tobytes())
         except StoreError as error:
             errors.append(error)

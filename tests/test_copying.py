@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import google_crc32c
 import jax
@@ -12,14 +13,11 @@ from driftcal.shared.errors import ConfigError, StoreError
 from driftcal.shared.native import checked_copy
 from driftcal.shared.native.checked_copy import Copier
 from driftcal.shared.store import shard_bytes
-from driftcal.shared.store.reader import ShardStore
-from driftcal.train.reading import batches as data
+from driftcal.shared.store.reader import Copying, ShardStore
 from driftcal.train.reading.batches import batches
 from driftcal.train.settings import Reading
 
 from tests import stores
-
-PLAIN = Reading(copying="plain")
 
 
 @pytest.fixture(scope="module")
@@ -143,14 +141,14 @@ def test_what_is_whole_is_read_in_one_pass_alone(
         true(*arguments)
 
     monkeypatch.setattr(shard_bytes, "decoder", lambda _: decode)
-    for _, batch in batches(ShardStore(built.path), np.arange(11), 11, np.dtype("f4"), reading):
+    for _, batch in batches(ShardStore(built.path, copying="auto"), np.arange(11), 11, np.dtype("f4"), reading):
         np.testing.assert_array_equal(batch.currents, built.values["currents"])
     assert not decoded
     shard = built.path / "positions/c/1/0/0"
     content = bytearray(shard.read_bytes())
     content[5] ^= 1  # of sample 4
     shard.write_bytes(content)
-    store = ShardStore(built.path, "skip")
+    store = ShardStore(built.path, "skip", "auto")
     for _, batch in batches(store, np.arange(11), 11, np.dtype("f4"), reading):
         np.testing.assert_array_equal(batch.weight, np.arange(11) != 4)
     assert len(decoded) == 1
@@ -170,7 +168,7 @@ def test_a_forged_size_is_no_address(copy: Callable) -> None:
     path.write_bytes(content[:body] + shard_bytes.sealed(index.tobytes()))
     with pytest.raises(StoreError, match=r"currents of sample 10 .*: 8 bytes, expected"):
         stores.read_all(built.path)
-    array = ShardStore(built.path).currents
+    array = ShardStore(built.path, copying="auto").currents
     array._shard(2)
     assert (array._address[8:] == 0).tolist() == [False, False, True]
 
@@ -182,12 +180,12 @@ def test_what_is_left_out_is_zero_and_no_nan(copy: Callable) -> None:
     content = bytearray(path.read_bytes())
     content[:4] = np.float32(np.nan).tobytes()
     path.write_bytes(content)
-    for copier in stores.copiers():
-        store = ShardStore(built.path, "skip")
+    for copying in stores.copyings():
+        store = ShardStore(built.path, "skip", copying)
         arrays = [
             np.ones((3, *array.spec.inner_shape), array.spec.dtype) for array in (store.currents, store.positions)
         ]
-        assert store.read_batch(np.array([3, 4, 5]), arrays[0], arrays[1], copier).tolist() == [True, False, True]
+        assert store.read_batch(np.array([3, 4, 5]), arrays[0], arrays[1]).tolist() == [True, False, True]
         for array, name in zip(arrays, ("currents", "positions"), strict=True):
             np.testing.assert_array_equal(array[[0, 2]], built.values[name][[3, 5]])
             assert (array[1] == 0).all()
@@ -196,14 +194,17 @@ def test_what_is_left_out_is_zero_and_no_nan(copy: Callable) -> None:
 def test_batches_are_the_same_in_one_pass_and_in_two(pristine: dict[str, stores.Built]) -> None:
     numbers = np.array([10, 3, 9, 0, 4, 1, 7, 7])
     for kind in ("lz4", "none"):
-        store = ShardStore(pristine[kind].path)
-        ours, plain = (list(batches(store, numbers, 3, np.dtype("f4"), reading)) for reading in (Reading(), PLAIN))
+        ours, plain = (
+            list(batches(ShardStore(pristine[kind].path, copying=copying), numbers, 3, np.dtype("f4")))
+            for copying in get_args(Copying)
+        )
         for (_, mine), (_, other) in zip(ours, plain, strict=True):
             for a, b in zip(jax.tree.leaves(mine), jax.tree.leaves(other), strict=True):
                 np.testing.assert_array_equal(a, b)
 
 
-def test_of_two_maps_of_a_shard_the_one_that_lives_is_read(copier: Copier, pristine: dict[str, stores.Built]) -> None:
+@pytest.mark.usefixtures("copier")
+def test_of_two_maps_of_a_shard_the_one_that_lives_is_read(pristine: dict[str, stores.Built]) -> None:
     """Two threads may come to a shard at once; the second one's map is gone after it."""
     array = ShardStore(pristine["none"].path).currents
     first = array._shard(1)
@@ -213,32 +214,30 @@ def test_of_two_maps_of_a_shard_the_one_that_lives_is_read(copier: Copier, prist
     assert (array._address[[0, 1, 2, 3, 8, 9, 10]] == 0).all()
 
 
-@pytest.mark.parametrize("way", range(2))
+@pytest.mark.parametrize("copying", get_args(Copying))
 @pytest.mark.parametrize("number", [-1, 11])
-def test_numbers_of_no_sample_are_refused(pristine: dict[str, stores.Built], way: int, number: int) -> None:
-    if way >= len(stores.copiers()):
-        pytest.skip("needs a C++ compiler")
-    array = ShardStore(pristine["none"].path).currents
+def test_numbers_of_no_sample_are_refused(pristine: dict[str, stores.Built], copying: Copying, number: int) -> None:
+    array = ShardStore(pristine["none"].path, copying=copying).currents
     room = np.empty((2, array.spec.sample_bytes), np.uint8)
     with pytest.raises(IndexError, match=r"samples .* expected numbers from 0 to 10"):
-        array.read_into([3, number], room, copier=stores.copiers()[way])
+        array.read_into([3, number], room)
 
 
 def test_without_a_compiler_it_is_said_once_and_samples_are_read(
     pristine: dict[str, stores.Built], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("CXX", "no-such-compiler")
-    data._copier.cache_clear()
+    checked_copy.copier.cache_clear()
     try:
         for kind, said in (("lz4", 0), ("none", 1), ("none", 0)):
-            store = ShardStore(pristine[kind].path)
+            store = ShardStore(pristine[kind].path, copying="auto")
             assert sum(len(part) for part, _ in batches(store, np.arange(11), 4, np.dtype("f4"))) == 11
             lines = capsys.readouterr().err.splitlines()
             assert len(lines) == said
             assert not lines or "none was found (CXX=no-such-compiler)" in lines[0]
             assert not lines or lines[0].endswith("or set data.copying to plain.")
-        data._copier.cache_clear()
-        list(batches(ShardStore(pristine["none"].path), np.arange(11), 4, np.dtype("f4"), PLAIN))
+        checked_copy.copier.cache_clear()
+        list(batches(ShardStore(pristine["none"].path, copying="plain"), np.arange(11), 4, np.dtype("f4")))
         assert not capsys.readouterr().err
     finally:
-        data._copier.cache_clear()
+        checked_copy.copier.cache_clear()

@@ -119,7 +119,7 @@ def _run(options: argparse.Namespace) -> int:
     shared_by = Devices.of(options.devices)
     tree = settings.read_yaml(options.config) if options.config else {}
     training = settings.build(Training, settings.override(tree, options.set), options.config or "training settings")
-    store, out = ShardStore(options.store, options.on_bad_shard), Path(options.out)
+    store, out = ShardStore(options.store, options.on_bad_shard, training.data.copying), Path(options.out)
     progress = command.progress() and not options.json
     group_estimates.check(store, training, options.group_by)
     with FolderLock(out) as lock, Stop(RESUMABLE) as stop, _results_alone():
@@ -155,9 +155,10 @@ def _evaluate(options: argparse.Namespace) -> int:
     from driftcal.train.learners.drift import evaluation_text  # noqa: PLC0415 - as in `_run`
     from driftcal.train.report import report  # noqa: PLC0415 - as in `_run`
 
-    out, store = Path(options.run), ShardStore(options.store, options.on_bad_shard)
+    out = Path(options.run)
+    run = run_folder.read(out)  # else the folder is not one to be locked
+    store = ShardStore(options.store, options.on_bad_shard, run.settings.data.copying)
     progress = command.progress() and not options.json
-    run_folder.read(out)  # else the folder is not one to be locked
     with FolderLock(out, "RUN") as lock, _results_alone():
         devices.check()
         lock.take()

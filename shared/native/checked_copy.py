@@ -5,9 +5,11 @@ refused is the same.
 """
 
 import ctypes
+import functools
 from pathlib import Path
 
 import numpy as np
+from driftcal.shared.command import say
 from driftcal.shared.errors import ConfigError
 from driftcal.shared.native import compiler
 from driftcal.shared.native.compiler import Library
@@ -80,3 +82,13 @@ class Copier:
                 f"{LIBRARY.wanted} needs {compiler.compiled(LIBRARY)}, which copies or sums wrongly. Delete it and try "
                 f"again, name another compiler in CXX, or {LIBRARY.instead}."
             )
+
+
+@functools.cache
+def copier() -> Copier | None:
+    """The copier of this process; None where there can be none, which is said once."""
+    try:
+        return Copier()
+    except ConfigError as error:
+        say(f"note: samples are copied and checked in two passes, which takes longer: {error}")
+        return None

@@ -17,7 +17,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 from driftcal.shared.errors import StoreError
-from driftcal.shared.native.checked_copy import Copier
+from driftcal.shared.native import checked_copy
 from driftcal.shared.store import files, manifest, schema, shard_bytes
 from driftcal.shared.store.files import Unmapped
 from driftcal.shared.store.schema import ArraySpec, Layout
@@ -25,6 +25,8 @@ from driftcal.shared.store.schema import ArraySpec, Layout
 OnBadShard = Literal["fail", "skip"]
 """What becomes of a sample that cannot be read: it ends the command, or is left out and counted."""
 
+Copying = Literal["auto", "plain"]
+"""Ways to copy and check samples of an uncompressed store: in one pass by C++ where there is a compiler, or in two."""
 
 READ_AHEAD = 128 * 2**10
 """Bytes that the kernel is asked for at once: its usual read-ahead, to which it cuts what is longer."""
@@ -54,11 +56,13 @@ class Shard(NamedTuple):
 class ShardedArray:
     """One sharded array of a store, read sample by sample through memory maps."""
 
-    def __init__(self, root: Path, spec: ArraySpec, held: manifest.Manifest, checksum: np.ndarray):
+    def __init__(self, root: Path, spec: ArraySpec, held: manifest.Manifest, checksum: np.ndarray, copying: Copying):
         self.spec = spec
         self._root, self._held, self._layout, self._checksum = root, held, held.layout, checksum
         self._per_shard = held.layout.samples_per_shard
         self._decode = shard_bytes.decoder(held.layout.compression)
+        one_pass = copying == "auto" and held.layout.compression == "none"
+        self._copier = checked_copy.copier() if one_pass else None
         self._shards: dict[int, Shard] = {}
         self._address = np.zeros(held.layout.n_samples, np.uintp)  # of raw samples in maps; 0: not known, or damaged
         self._addressing = threading.Lock()  # no thread may see half of one
@@ -85,7 +89,6 @@ class ShardedArray:
         samples: Sequence[int] | np.ndarray,
         out: np.ndarray,
         damaged: Damaged = refuse,
-        copier: Copier | None = None,
     ) -> None:
         """Decodes `samples` into the rows of `out`, their bytes (see `rows_of`), and checks them.
 
@@ -94,7 +97,6 @@ class ShardedArray:
             out: `(n, bytes a sample)`, C-contiguous.
             damaged: What is done about one that is damaged, or not the sample that the store was made with: called with
                 its place in `samples`, and why. Its row is of no use.
-            copier: Copies and checks samples of an uncompressed store, faster.
 
         Raises:
             StoreError: one is, and `damaged` raises it.
@@ -110,7 +112,7 @@ class ShardedArray:
         if len(numbers) and not 0 <= numbers.min() <= numbers.max() < self._layout.n_samples:
             last = self._layout.n_samples - 1
             raise IndexError(f"samples {numbers.min()} to {numbers.max()}, expected numbers from 0 to {last}")
-        left = np.arange(len(numbers)) if copier is None else self._copy_raw(numbers, out, copier)
+        left = np.arange(len(numbers)) if self._copier is None else self._copy_raw(numbers, out, self._copier)
         for place, sample in zip(left.tolist(), numbers[left].tolist(), strict=True):
             number, k = divmod(sample, per_shard)
             try:
@@ -124,7 +126,7 @@ class ShardedArray:
                 where = f"{self.spec.name} of sample {sample} (shard {number}) of {self._root}"
                 damaged(place, StoreError(f"{where}: {error}"))
 
-    def _copy_raw(self, samples: np.ndarray, out: np.ndarray, copier: Copier) -> np.ndarray:
+    def _copy_raw(self, samples: np.ndarray, out: np.ndarray, copier: checked_copy.Copier) -> np.ndarray:
         """Copies the raw ones of `samples` into `out`; the places of the rest, to be read or refused one by one."""
         address = self._addresses(samples)
         if not address.all():
@@ -200,7 +202,7 @@ class ShardStore:
             from the start, others when they are asked for.
     """
 
-    def __init__(self, root: str | Path, on_bad_shard: OnBadShard = "fail"):
+    def __init__(self, root: str | Path, on_bad_shard: OnBadShard = "fail", copying: Copying = "plain"):
         self.root, self.on_bad_shard = Path(root), on_bad_shard
         self.unreadable: dict[int, str] = {}
         self.manifest = manifest.read(self.root)
@@ -215,7 +217,7 @@ class ShardStore:
         sharded = [s for s in specs if s.sharded]
         files.make_room(len(sharded) * self.layout.n_shards)
         self.currents, self.positions = (
-            ShardedArray(self.root, spec, self.manifest, sums[:, k]) for k, spec in enumerate(sharded)
+            ShardedArray(self.root, spec, self.manifest, sums[:, k], copying) for k, spec in enumerate(sharded)
         )
         indices = self.labels["drifter"]
         if len(indices) and not 0 <= indices.min() <= indices.max() < len(self.drifters):
@@ -248,12 +250,8 @@ class ShardStore:
         whose = (-1, schema.SPLITS.index(split))
         return sorted(sample for sample in self.unreadable if self.labels["split"][sample] in whose)
 
-    def read_batch(
-        self, samples: np.ndarray, currents: np.ndarray, positions: np.ndarray, copier: Copier | None = None
-    ) -> np.ndarray:
+    def read_batch(self, samples: np.ndarray, currents: np.ndarray, positions: np.ndarray) -> np.ndarray:
         """Decodes `samples` into `currents` and `positions`, `(n, *inner_shape)`; safe in several threads.
-
-        With `copier` those of an uncompressed store are read faster.
 
         Returns:
             Whether each could be read, `(n,)`; one that could not is zero in both. False with `on_bad_shard` skip only.
@@ -270,7 +268,7 @@ class ShardStore:
             readable[place] = False
 
         for array, rows in each:
-            array.read_into(samples, rows, leave_out if self.on_bad_shard == "skip" else refuse, copier)
+            array.read_into(samples, rows, leave_out if self.on_bad_shard == "skip" else refuse)
         if not readable.all():
             for _, rows in each:
                 rows[~readable] = 0

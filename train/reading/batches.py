@@ -6,7 +6,6 @@ one, into an aligned buffer that JAX on a CPU takes without a copy (`store.buffe
 is asked for the pages.
 """
 
-import functools
 from collections.abc import Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -15,11 +14,9 @@ from functools import partial
 import equinox as eqx
 import jax
 import numpy as np
-from driftcal.shared.command import say
 from driftcal.shared.disk import limits
-from driftcal.shared.errors import ConfigError, StoreError
+from driftcal.shared.errors import StoreError
 from driftcal.shared.geo import unwrap_longitude
-from driftcal.shared.native.checked_copy import Copier
 from driftcal.shared.store.buffers import Slabs
 from driftcal.shared.store.reader import Asked, ShardStore
 from driftcal.shared.store.schema import Layout
@@ -102,33 +99,17 @@ def order(samples: np.ndarray, seed: int, epoch: int, run_length: int = 1) -> np
     return samples[places[places < len(samples)]]
 
 
-def copier_for(store: ShardStore, reading: Reading) -> Copier | None:
-    """What copies the samples of an uncompressed store in one pass, where it may and can."""
-    return _copier() if store.layout.compression == "none" and reading.copying == "auto" else None
-
-
-@functools.cache
-def _copier() -> Copier | None:
-    """The one of this process; that there is none is said once."""
-    try:
-        return Copier()
-    except ConfigError as error:
-        say(f"note: samples are copied and checked in two passes, which takes longer: {error}")
-        return None
-
-
 def load(
     store: ShardStore,
     samples: np.ndarray,
     size: int,
     dtype: np.dtype,
     crew: Crew | None = None,
-    copier: Copier | None = None,
 ) -> dict[str, np.ndarray]:
     """What a batch of `size` holds, on the host; fewer `samples` are padded by repeating the last with weight 0.
 
     A sample that cannot be read, where the store leaves such out, is zero and has weight 0 too. `crew` decodes, where
-    there is one, and `copier` copies.
+    there is one.
     """
     layout, labels, n = store.layout, store.labels, len(samples)
     currents = SLABS.take((size, *store.currents.spec.inner_shape), store.currents.spec.dtype)
@@ -137,7 +118,7 @@ def load(
 
     def decode(first: int) -> None:
         part = slice(first, min(first + PIECE, n))
-        readable[part] = store.read_batch(samples[part], currents[part], positions[part], copier)
+        readable[part] = store.read_batch(samples[part], currents[part], positions[part])
 
     firsts = range(0, n, PIECE)
     for done in [crew.submit(partial(decode, first)) for first in firsts] if crew else map(decode, firsts):
@@ -187,7 +168,6 @@ def batches(
     parts = [samples[k : k + size] for k in range(0, len(samples), size)]
     rows, place = (slice(0, size), jax.device_put) if devices is None else (devices.rows(size), devices.place)
     asked: Asked = set()
-    copier = copier_for(store, reading)
     found = begun or not parts or not all(len(part[rows]) for part in parts)
 
     with Crew(reading.threads + 1, "driftcal-read") as crew:  # one sets the others to work
@@ -197,7 +177,7 @@ def batches(
                 for part in parts[k + 1 : k + 2] if k else parts[:2]:
                     store.will_need(part[rows], asked)
             mine = parts[k][rows]
-            loaded = load(store, mine if len(mine) else parts[k][:1], rows.stop - rows.start, dtype, crew, copier)
+            loaded = load(store, mine if len(mine) else parts[k][:1], rows.stop - rows.start, dtype, crew)
             return loaded if len(mine) else loaded | {"weight": np.zeros_like(loaded["weight"])}
 
         ahead = crew.submit(partial(read, 0)) if parts else None
