@@ -3,19 +3,22 @@
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import get_args
 
 import google_crc32c
 import jax
 import numpy as np
 import pytest
+from driftcal.shared import settings
 from driftcal.shared.errors import ConfigError, StoreError
 from driftcal.shared.native import checked_copy
 from driftcal.shared.native.checked_copy import Copier
 from driftcal.shared.store import shard_bytes
 from driftcal.shared.store.reader import Copying, ShardStore
+from driftcal.train import __main__ as train
 from driftcal.train.reading.batches import batches
-from driftcal.train.settings import Reading
+from driftcal.train.settings import Reading, Training
 
 from tests import stores
 
@@ -241,3 +244,21 @@ def test_without_a_compiler_it_is_said_once_and_samples_are_read(
         assert not capsys.readouterr().err
     finally:
         checked_copy.copier.cache_clear()
+
+
+@pytest.mark.parametrize("copying", get_args(Copying))
+def test_the_setting_reaches_the_store(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], copying: Copying
+) -> None:
+    """Of a run and of its evaluation, which has the settings of the run."""
+
+    def opened(root: str, on_bad_shard: str, copying: str) -> None:
+        raise StoreError(f"opened for copying: {copying}")
+
+    monkeypatch.setattr(train, "ShardStore", opened)
+    setting = settings.build(Training, {"data": {"copying": copying}}, "settings")
+    monkeypatch.setattr(train.run_folder, "read", lambda _: SimpleNamespace(settings=setting))
+    run = ["run", "store", "--out", str(tmp_path / "run"), "--set", f"data.copying={copying}"]
+    for command in (run, ["evaluate", str(tmp_path), "store"]):
+        assert train.main(command) == 1
+        assert f"opened for copying: {copying}" in capsys.readouterr().err
