@@ -10,11 +10,10 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
+from driftcal.preprocess.recipe import Recipe
+from driftcal.shared.settings import Settings
+from driftcal.train.settings import Training
 from pydantic.fields import FieldInfo
-
-from preprocess.recipe import Recipe
-from shared.settings import Settings
-from train.config import Training
 
 FOLDER = Path(__file__).parent
 

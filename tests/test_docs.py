@@ -10,15 +10,16 @@ from unittest import mock
 import numpy as np
 import pytest
 import yaml
+from driftcal.preprocess.recipe import Recipe
+from driftcal.shared.settings import build
+from driftcal.train.__main__ import main
+from driftcal.train.learners.drift import figures_run
+from driftcal.train.run import run_folder
+from driftcal.train.settings import Training
 
 from docs import tables
-from preprocess.recipe import Recipe
-from shared.settings import build
 from tests import runs, stores
 from tests.result_keys import described, keys_in_tables, undescribed, written
-from train import figures, folder
-from train.__main__ import main
-from train.config import Training
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -112,7 +113,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     store = stores.build(root / "store", 60, n_drifters=20, samples_per_shard=32, centre=(30.0, -40.0)).path
     (root / "tiny.yaml").write_text(yaml.safe_dump(runs.TINY | {"batch_size": 20}))
     arguments = ["run", store, "--out", root / "run", "--config", root / "tiny.yaml", "--group-by", "grid:10"]
-    with mock.patch.object(figures, "render", return_value={"png": b"\x89PNG" + bytes(16), "pdf": b"%PDF"}):
+    with mock.patch.object(figures_run, "render", return_value={"png": b"\x89PNG" + bytes(16), "pdf": b"%PDF"}):
         assert main([str(text) for text in arguments]) == 0
     return root / "run"
 
@@ -134,24 +135,24 @@ def test_keys_of_a_run_s_files(made: Path, name: str) -> None:
 
 
 def test_keys_of_training_data(made: Path) -> None:
-    tree = json.loads((made / folder.DATA).read_text())
-    assert described(folder.DATA) - tree.keys() == {"agreement"}  # which the tests' stores lack
-    assert undescribed(tree, folder.DATA) == set()
+    tree = json.loads((made / run_folder.DATA).read_text())
+    assert described(run_folder.DATA) - tree.keys() == {"agreement"}  # which the tests' stores lack
+    assert undescribed(tree, run_folder.DATA) == set()
 
 
 def test_arrays_of_examples(made: Path) -> None:
-    with np.load(made / folder.EXAMPLES) as held:
-        assert set(held.files) == described(folder.EXAMPLES)
+    with np.load(made / run_folder.EXAMPLES) as held:
+        assert set(held.files) == described(run_folder.EXAMPLES)
 
 
 def test_files_of_a_run(made: Path) -> None:
     known = keys_in_tables(page("results_keys.md").split("\n## ", maxsplit=1)[0])
-    assert {path.name for path in made.iterdir() if path.name[0] != "."} == known - {folder.DYNAMICS}
-    assert {path.stem for path in (made / folder.FIGURES).iterdir()} == described("Figures")
+    assert {path.name for path in made.iterdir() if path.name[0] != "."} == known - {run_folder.DYNAMICS}
+    assert {path.stem for path in (made / run_folder.FIGURES).iterdir()} == described("Figures")
 
 
 def test_what_evaluation_and_page_rest_on_is_described() -> None:
-    for name, keys in folder.NEEDED.items():
+    for name, keys in run_folder.NEEDED.items():
         if keys:
             assert set(keys.split()) <= {key.partition(".")[0] for key in described(name)}
 
