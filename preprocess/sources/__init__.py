@@ -1,1 +1,1 @@
-"""From files and their conventions to plain arrays in SI units."""
+"""Sources: files of many conventions, read as plain arrays in SI units."""

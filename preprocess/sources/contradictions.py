@@ -1,8 +1,8 @@
 """Attributes that contradict the numbers beside them: a packing, or a valid range, left over from another file.
 
-Tools decode numbers and keep the attributes that they were packed by, or pack them and keep a valid range of decoded
-numbers. Read as the attributes say, such numbers are wrong by a factor, or missing. What the numbers prove is refused
-or mended by name; what is merely odd is said; everything else is read as the CF conventions say.
+Some tools decode numbers and keep the attributes that they were packed by, or pack them and keep a valid range of
+decoded numbers. Read as the attributes say, such numbers are wrong by a factor, or missing. A contradiction that the
+numbers prove is refused or mended by name; an oddity is noted; everything else is read by the CF conventions.
 """
 
 from collections.abc import Mapping

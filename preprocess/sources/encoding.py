@@ -15,7 +15,7 @@ from driftcal.shared.errors import DataError
 
 _DEFAULT_FILLS = {"i2": -32767, "u2": 65535, "i4": -2147483647, "u4": 4294967295, "i8": -9223372036854775806,
                   "u8": 18446744073709551614, "f4": 9.969209968386869e36, "f8": 9.969209968386869e36}  # fmt: skip
-"""What netCDF writes where nothing was written (NC_FILL_*), by numpy's type; bytes have none."""
+"""Default fill values of netCDF (NC_FILL_*), by numpy's type; bytes have none."""
 
 MISSING = ("", "na", "n/a", "nan", "-nan", "nat", "null", "none", "-", "--", "---", "?", "*", "missing", "#n/a", "<na>",
            "inf", "-inf")  # fmt: skip
@@ -24,18 +24,18 @@ MISSING = ("", "na", "n/a", "nan", "-nan", "nat", "null", "none", "-", "--", "--
 
 @dataclass(frozen=True)
 class Encoding:
-    """How numbers are stored: decoded, they are stored * scale + offset, and NaN where they are missing.
+    """The encoding of a variable: decoded numbers are stored * scale + offset, and NaN if they are missing.
 
     Attributes:
-        signed: Type as which stored integers are to be read, where `_Unsigned` says that they are of the other
-            signedness; None where they are as they came.
+        signed: Type as which to read stored integers if `_Unsigned` says that they have the other signedness;
+            else None.
         scale: `scale_factor`.
         offset: `add_offset`.
         fills: Stored numbers that mean missing: `_FillValue`, `missing_value`, or netCDF's own where neither is given.
         valid: Least and greatest valid number, stored or decoded as `valid_is_decoded` says.
         valid_is_decoded: `valid_range`, `valid_min` or `valid_max` are given for the decoded numbers: by the CF
             conventions (2.5.1) where their type is not that of the stored integers.
-        packed: Whether `scale_factor` or `add_offset` are given.
+        packed: True if `scale_factor` or `add_offset` is given.
     """
 
     signed: np.dtype | None = None

@@ -39,7 +39,7 @@ except ImportError:  # an extra, for sources behind http only
 
 UNREADABLE = (OSError, EOFError, ValueError, TypeError, LookupError, AttributeError, RuntimeError, ImportError,
               zlib.error, lzma.LZMAError, zipfile.BadZipFile, csv.Error, *_WEB)  # fmt: skip
-"""What xarray, netCDF4, zarr, pandas and fsspec raise for files that are missing, damaged or something else."""
+"""Exceptions of xarray, netCDF4, zarr, pandas and fsspec for files that are missing, damaged or something else."""
 
 STORE_DOCUMENTS = ("zarr.json", ".zmetadata", ".zgroup")
 """Files of which a zarr store has at least one."""
@@ -49,7 +49,7 @@ PAUSES = (0.2, 1.0, 3.0)
 
 _PASSING = {errno.EIO, errno.EAGAIN, errno.EBUSY, errno.ESTALE, errno.ETIMEDOUT, errno.ECONNRESET, errno.ECONNREFUSED,
             errno.ECONNABORTED, errno.EPIPE, errno.ENETDOWN, errno.ENETUNREACH, errno.EHOSTUNREACH}  # fmt: skip
-"""What disks and networks say once and not again."""
+"""Error numbers of disks and networks that may not recur."""
 
 _PASSING_STATUS = {408, 429, 500, 502, 503, 504}
 """The same of web servers: they are slow, busy, or restarted."""
@@ -169,9 +169,9 @@ def _download(url: str) -> Path:
 
 
 def retried(read: Callable[[], Result]) -> Result:
-    """What `read` gives; it is called up to three times more where it fails for a passing reason.
+    """Returns `read()`, called up to three times more if it fails for a passing reason.
 
-    What is wrong with the data, or stays wrong, is raised as it came.
+    Errors of the data, and errors that persist, are raised as they came.
     """
     for pause in PAUSES:
         try:
@@ -238,7 +238,7 @@ def content(path: str) -> Format | None:
 
 
 def _remedy(error: BaseException, otherwise: str) -> str:
-    """What to do about a file that cannot be read."""
+    """Remedy for a file that cannot be read."""
     return "Check your permissions there." if isinstance(error, PermissionError) else otherwise
 
 

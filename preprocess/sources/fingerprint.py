@@ -1,7 +1,7 @@
-"""What identifies a source: what it holds, and whether it is still the same.
+"""Fingerprints of sources: content, size and time of change.
 
-It comes in two kinds: a `fingerprint` of what it holds, the same wherever and whenever the data
-are copied, for the manifest; and a `state` with times of change, by which a stopped run sees that a file was replaced.
+The `fingerprint` of the content goes into the manifest, and stays the same wherever and whenever the data are copied.
+The `state` has times of change, by which a continued run recognises that a file was replaced.
 """
 
 import hashlib
@@ -20,7 +20,7 @@ WHOLE = 64 * 2**20
 """Sources of at most this size [bytes] are fingerprinted by their content."""
 
 _CHANGES = ("ETag", "etag", "mtime", "LastModified", "last_modified", "updated", "created")
-"""What file systems call the mark or the time of the last change, most telling first."""
+"""Names that file systems give to the mark or the time of the last change, most specific first."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Entry:
 
 
 def entries(paths: Sequence[str], where: str) -> tuple[Entry, ...]:
-    """What a source consists of, sorted by name; of a zarr store behind a URL only the metadata.
+    """Entries that a source consists of, sorted by name; for a zarr store behind a URL only the metadata.
 
     Listing all chunks of a remote store can take longer than reading the part of it that a run needs.
     """
@@ -71,16 +71,16 @@ def _entries(path: str) -> Iterator[Entry]:
 
 
 def fingerprint(path: str, found: Sequence[Entry], where: str) -> dict[str, Any]:
-    """What identifies the content of a source, as JSON; the same for the same files wherever they lie.
+    """Fingerprint of the content of a source, as JSON; the same for the same files wherever they lie.
 
     Args:
-        path: the source as the manifest names it.
-        found: its files.
-        where: the source, for messages.
+        path: The source as the manifest names it.
+        found: Its files.
+        where: The source, for messages.
 
     Returns:
-        `path`; `files`, how many; `bytes`, of all; `sha256` of the sorted names and sizes, and of the content too up
-        to 64 MiB in all.
+        `path`; `files`, their number; `bytes`, their size together; `sha256` of the sorted names and sizes, and of
+        the content too up to 64 MiB in all.
     """
     digest, total = hashlib.sha256(), sum(entry.size for entry in found)
     try:
@@ -106,7 +106,7 @@ def _with_content(before: "hashlib._Hash", place: str) -> "hashlib._Hash":
 
 
 def state(found: Sequence[Entry]) -> dict[str, Any]:
-    """What tells whether any file of a source was changed or replaced since, as JSON."""
+    """State of a source, as JSON, which differs after any of its files was changed or replaced."""
     every = "\0".join(f"{entry.name}\0{entry.size}\0{entry.changed}" for entry in found)
     return {
         "files": len(found),

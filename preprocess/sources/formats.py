@@ -1,8 +1,8 @@
-"""Formats of files, told by their first bytes, and what to do about those that are not read.
+"""File formats, recognised by their first bytes, and advice on those that are not read.
 
-Names say little: a download may be a login page named `currents.nc`, an archive, or the pointer to a file that was
-never fetched. NetCDF, zarr and tables are read; for everything else a message says what it is and which command makes
-of it what can be read.
+File names prove little: a download may be a login page named `currents.nc`, an archive, or the pointer to a file that
+was never fetched. NetCDF, zarr and tables are read; for everything else a message names the format and the command
+that converts it.
 """
 
 import zipfile
@@ -22,7 +22,7 @@ class Format:
 
     name: str
     remedy: str = ""
-    """What makes it readable; empty for what is read as it is."""
+    """Remedy that makes it readable; empty for formats that are read as they are."""
 
 
 NETCDF = Format("NetCDF")
@@ -133,7 +133,7 @@ def tell(path: Path) -> Format | None:
 
 
 def advice(known: Format, path: str) -> str:
-    """What the file at `path` is, and what to do with it, as the end of a message; a URL is named by its last part."""
+    """End of a message: the format of the file at `path`, and the remedy; a URL is named by its last part."""
     address = path.rpartition("::")[2].partition("?")[0]
     name = (PurePosixPath(address).name if "://" in address else address) or path
     place = PurePosixPath(name)

@@ -1,4 +1,4 @@
-"""Times that are numbers without a unit: what they look like, and what to do about them."""
+"""Times that are numbers without a unit: a guess at the unit, and a remedy, for messages."""
 
 import re
 
@@ -26,7 +26,7 @@ _SAMPLE = 1000
 
 
 def remedy(stored: np.ndarray, units: str | None) -> str:
-    """What to do about times whose `units` do not say since when, told by the numbers `stored`."""
+    """Remedy for times whose `units` have no reference date, judged by the numbers `stored`."""
     numbers = stored[..., :_SAMPLE].astype(np.float64).ravel()
     numbers = numbers[np.isfinite(numbers)]
     size = float(np.median(numbers)) if numbers.size else np.nan

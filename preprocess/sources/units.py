@@ -1,6 +1,6 @@
-"""Units of what sources hold: the text of a units attribute becomes a factor to SI units, or degrees for angles.
+"""Units of sources: the text of a units attribute becomes a factor to SI units, or degrees for angles.
 
-Units that are not known are refused: to take the numbers for what they should be would be a guess.
+Unknown units are refused: assuming the expected ones would be a guess.
 """
 
 import re
@@ -124,7 +124,7 @@ def angle_way(units: str | None) -> str:
 
 
 def reverse(name: str, attributes: Mapping[str, Any], axis: Axis) -> str | None:
-    """What says of a coordinate, besides its units, that it counts westward or southward; None where nothing does."""
+    """Name or attribute, besides units, by which a coordinate counts westward or southward; None if there is none."""
     way = "west" if axis == "lon" else "south"
     if str(attributes.get("positive", "")).strip().lower() in (way, way[0], f"{way}ward"):
         return f"positive: {attributes['positive']}"

@@ -1,4 +1,4 @@
-"""Roles of variables (`lat`, `u`, `id`, ...): what `current_roles` and `drifter_roles` share.
+"""Roles of variables (`lat`, `u`, `id`, ...): the part that `current_roles` and `drifter_roles` share.
 
 Products name the same thing differently and mostly without a `standard_name`, so roles are resolved by a table of
 aliases that the manifest's `variables` overrides. A table is a tuple of tiers: the first tier with a match decides,

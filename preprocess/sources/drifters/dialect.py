@@ -1,7 +1,7 @@
-"""How a table in text is written: its compression, encoding, separator, header and line of units.
+"""Dialect of a text table: its compression, encoding, separator, header and line of units.
 
-Told by the first lines of the file, never by its name. ERDDAP's csv has a second line with units, its csvp has them in
-the header; Excel writes `;` where the comma is the decimal mark; loggers put comments ahead.
+It is recognised by the first lines of the file, never by its name. ERDDAP's csv has a second line with units, its csvp
+has them in the header; Excel writes `;` where the comma is the decimal mark; loggers put comments ahead.
 """
 
 import bz2
@@ -45,14 +45,14 @@ _EXCEL = re.compile(r'"?sep=.?"?')
 
 @dataclass(frozen=True)
 class Dialect:
-    """How a table is written.
+    """The dialect of one table.
 
     Attributes:
-        compression: gzip, bz2, xz or zip; None where there is none.
-        encoding: Of the text.
-        separator: Between cells; a pattern of blanks where blanks separate.
-        names: Of the columns, without units; empty for columns without a name, and for all where there is no header.
-        units: Of every column, empty where it has none.
+        compression: gzip, bz2, xz or zip; None for plain text.
+        encoding: Text encoding.
+        separator: Separator of cells; a pattern of blanks if blanks separate.
+        names: Names of the columns, without units; empty for columns without one, and for all without a header.
+        units: Unit of every column, empty if it has none.
         skipped: Lines before the first fix.
         start: The first lines with fixes, as cells.
     """
@@ -189,7 +189,7 @@ def _is_comment(line: str) -> bool:
 
 
 def _separator(header: str) -> str | None:
-    """What separates the cells of a header, None where nothing does."""
+    """Separator of the cells of a header, None if nothing separates them."""
     counts = {s: len(cells(header, s)) for s in _SEPARATORS}
     best = max(counts, key=lambda s: counts[s])
     if counts[best] > 1:

@@ -1,4 +1,4 @@
-"""One file of drifters: NetCDF, zarr, Parquet or a table in text, told apart by content and opened undecoded."""
+"""One drifter file: NetCDF, zarr, Parquet or a text table, recognised by content and opened undecoded."""
 
 import warnings
 from collections.abc import Iterator, Mapping

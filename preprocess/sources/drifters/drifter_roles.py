@@ -1,4 +1,4 @@
-"""Which variable or column of a source of drifters plays which role (`id`, `time`, `lat`, `drogue`, ...).
+"""Roles of the variables or columns of a drifter source (`id`, `time`, `lat`, `drogue`, ...).
 
 Names are looked up in a table of aliases, then in the CF attributes (`standard_name`, `axis`, `cf_role`,
 `sample_dimension`, `instance_dimension`); the manifest's `variables` overrides both. An id may also be a global
@@ -256,7 +256,7 @@ def _likely(roles: Sequence[str], variables: Mapping[str, Attributes]) -> dict[s
 
 
 def _likeness(role: str, name: str, attributes: Attributes) -> float:
-    """How much a variable is like one of the role, from 0 to 1."""
+    """Similarity of a variable to a typical one of the role, from 0 to 1."""
     if way := angle_way(units_of(attributes)):
         return float(role == ("lat" if way in "ns" else "lon"))
     aliases = [alias for tier in TIERS[role] for alias in tier]

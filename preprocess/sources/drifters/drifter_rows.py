@@ -1,4 +1,4 @@
-"""The trajectories of a drifter file: where the fixes of each lie, in any of four layouts.
+"""The trajectories of a drifter file: the positions of their fixes, in any of four layouts.
 
 A contiguous ragged array (`rowsize(traj)`, `time/lat/lon(obs)`), an indexed one (CF H.4.4: each fix has the index of
 its trajectory), a 2-D table `(traj, obs)`, or a table with one row per fix, which is grouped by drifter. Whatever the
@@ -26,7 +26,7 @@ _PIECE = 1 << 22
 
 @dataclass(frozen=True)
 class Rows:
-    """Where the trajectories that hold fixes are along the flattened observations; arrays are `[rows]`."""
+    """Positions along the flattened observations of the trajectories that have fixes; arrays are `[rows]`."""
 
     layout: str
     obs_dim: str
@@ -42,7 +42,7 @@ class Rows:
     width: int = 0
     """Fixes stored per row of a 2-D table, 0 for other layouts."""
     filled: np.ndarray | None = None
-    """How many fixes of each row of a 2-D table are not padding, where the source tells."""
+    """Number of fixes of each row of a 2-D table that are not padding, if the source gives it."""
     order: np.ndarray | None = None
     """Observations grouped by drifter `[size]`, where they interleave."""
 
@@ -274,7 +274,7 @@ def _changes(time: xr.DataArray) -> bool:
 
 
 def _runs(ids: xr.Variable) -> tuple[np.ndarray, np.ndarray]:
-    """Where each run of equal ids along the observations starts `[runs]`, and its id; read piece by piece."""
+    """Start `[runs]` and id of each run of equal ids along the observations; read piece by piece."""
     firsts, found, last = [], [], None
     for start in range(0, ids.size, _PIECE):
         values = ids[start : start + _PIECE].values

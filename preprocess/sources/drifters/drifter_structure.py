@@ -1,7 +1,7 @@
-"""Structure of one file of drifters: which variable is what, in which units, and where its trajectories lie.
+"""Structure of one drifter file: the role and unit of every variable, and the layout of its trajectories.
 
-What is assumed of a file becomes a note, what cannot be assumed a `DataError`: units of positions and times, the
-dimensions that variables share, and the name of the only drifter of a file without ids.
+Every assumption about a file becomes a note, and everything that cannot be assumed a `DataError`: units of positions
+and times, the dimensions that variables share, and the name of the only drifter of a file without ids.
 """
 
 from dataclasses import replace
@@ -106,7 +106,7 @@ def _checked(dataset: xr.Dataset, names: dict[str, str], path: str, name: str, s
 
 
 def _degrees(variable: xr.DataArray, role: Any, where: str, notes: list[str]) -> float:
-    """What makes degrees north or east of a coordinate."""
+    """Factor from a stored coordinate to degrees north or east."""
     units = units_of(variable.attrs)
     factor = angle_factor(units, role, f"{where}: {variable.name!r}")
     said = reverse(str(variable.name), variable.attrs, role)

@@ -1,4 +1,4 @@
-"""Drifters as they come: opened and read in bounded blocks of whole trajectories.
+"""A drifter source: opened, and read in bounded blocks of whole trajectories.
 
 A source is a contiguous or indexed ragged array, a table `(traj, obs)`, or a table with one row per fix, which is
 grouped by drifter; as NetCDF, zarr, Parquet or a table in text, local or behind an fsspec URL.
@@ -26,7 +26,7 @@ CONTINUED = (
     "go on in another file, and no segment crosses from one file to the next. Write the fixes of each drifter into one "
     "file"
 )
-"""What becomes of trajectories that are cut by files, and what to do."""
+"""End of a message on trajectories that continue from file to file: the effect, and the remedy."""
 
 
 class Drifters:
@@ -73,7 +73,7 @@ class Drifters:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What was resolved and assumed; after a whole pass of `blocks` also what was repaired."""
+        """Notes on what was resolved and assumed; after a whole pass of `blocks` also on what was repaired."""
         return (*self._opened, *self._read)
 
     def blocks(self, max_fixes: int = BLOCK_FIXES) -> Iterator[Fixes]:

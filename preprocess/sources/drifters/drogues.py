@@ -1,7 +1,7 @@
 """State of the drogue, from its status or from the date on which it was lost.
 
-What a variable means follows from its role, never from the values of one file: a date that is missing says that the
-drogue was never lost, a status that is missing says nothing.
+The meaning of a variable follows from its role, never from the values of one file: a missing date means that the
+drogue was never lost, a missing status means nothing.
 """
 
 from collections.abc import Mapping

@@ -1,7 +1,7 @@
-"""Fixes of whole trajectories: read from one drifter file, decoded, checked and put in order.
+"""Fixes of whole trajectories: read from one drifter file, decoded, checked and sorted.
 
-Whatever the file, the same fixes come out: times in whole seconds since 1970-01-01, longitudes in [-180, 180), sorted
-by time within a trajectory. What cannot be used is dropped and counted; what makes no sense is a `DataError`.
+Every file gives fixes of one form: times in whole seconds since 1970-01-01, longitudes in [-180, 180), sorted by time
+within a trajectory. Unusable fixes are dropped and counted; nonsensical ones are a `DataError`.
 """
 
 from collections import Counter
@@ -44,7 +44,7 @@ REASONS = {
     AGAIN: "One drifter has several fixes at one time: check that drifters.variables.id names what tells drifters "
     "apart, and that no file is given twice.",
 }
-"""Why fixes are dropped when they are read, and what to do about each."""
+"""Reasons for dropping fixes when they are read, each with a remedy."""
 
 _FILLS = 10
 """Different fill values that a variable has at most."""
@@ -93,10 +93,10 @@ class DrifterFile:
     """Attributes of each of them."""
     rows: Rows
     own_times: bool
-    """Whether each fix of a 2-D table has a time of its own."""
+    """True if each fix of a 2-D table has a time of its own."""
     notes: tuple[str, ...]
     factors: Mapping[str, float]
-    """What makes degrees north and east of the stored positions, by role, where it is not 1."""
+    """Factors from stored positions to degrees north and east, by role, other than 1."""
     held: xr.Dataset | None = None
     """The content, where it is held in memory."""
 
@@ -194,7 +194,7 @@ class DrifterFile:
         )
 
     def _flagged(self, stored: Mapping[str, np.ndarray]) -> list[tuple[str, np.ndarray]]:
-        """Why fixes are not used by their quality flags, and which."""
+        """Reasons for which quality flags exclude fixes, each with the mask of those fixes."""
         return [
             (why, quality.bad(stored[role], self.attributes[role], f"{self.where}: {self.names[role]!r}"))
             for role, why in quality.FLAGS.items()
@@ -202,7 +202,7 @@ class DrifterFile:
         ]
 
     def _padding(self, start: int, stop: int, time: np.ndarray, unplaced: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Which fixes of a 2-D table only fill its rows up, and which hold data where `rowsize` says padding."""
+        """Selects fixes of a 2-D table that only pad its rows, and fixes with data that `rowsize` counts as padding."""
         rows = self.rows
         if not rows.width:
             return np.zeros(len(time), bool), np.zeros(len(time), bool)

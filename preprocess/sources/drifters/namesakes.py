@@ -1,4 +1,4 @@
-"""Several drifters under one name: proved where one id is in two places at one time, or jumps to and fro.
+"""Several drifters under one name: proved if one id is in two places at one time, or jumps back and forth.
 
 Ids that a spreadsheet rounded, runs that each number from 0 and files joined without care give tracks that no drifter
 made. Where the clocks of two drifters under one id are staggered, their fixes alternate between two places.
@@ -17,7 +17,7 @@ TOGETHER = 1000.0
 """Positions of one time that are no further apart [m] may be two readings of one drifter."""
 
 FASTEST = 15.0
-"""No drifter is faster [m/s], nor the ship that carries one."""
+"""Speed [m/s] that no drifter exceeds, nor the ship that carries one."""
 
 EASY = 3.0
 """Speed [m/s] at which a drifter can be where it is said to be next; and error of an interpolated position [m/s]."""
@@ -41,10 +41,10 @@ PAIRS = 200
 """Pairs of trajectories of one id that are compared at most."""
 
 ASTRAY = "position 0, 0 out of reach of the fixes around it"
-"""Why fixes without a position are dropped that are given one."""
+"""Reason for dropping fixes whose position is a placeholder."""
 
 REASON = "several drifters under one id"
-"""Why fixes of a row are dropped."""
+"""Reasons for dropping fixes of a row."""
 
 
 def impossible(row: np.ndarray, time: np.ndarray, lon: np.ndarray, lat: np.ndarray) -> np.ndarray:

@@ -1,6 +1,6 @@
 """Quality flags of positions and times, as In Situ TAC, Argo and OceanSITES give them (reference table 2).
 
-0 is no quality control, 1 good, 2 probably good; what has any other flag is not used.
+0 is no quality control, 1 good, 2 probably good; fixes with any other flag are not used.
 """
 
 from collections.abc import Mapping
@@ -23,7 +23,7 @@ ADVICE = (
     "Their quality flags are other than 0, 1 and 2 (no control, good, probably good). If the flags mean something else "
     "in these files, remove them there."
 )
-"""What to do about fixes that are dropped by their flags."""
+"""Advice on fixes that are dropped by their flags."""
 
 USED = (0, 1, 2)
 

@@ -1,4 +1,4 @@
-"""Ids that are suspected to be several drifters', collected while a source is read, and what becomes of them.
+"""Suspect ids, which may each name several drifters: collected while a source is read, then judged.
 
 A few among many are left out or warned of; where they are many, the ids are no names of drifters, and the source is
 refused with what tells the drifters apart.
@@ -54,12 +54,12 @@ class Suspects:
         read: Callable[[int], tuple[np.ndarray, np.ndarray]],
         path_of: Callable[[int], str],
     ) -> list[str]:
-        """What is to be said of them.
+        """Notes on the suspect ids.
 
         Args:
             source: The source, read to its end.
-            n_rows: Its trajectories.
-            n_ids: Its ids.
+            n_rows: Number of its trajectories.
+            n_ids: Number of its ids.
             read: Times [s] `[n]` and positions [degrees] `[n, 2]` of a row.
             path_of: The file that a row lies in.
 

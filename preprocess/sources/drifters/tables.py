@@ -26,7 +26,7 @@ from driftcal.shared.errors import DataError
 
 _NUMERIC = ("lat", "lon", "gap")
 _DEGREES = ("wgs84", "wgs_84", "dd", "decimal", "decimal_degrees", "gps")
-"""What a header says of a position beside its name and means degrees."""
+"""Words that stand beside the name of a position in headers and mean degrees."""
 
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
 _CLOCK = re.compile(r"T?\d{1,2}:\d{2}(:\d{2}([.,]\d+)?)?\s*(Z|UTC)?", re.IGNORECASE)

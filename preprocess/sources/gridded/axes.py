@@ -16,7 +16,7 @@ from driftcal.preprocess.sources.times import NO_TIME, seconds
 from driftcal.shared.errors import DataError
 
 Order = slice | np.ndarray
-"""Which rows or columns of the file make up the axis, in order: an index for numpy."""
+"""Index, for numpy, of the rows or columns of the file that make up the axis, in order."""
 
 JITTER = 4e-5
 """Two float32 roundings of an angle below 360 [degrees]: deviations up to this are never held against a file."""

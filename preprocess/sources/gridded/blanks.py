@@ -1,4 +1,4 @@
-"""Blanks: exact zeros over the sea that stand for currents which are not there.
+"""Blanks: exact zeros over the sea that stand for missing currents.
 
 A chunk that was never written, a failed download or a model before its first step read as exactly 0. Still water does
 not: at 1e-4 m/s hardly one cell in 10,000 of a moving sea has a component of exactly 0. On one level there is no
@@ -200,7 +200,7 @@ def _patches(
 
 
 def _is_smooth(jump: np.ndarray, beyond: np.ndarray) -> bool:
-    """Whether the edge of a patch is none that missing data make, by the differences across it and those beyond."""
+    """Tells whether the flow sets in gently at the edge of a patch, by the differences across it and those beyond."""
     if np.median(jump) < JUMP:
         return True
     known = ~np.isnan(beyond)

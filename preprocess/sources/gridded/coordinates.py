@@ -1,7 +1,7 @@
 """Coordinates of a record of currents: decoded, and latitudes and longitudes in degrees north and east.
 
-Coordinates are packed, filled and labelled with units as any variable may be. Their valid ranges are not kept to: tools
-that cut or turn a grid leave those of the whole one behind.
+Coordinates may be packed, filled and labelled with units like any variable. Their valid ranges are ignored: tools
+that cut or rotate a grid leave those of the original one behind.
 """
 
 from collections.abc import Mapping

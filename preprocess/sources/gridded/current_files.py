@@ -1,4 +1,4 @@
-"""Files of a record of currents: which variables and dimensions they have, and what levels they hold.
+"""Files of a record of currents: their variables, dimensions and levels.
 
 The first file decides the `Layout`; every other file must have the same variables on the same grid.
 """
@@ -26,7 +26,7 @@ _OTHER = {"u": "v", "v": "u"}
 
 @dataclass(frozen=True)
 class Layout:
-    """What every file of a source shares: names by role, dimensions, and how to index them."""
+    """The layout that all files of a source share: names by role, dimensions, and their indices."""
 
     names: dict[str, str]
     time_dim: str | None

@@ -1,7 +1,7 @@
-"""Roles of the variables of a record of currents: which are `u`, `v`, `time`, `lat` and `lon`.
+"""Roles of the variables of a record of currents: `u`, `v`, `time`, `lat` and `lon`.
 
-Names come from the manifest, else from tables of aliases, else from what CF says of a variable. Whatever is lacking or
-could be several is said in one message. Anomalies, winds, waves and ice are never taken for currents by their names.
+Names come from the manifest, else from tables of aliases, else from the CF attributes of a variable. One message lists
+all roles that are missing or ambiguous. Anomalies, winds, waves and ice are never taken for currents by their names.
 """
 
 import re

@@ -43,7 +43,7 @@ LAND_LEVELS = 24
 """Levels looked at to tell land: spread over the record and the seasons, so that neither sea ice nor a gap is land."""
 
 GOLDEN = 0.6180339887498949
-"""Multiples of it, modulo 1, fill the circle evenly however many there are."""
+"""Golden ratio less 1: any number of its multiples, modulo 1, fill the circle evenly."""
 
 YEAR = 365.2425 * DAY
 """[s]"""
@@ -64,40 +64,40 @@ class Currents:
     lon: Axis
     """Continuous, so it may pass 180 or 360; starts in [-180, 360)."""
     periodic: bool
-    """Whether the longitudes go all the way round."""
+    """True if the longitudes go all the way round."""
     notes: tuple[str, ...]
-    """What was resolved, converted and dropped, for the log."""
+    """Notes on what was resolved, converted and dropped, for the log."""
     fingerprint: dict[str, Any]
-    """What the source holds, as JSON: `identity.fingerprint`, names and grid; the same wherever the same files lie."""
+    """Content of the source, as JSON: its `fingerprint`, names and grid; the same wherever the same files lie."""
     state: dict[str, Any]
-    """Sizes and times of change, as JSON: tells whether the source is still the same."""
+    """Sizes and times of change, as JSON, by which a changed source is recognised."""
     chunk_levels: int
     """Levels in a chunk of the source: reading one of them decodes them all."""
     raw_bytes: int
     """Size of one level of a component as stored."""
     frozen: bool
-    """Whether the single level stands for all times."""
+    """True if the single level stands for all times."""
     layout: Layout = field(repr=False)
-    """What all files share."""
+    """Layout that all files share."""
     paths: tuple[str, ...] = field(repr=False)
-    """Of the files."""
+    """Paths of the files."""
     file: np.ndarray = field(repr=False)
-    """Which of `paths` holds each level, `(nt,)`."""
+    """Index into `paths` of the file of each level, `(nt,)`."""
     level: np.ndarray = field(repr=False)
     """Index of each level in its file, `(nt,)`."""
     number: int = 0
-    """Of the source among those that share decoded levels."""
+    """Number of the source among those that share decoded levels."""
     _lat_order: Order = field(kw_only=True, repr=False)
     _lon_order: Order = field(kw_only=True, repr=False)
     always_zero: str | None = None
     """The component that is meant to be 0 in the whole record."""
     remarks: Remarks = field(default_factory=Remarks, repr=False)
-    """What was odd about levels that were decoded in this process."""
+    """Remarks on levels that were decoded in this process."""
     _memo: dict[str, np.ndarray] = field(default_factory=dict, repr=False)
     _usual_blank: int = field(default=0, repr=False)
     """Cells of every level that hold exact zeros and no current, of the whole record."""
     _levels: Levels | None = field(default=None, repr=False)
-    """Keeps decoded levels that will be wanted again."""
+    """Cache of decoded levels that will be wanted again."""
     _wanted: np.ndarray | None = field(default=None, repr=False)
     """The levels that will be read where this is sent to, each once; None: all."""
 
@@ -108,7 +108,7 @@ class Currents:
 
     @property
     def where(self) -> str:
-        """What messages call this record."""
+        """Name of this record in messages."""
         return f"currents {self.fingerprint['path']}"
 
     def each(self, wanted: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
@@ -146,12 +146,12 @@ class Currents:
         return out
 
     def keys(self, wanted: Sequence[int] | np.ndarray) -> list[Key]:
-        """What the levels `wanted` (indices into `time`) are known by."""
+        """Keys, in the cache, of the levels `wanted` (indices into `time`)."""
         places = zip(self.file[wanted].tolist(), self.level[wanted].tolist(), strict=True)
         return [(self.number, self.paths[file], level) for file, level in places]
 
     def land(self) -> np.ndarray:
-        """Where there is never a current, bool `(lat, lon)`.
+        """Mask of cells that never have a current, bool `(lat, lon)`.
 
         True where both components are missing or exactly 0 on every one of up to 24 levels spread over the record and
         over the seasons.
@@ -169,7 +169,7 @@ class Currents:
         return self._memo["land"]
 
     def odd(self, wanted: np.ndarray) -> Odd:
-        """What was odd about the levels `wanted` (indices into `time`), all of which were decoded in this process."""
+        """Oddities of the levels `wanted` (indices into `time`), all of which were decoded in this process."""
         usual = int(self._memo.get("blank", self._usual_blank))
         # where land is given as zeros, its islands are patches on some levels and not on others
         blank = {k: b.cells - usual for k in wanted.tolist() if (b := self._blank(k)).halves or b.cells > usual * 1.01}
@@ -189,10 +189,10 @@ class Currents:
         return self.remarks.blank(self.paths[self.file[index]], int(self.level[index]))
 
     def part(self, wanted: np.ndarray) -> "Currents":
-        """From the first to the last of the levels `wanted`, with only their files: little to send to a worker.
+        """Part from the first to the last of the levels `wanted`, with their files alone: a small pickle for a worker.
 
-        Where it is sent to, `wanted` will be read once and no others. What is known of the whole record (`land`,
-        `fingerprint`, `state`, `notes`) is not known of its part.
+        The worker reads each of `wanted` once and no other level. Values of the whole record (`land`,
+        `fingerprint`, `state`, `notes`) are not those of its part.
         """
         start, stop = int(wanted[0]), int(wanted[-1]) + 1
         used, file = np.unique(self.file[start:stop], return_inverse=True)
@@ -211,11 +211,11 @@ class Currents:
         )
 
     def __getstate__(self) -> dict[str, Any]:
-        """What is pickled: neither the land, as large as a level and to be found again, nor what is kept here."""
+        """State to pickle: without the land mask, as large as a level and computed anew, and without the cache."""
         return {**self.__dict__, "_memo": {}, "_levels": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Where it arrives, levels that a chunk holds beside what is asked for are kept, if they will be read too."""
+        """Restores the state with a cache of its own, for levels that share a chunk with those asked for."""
         self.__dict__.update(state)
         levels = Levels()
         levels.expect(self.keys(np.arange(self.time.size) if self._wanted is None else self._wanted))

@@ -1,8 +1,8 @@
-"""Decoded levels of currents that one process needs again: decoded once, and kept until nobody wants them any more.
+"""A cache of decoded levels of currents in one process, released after their last use.
 
-Planning looks at levels that the windows need later, windows of neighbouring shards overlap by their length in time,
-and a chunk of the source may hold more levels than a read asks for. Shards are made in order, so few levels wait at a
-time; more than `CAP` bytes never do: what does not fit is decoded again.
+Planning reads levels that the windows need later, windows of neighbouring shards overlap by their length in time, and
+a chunk of the source may contain more levels than a read asks for. Shards are made in order, so few levels wait at a
+time, and never more than `CAP` bytes: levels that do not fit are decoded again.
 """
 
 import threading
@@ -25,7 +25,7 @@ PLANNED = 512 * 2**20
 
 
 class Source(Protocol):
-    """Where levels are decoded from."""
+    """A source of decoded levels."""
 
     @property
     def chunk_levels(self) -> int:
@@ -66,7 +66,7 @@ class Levels:
         return self._bytes
 
     def expect(self, wanted: Iterable[Key]) -> None:
-        """From now on levels are kept for `wanted` alone, which has each as often as it will be read."""
+        """Keeps levels for `wanted` alone from now on, which lists each as often as it will be read."""
         with self._lock:
             self._left = Counter(wanted)
             for key in [key for key in self._held if key not in self._left]:

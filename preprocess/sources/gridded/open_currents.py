@@ -1,6 +1,6 @@
-"""A record of currents, opened: names resolved, every file's times and grid read, a few levels looked at.
+"""Opening of a record of currents: names resolved, every file's times and grid read, a few levels checked.
 
-What cannot be a record of surface currents is refused here, before anything is cut from it.
+A source that cannot be a record of surface currents is refused here, before anything is cut from it.
 """
 
 import itertools
@@ -170,7 +170,7 @@ def _without_repeat(currents: Currents, where: str) -> Currents:
 
 
 def warnings(sources: Sequence[CurrentSource], currents: Sequence[Currents]) -> list[str]:
-    """What leaves out samples without need and is no error: one record in several `sources`, cut in time."""
+    """Warnings of avoidable losses that are no errors: one record, cut in time, given as several `sources`."""
     found = []
     for (before, a), (after, b) in itertools.permutations(zip(sources, currents, strict=True), 2):
         grids = [(c.lat.start, c.lat.size, c.lon.start, c.lon.size) for c in (a, b)]

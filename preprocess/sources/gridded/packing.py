@@ -19,7 +19,7 @@ LIMIT = 32766
 """Largest packed component [1e-4 m/s]."""
 
 UNMASKED = 100.0
-"""No current is faster than this [m/s]: a value beyond it is a fill value that was not declared."""
+"""Speed [m/s] that no current exceeds: a value beyond it is an undeclared fill value."""
 
 ROUNDING = 1e-8
 """Speeds up to this [m/s] are 0: decoded with an offset, zeros come out as 1e-17 or, in float32, 1e-9."""
@@ -43,7 +43,7 @@ def check_dtype(variable: xr.Variable, where: str) -> None:
 
 @dataclass(frozen=True)
 class Packing:
-    """How stored numbers become speeds [m/s]: decoded, then times `factor`."""
+    """The conversion of stored numbers to speeds [m/s]: decoded, then times `factor`."""
 
     encoding: Encoding
     factor: float = 1.0
@@ -73,7 +73,7 @@ class Packing:
         return np.abs(self.encoding.read(stored).astype(np.float64) * self.scale + self.offset)
 
     def missing(self, stored: np.ndarray) -> np.ndarray:
-        """Where stored numbers mean no data, bool."""
+        """Mask of stored numbers that mean no data, bool."""
         return self.encoding.missing(stored)
 
     def pack(self, stored: float) -> int:
@@ -81,7 +81,7 @@ class Packing:
         return round((stored * self.scale + self.offset) / SCALE)
 
     def zero(self, stored: np.ndarray) -> np.ndarray:
-        """Where a number is 0 up to the rounding of whoever decoded it, as it is stored or decoded, bool."""
+        """Mask of numbers that are 0, stored or decoded, up to the rounding of the tool that decoded them, bool."""
         values = self.encoding.read(stored)
         return (values == 0) | (np.abs(values * np.float64(self.scale) + self.offset) <= ROUNDING)
 
@@ -114,12 +114,12 @@ class Packing:
 
     @functools.cached_property
     def _in_ticks(self) -> bool:
-        """Whether stored integers are in the packed unit already."""
+        """Tells whether stored integers are in the packed unit already."""
         return bool(np.isclose(self.scale, SCALE, rtol=1e-6, atol=0)) and self.offset == 0
 
     @functools.cached_property
     def _plain(self) -> bool:
-        """Whether integers are in the packed unit, with fills beyond all currents."""
+        """Tells whether integers are in the packed unit, with fills beyond all currents."""
         return self._in_ticks and all(abs(fill) > LIMIT for fill in self.fills)
 
     def _pack_any(self, stored: np.ndarray, lost: np.ndarray, out: np.ndarray) -> np.ndarray:
@@ -149,7 +149,7 @@ class Packing:
 
 
 def _only_lost_beyond(stored: np.ndarray, lost: np.ndarray, most: int) -> bool:
-    """Whether those of `stored`, of `most` at most, that are lost, and no others, are beyond `LIMIT`."""
+    """Tells whether exactly the `lost` ones of the numbers `stored`, none above `most`, are beyond `LIMIT`."""
     beyond = stored < -LIMIT
     if most > LIMIT:
         beyond |= stored > LIMIT

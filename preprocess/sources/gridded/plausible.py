@@ -1,4 +1,4 @@
-"""Plausibility of one level of currents: the units of its components, and columns that are there twice."""
+"""Plausibility of one level of currents: the units of its components, and duplicate columns."""
 
 from collections.abc import Sequence
 
@@ -7,7 +7,7 @@ from driftcal.preprocess.sources.gridded.packing import Packing
 from driftcal.shared.errors import DataError
 
 FASTEST = 5.0
-"""No field of currents has so large a median [m/s]."""
+"""Median speed [m/s] that no field of currents reaches."""
 
 TYPICAL = 0.15
 """Median of a component in most of the ocean [m/s]."""

@@ -1,4 +1,4 @@
-"""A probe of a record of currents: a few of its levels, looked at before anything is cut from it."""
+"""A probe of a record of currents: a few of its levels, checked before anything is cut from it."""
 
 from dataclasses import replace
 
@@ -101,9 +101,9 @@ def _settled(currents: Currents, dataset: xr.Dataset, stored: list[np.ndarray], 
 
 
 def _nothing(currents: Currents, zero: list[list[bool]], n: int, where: str) -> str:
-    """What to say of a record without any current on the `n` levels looked at.
+    """Message on a record without any current on the `n` levels probed.
 
-    `zero` has, of each level with any number, which components are exactly 0 on it.
+    `zero` tells for each level with any number which components are exactly 0 on it.
     """
     still = [k for k in (0, 1) if zero and all(level[k] for level in zero)]
     looked_at = f"the {n} levels that were looked at, at both ends of the record and between"

@@ -1,7 +1,7 @@
-"""Remarks on levels of currents: what was odd about them when they were decoded, by whichever process.
+"""Remarks on levels of currents: oddities noticed in any process when the levels were decoded.
 
-A level is decoded where its windows are cut, long after the record was opened. So every shard's mark says what was odd
-about the levels that it needed, and the notes of the store put that together.
+A level is decoded when its windows are cut, long after the record was opened. So every shard's mark lists the
+oddities of the levels that it needed, and the notes of the store merge them.
 """
 
 import threading
@@ -17,7 +17,7 @@ SHOWN = 8
 """Dates that a note names."""
 
 _SPARSE = (17, 13)
-"""Every so many rows and columns of a level are compared first: other levels differ there already."""
+"""Stride of the rows and columns of a level that are compared first: other levels differ there already."""
 
 _LATEST = 253_402_300_799
 """The end of the year 9999 [s since 1970-01-01]."""
@@ -29,7 +29,7 @@ class Blank(NamedTuple):
     cells: int = 0
     """All of them."""
     halves: int = 0
-    """Those where one component is not 0: the sea moves there, so that they are never land."""
+    """Cells where one component is not 0: the sea moves there, so they are never land."""
 
     @property
     def still(self) -> int:
@@ -38,7 +38,7 @@ class Blank(NamedTuple):
 
 
 class Remarks:
-    """What one process has met in the levels of a record that it decoded; threads share it."""
+    """Oddities of the levels of a record that one process has decoded; threads share it."""
 
     def __init__(self) -> None:
         self._blank: dict[tuple[str, int], Blank] = {}
@@ -70,12 +70,12 @@ class Remarks:
 
 @dataclass(frozen=True)
 class Odd:
-    """What was odd about some levels of one record.
+    """Oddities of some levels of one record.
 
     Attributes:
-        blank: Cells without a current because they hold exact zeros, by time [s since 1970-01-01] of the level; those
-            that are so on every level, such as land, do not count.
-        repeated: Times of levels that are the one before once more, ascending.
+        blank: Number of cells without a current because they are exactly zero, by time [s since 1970-01-01] of the
+            level; cells that are zero on every level, such as land, do not count.
+        repeated: Times of levels that repeat the one before, ascending.
     """
 
     blank: Mapping[int, int]
@@ -83,7 +83,7 @@ class Odd:
 
     @classmethod
     def joined(cls, parts: Iterable["Odd"]) -> "Odd":
-        """All of what `parts` say."""
+        """Sum of `parts`."""
         every = list(parts)
         blank = {time: cells for part in every for time, cells in part.blank.items()}
         return cls(dict(sorted(blank.items())), tuple(sorted({time for part in every for time in part.repeated})))

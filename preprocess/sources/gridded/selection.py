@@ -1,4 +1,4 @@
-"""Selection along the dimensions of currents besides time, latitude and longitude: depths, members and their like.
+"""Selection along dimensions of currents other than time, latitude and longitude: depth, member and the like.
 
 `currents.select` names a dimension, or the one-dimensional variable that lies on it, and a value of that variable.
 """

@@ -1,7 +1,7 @@
-"""Stamps of levels: the instant for which a level of currents stands.
+"""Time stamps of levels: the instant that a level of currents represents.
 
-A mean stands for the middle of what it averages, but products stamp means at their start, middle or end, and CF tells
-which by `bounds` alone. Times are whole seconds since 1970-01-01.
+A mean represents the middle of its averaging interval, but products stamp means at the start, middle or end of it, and
+in CF only `bounds` tells which. Times are whole seconds since 1970-01-01.
 """
 
 import re
