@@ -1,1 +1,1 @@
-"""From tracks and currents to samples of kind `drift`."""
+"""Tracks and currents, cut into samples of kind `drift`."""

@@ -1,7 +1,7 @@
-"""Advice on what the funnel loses: it follows the reason, in the numbers of both sides.
+"""Advice on losses in the funnel: for each reason, the numbers of drifters and currents, and a remedy.
 
-A reason that takes more than half of what enters its stage is warned of. Some are as they should be, and their text
-says so.
+A warning is given for any reason that removes more than half of what enters its stage. Some such losses are normal,
+and their text says so.
 """
 
 from collections.abc import Sequence
@@ -89,7 +89,7 @@ class Situation:
         }[reason](lost)
 
     def _times(self, lost: np.ndarray) -> str:
-        """When the lost segments start, when the currents are known, and what the manifest asks for."""
+        """Start times of the lost segments, periods of the currents, and the period that the manifest asks for."""
         start = self.found.start_time[lost]
         period = self.recipe.period
         asked = f"; the manifest's period is {period.start or 'open'} to {period.end or 'open'}"
@@ -130,7 +130,7 @@ class Situation:
         )
 
     def _misread(self) -> str | None:
-        """Which way of reading the drifters' positions would put most of them on the grid; None: none, or this one."""
+        """The other reading of positions, such as lat and lon swapped, that puts most on the grid; None: no other."""
         lon, lat = self.found.origin.T
         ways = {
             "with latitude and longitude exchanged": (lat, lon, "lat and lon may be swapped: check drifters.variables"),
@@ -179,7 +179,7 @@ def warnings(stages: Sequence[Stage], situation: Situation) -> list[str]:
 
 
 def of_samples(stage: Stage) -> list[str]:
-    """Likewise of the last stage, whose windows have been cut."""
+    """Warnings on the last stage, whose windows have been cut."""
     return [_warning(loss, OF_SAMPLES[loss.reason]) for loss in funnel.losses([stage], funnel.MANY)]
 
 

@@ -1,4 +1,4 @@
-"""Agreement of currents and drifters: statistics of encounters, and warnings where they cannot belong together.
+"""Agreement of currents and drifters: statistics of encounters, and warnings if the two cannot belong together.
 
 With v a drifter's mean velocity and u the current along its track, both complex, and ⟨⟩ the sum over encounters
 (docs/agreement.md has the equations):
@@ -28,7 +28,7 @@ STRETCH = 10 * DAY
 five times the time over which a drifter's velocity is correlated with itself (two to five days)."""
 
 FEW_DRIFTERS = 10
-"""Fewer drifters than this are cut into stretches."""
+"""Number of drifters below which their tracks are cut into stretches."""
 
 FEWEST = 5
 """Independent drifters or stretches below which nothing is said."""
@@ -59,7 +59,7 @@ _DIGITS = 4
 
 
 def units(drifter: np.ndarray, time: np.ndarray) -> np.ndarray:
-    """Which encounters belong together: those of a drifter, or of ten days of one where they are few; from 0 on."""
+    """Independent unit of each encounter, from 0: its drifter, or ten days of it if there are few drifters."""
     drifters, of = np.unique(drifter, return_inverse=True)
     if len(drifters) >= FEW_DRIFTERS:
         return of
@@ -71,7 +71,7 @@ def units(drifter: np.ndarray, time: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What encounters say, with errors: figures to keep, and warnings."""
+    """The result of comparing currents with drifters: figures with their errors, and warnings."""
 
     met: Encounters
     figures: Agreement
@@ -237,7 +237,7 @@ class _Lag:
     figures: dict[str, float | None]
 
     def warning(self, basis: str) -> str:
-        """What it may mean."""
+        """A warning with the likely cause."""
         way, other = ("later", "earlier") if self.hours > 0 else ("earlier", "later")
         least, now, most = self.correlations if self.hours > 0 else self.correlations[::-1]
         reach = f"{self.figures['lag_reach']:g} h"
@@ -273,7 +273,7 @@ def _lag(met: Encounters) -> _Lag | None:
 
 
 def _vertex(before: float, now: float, after: float) -> float:
-    """Where a parabola through values at -1, 0 and 1 is greatest, in [-1, 1]."""
+    """Position of the maximum, in [-1, 1], of a parabola through values at -1, 0 and 1."""
     bend = 2 * now - before - after
     rise = after - before
     return float(np.sign(rise)) if 2 * bend <= abs(rise) else rise / (2 * bend)

@@ -1,7 +1,7 @@
-"""One pass over the drifters: every candidate segment, and the funnel that led to it.
+"""Candidate segments: one pass over the drifters finds them all, and counts the funnel that led to them.
 
-While the drifters are read nothing is held of a segment: its track, a kilobyte, and its labels go to a scratch file.
-For planning the labels are read back, 55 bytes a segment; what a shard needs is read when it is made.
+No segment stays in memory while the drifters are read: its track, a kilobyte, and its labels go to a scratch file.
+Planning reads the labels back, 55 bytes a segment; making a shard reads the tracks of that shard.
 """
 
 import itertools
@@ -28,7 +28,7 @@ _LABELS = (
     ("source_row", np.int64, ()),
     ("aground", np.bool_, ()),
 )
-"""What a survey holds of a segment: name, dtype and shape."""
+"""Labels of a candidate segment: name, dtype and shape."""
 
 MANY_FAST = 0.05
 """Share of the fixes that may be left over beside fast steps before it is warned of."""
@@ -38,9 +38,9 @@ AT_ONCE = 4096
 
 
 def record(n_obs: int) -> np.dtype:
-    """What the scratch file has of a segment.
+    """Record of one segment in the scratch file.
 
-    Its track `positions`, float32 `(obs, 2)` lon, lat [degrees] relative to its origin; then its labels.
+    First the track `positions`, float32 `(obs, 2)` lon, lat [degrees] relative to its origin; then the labels.
     """
     return np.dtype([("positions", np.float32, (n_obs, 2)), *_LABELS])
 
@@ -66,7 +66,7 @@ class Survey:
     kept: Counter
     dropped: Counter
     notes: tuple[str, ...] = ()
-    """What was done to fixes to bring them to a regular clock."""
+    """Changes made to fixes to bring them to a regular clock."""
     continued: int = 0
     """Trajectories that go on in another file."""
 
@@ -112,7 +112,7 @@ def survey(recipe: Recipe, sources: list[Drifters], scratch: Path, progress: boo
 
 
 def warnings(found: Survey) -> list[str]:
-    """What may make the result wrong and is no error: the fast fixes, if many of them are left out."""
+    """Warnings of losses that bias the result without being errors: many fixes left out because they are fast."""
     fast, of = found.dropped[segments.TOO_FAST], found.kept["gap-free"]
     if fast <= MANY_FAST * of:
         return []

@@ -1,4 +1,4 @@
-"""Fixes brought to the regular clock that segments are cut from.
+"""Fixes on the regular clock that segments are cut from.
 
 Receivers report some seconds or minutes off the hour, or more often than once a step. Where fixes are on a regular
 clock already, whatever its offset, they stay as they are, to the bit. Elsewhere the fixes at the instants of a regular
@@ -18,10 +18,10 @@ from driftcal.shared import geo
 from driftcal.shared.errors import DataError
 
 BETWEEN = "between the steps of a regular clock"
-"""Why fixes are not used where a track has more of them than the step asks for."""
+"""Reason for unused fixes of a track that has more of them than the step asks for."""
 
 FAST = "off a regular clock, beside a step faster than max_speed"
-"""Why no position is interpolated between two fixes."""
+"""Reason for not interpolating a position between two fixes."""
 
 REASONS = {
     BETWEEN: "There are more fixes than segment.step asks for, and those at its instants are used: nothing need be "
@@ -29,10 +29,10 @@ REASONS = {
     FAST: "A step faster than drifters.max_speed lies beside them, so that nothing is interpolated there. If such "
     "speeds are real raise it; else positions are wrong.",
 }
-"""Why fixes are dropped here, and what to do about each."""
+"""Reasons for dropping fixes here, each with a remedy."""
 
 HEAD = 512
-"""Fixes that the phase of a clock is told by."""
+"""Number of fixes that determine the phase of a clock."""
 
 ENOUGH = 0.75
 """Share of the instants of a clock that fixes must serve to be on it."""
@@ -222,7 +222,7 @@ class Clock:
         return bool(np.mean(np.abs(self._sample - step) <= self._tolerance) >= OFTEN)
 
     def notes(self) -> list[str]:
-        """What was interpolated and left out, for the user."""
+        """Counts of interpolated and omitted fixes, as text for the user."""
         where, step, notes = f"drifters {self._source.path}", self._segment.step, []
         if self.interpolated:
             notes.append(

@@ -1,15 +1,15 @@
-"""Drifters that meet levels of the currents: what both say of the flow, for `drift.agreement` to compare.
+"""Encounters of drifters with levels of the currents: both velocities, for `drift.agreement` to compare.
 
-At the time T of a level every drifter that is under way has passed through a field that is known. Over a window of a
-day about T its velocity is its displacement, and the current is that of the level along its own track: the average of
-the same hours at the same places. Levels before and after T, along the same track, tell whether the currents' times
-are right: what a drifter does besides following the currents is the same in all of them. Where levels are closer than
-the window, the current of each hour is that of the level nearest to it.
+At the time T of a level every drifter under way samples a known field. Over a window of a day centred on T, the
+drifter's velocity is its displacement divided by a day, and the current is that level averaged along the drifter's
+own track: the same hours at the same places. Levels before and after T, along the same track, show whether the
+currents' times are right, since any motion of the drifter other than with the currents is the same for all of them.
+If levels are closer together than the window, each hour takes the current of the nearest level.
 
-Means over a day: they take out what currents of a day's resolution lack (inertial and tidal motion), and the error of
-a position, some hundreds of metres, becomes less than 1 cm/s.
+Daily means remove the motion that daily currents do not resolve (inertial and tidal), and reduce the error from
+positions, some hundreds of metres, to less than 1 cm/s.
 
-Planning reads some two dozen levels spread over the record to tell land. These are taken, and few more.
+Planning reads some two dozen levels, spread over the record, to find the land. Encounters use these and few more.
 """
 
 from collections.abc import Sequence
@@ -31,7 +31,7 @@ OFFSETS = np.arange(-HALF, HALF + 1)
 """Places of a window, in steps from its middle."""
 
 WEIGHTS = np.where(np.abs(OFFSETS) == HALF, 0.5, 1.0) / (2 * HALF)
-"""Of the trapezoidal rule over a window."""
+"""Weights of the trapezoidal rule over a window."""
 
 LAGS = (-1, 0, 1)
 """Shifts of the currents' times, in `Encounters.lag`."""
@@ -47,7 +47,7 @@ EXTRA_BYTES = 64 * 2**20
 at a quarter of a degree, 8 at an eighth. They are decoded by one thread, so many would be felt."""
 
 FEW_OF = 50
-"""One level of so many of the record may be read besides in any case."""
+"""Levels of the record per level that may be read in addition."""
 
 MOST_EXTRA = 96
 """Levels that are read besides at most."""
@@ -165,7 +165,7 @@ def _times(source: Currents, start: np.ndarray, duration: int, step: int, lag: i
 
 
 def _seeds(anyway: np.ndarray, often: np.ndarray, most: int) -> np.ndarray:
-    """At most `most` levels: of those that are read `anyway`, then others evenly over the drifters' days."""
+    """Chooses at most `most` levels: of those that are read `anyway`, then others evenly over the drifters' days."""
     if len(anyway) >= most:
         return anyway[_spread(len(anyway), most)]
     total, left = np.cumsum(often), most - len(anyway)
@@ -175,21 +175,21 @@ def _seeds(anyway: np.ndarray, often: np.ndarray, most: int) -> np.ndarray:
 
 
 def _spread(n: int, most: int) -> np.ndarray:
-    """At most `most` of n positions, evenly spread, ascending."""
+    """Chooses at most `most` of n positions, evenly spread, ascending."""
     return np.arange(n) if n <= most else (np.arange(most) * n + n // 2) // most
 
 
 def _pairs(
     time: np.ndarray, start: np.ndarray, drifter: np.ndarray, half: int, duration: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Which time, and which segment holds the window about it: each drifter once a time, evenly thinned to `MOST`.
+    """Pairs of a time and a segment that contains the window about it; each drifter once a time, thinned to `MOST`.
 
     Args:
         time: `(m,)` ascending.
-        start: Of the segments, `(n,)` ascending.
-        drifter: Of the segments.
+        start: Start of every segment, `(n,)` ascending.
+        drifter: Drifter of every segment.
         half: Half the window [s].
-        duration: Of a segment [s].
+        duration: Length of a segment [s].
     """
     found = [np.zeros((2, 0), np.int64)]
     first = np.searchsorted(start, time + half - duration, side="left")

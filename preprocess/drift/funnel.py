@@ -1,4 +1,4 @@
-"""The funnel from fixes to samples: how many came through each stage, and how many did not for which reason."""
+"""The funnel from fixes to samples: how many pass each stage, and how many are lost there, by reason."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ DUPLICATE = "the same drifter and start twice"
 OUTSIDE_DATES = "outside the manifest's period"
 
 REASONS = (*windows.REASONS, POLEWARD, AGROUND, DUPLICATE, OUTSIDE_DATES)
-"""Why a segment is no sample, by code; 0: it is one. Those of segments without a window are the codes of `windows`."""
+"""Reasons for which a segment is no sample, by code; 0: it is one. Segments without a window have `windows`' codes."""
 
 LOST, ON, UNKNOWN = "drogue lost", "drogue on", "drogue unknown"
 GAP = "gap between satellite fixes"
@@ -30,7 +30,7 @@ MANY = 0.5
 
 @dataclass(frozen=True)
 class Loss:
-    """What one reason takes: `lost` of the `of` things that enter `stage`, `unit` such as segments."""
+    """The loss for one reason: `lost` of the `of` items that enter `stage`, counted in `unit`, such as segments."""
 
     stage: str
     unit: str
@@ -69,7 +69,7 @@ def explain(funnel: Sequence[Stage]) -> str:
 
 
 def losses(funnel: Sequence[Stage], share: float) -> list[Loss]:
-    """What single reasons take of more than `share` of what enters their stage, in the order of the stages."""
+    """Losses for single reasons of more than `share` of the items that enter their stage, in order of the stages."""
     found = []
     for stage in funnel:
         of = stage.kept + sum(stage.dropped.values())

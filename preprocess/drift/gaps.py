@@ -1,8 +1,8 @@
-"""Windows that surely cannot be used, told before they are cut.
+"""Windows with gaps: a count of those that certainly cannot be used, before any is cut.
 
 `windows.judge` refuses a window with a cell that has a current at some time of the record and none on one of the
-window's levels. Planning has looked at some levels of the record to tell land: what is missing on those is known, so
-the windows that hold it are counted here without cutting any. Other levels may spoil more.
+window's levels. Planning has read some levels of the record to find the land, so the gaps on those levels are known,
+and the windows that contain one are counted here without being cut. Gaps on other levels may make more unusable.
 """
 
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ MANY = 0.1
 
 @dataclass(frozen=True)
 class Gaps:
-    """What is known of the samples' windows: how many there are, and how many cannot be used, by reason."""
+    """Numbers of the samples' windows: all of them, and those known to be unusable, by reason."""
 
     samples: int
     unusable: dict[str, int]
@@ -39,7 +39,7 @@ class Gaps:
 
 
 def known(plan: Plan, currents: Sequence[Currents]) -> Gaps:
-    """What the levels that planning has read tell of the windows of `plan`.
+    """Counts the windows of `plan` that are unusable by the levels that planning has read.
 
     Raises:
         DataError: none of them can be used, or a level cannot be read again.

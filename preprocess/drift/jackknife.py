@@ -1,4 +1,4 @@
-"""Sums over encounters of drifters with currents, and statistics of them with their errors by the jackknife.
+"""Jackknife errors of statistics of encounters: sums by independent unit, and functions of those sums.
 
 All statistics are functions of sums over units that are independent, so leaving out one unit after the other gives
 their errors (docs/agreement.md).
@@ -16,17 +16,17 @@ class Sums:
     """Sums over the encounters of each unit, arrays `(units,)`: all that the statistics need."""
 
     vu: np.ndarray
-    """Of v u*, complex."""
+    """Sum of v u*, complex."""
     mirrored: np.ndarray
-    """Of v u, complex."""
+    """Sum of v u, complex."""
     vv: np.ndarray
-    """Of |v|²."""
+    """Sum of |v|²."""
     uu: np.ndarray
-    """Of |u|²."""
+    """Sum of |u|²."""
     v2: np.ndarray
-    """Of v², complex."""
+    """Sum of v², complex."""
     u2: np.ndarray
-    """Of u², complex."""
+    """Sum of u², complex."""
 
     @classmethod
     def of(cls, track: np.ndarray, current: np.ndarray, unit: np.ndarray) -> "Sums":
@@ -53,7 +53,7 @@ class Sums:
         return self.vu / np.sqrt(np.maximum(self.vv * self.uu, LEAST))
 
     def mirrored_correlation(self) -> np.ndarray:
-        """That with the currents' complex conjugate."""
+        """Complex correlation with mirrored currents, i.e. with their complex conjugate."""
         return self.mirrored / np.sqrt(np.maximum(self.vv * self.uu, LEAST))
 
     def along(self, sign: int) -> np.ndarray:
@@ -62,21 +62,21 @@ class Sums:
         return np.real(self.vu + sign * self.mirrored) / np.sqrt(np.maximum(size, LEAST))
 
     def factor(self) -> np.ndarray:
-        """By which the currents must be multiplied."""
+        """Factor by which the currents must be multiplied."""
         return np.real(self.vu) / np.maximum(self.uu, LEAST)
 
     def inverse_factor(self) -> np.ndarray:
-        """By which the drifters must be multiplied."""
+        """Factor by which the drifters' velocities must be multiplied."""
         return np.real(self.vu) / np.maximum(self.vv, LEAST)
 
 
 LEAST = 1e-30
-"""Smaller sums are no motion [m2/s2, or its square]."""
+"""Least sum that is motion [m2/s2, or its square]."""
 
 
 @dataclass(frozen=True)
 class Spread:
-    """An estimate, and what it is when each unit in turn is left out."""
+    """An estimate, and its values with each unit left out in turn."""
 
     value: float
     without: np.ndarray
@@ -88,7 +88,7 @@ class Spread:
         return float(np.sqrt((n - 1) / n * np.sum((self.without - self.without.mean()) ** 2)))
 
     def margin(self, confidence: float) -> float:
-        """What is added on one side for a bound of this one-sided confidence, by Student's t."""
+        """Distance from the estimate to a bound of this one-sided confidence, by Student's t."""
         return float(stdtrit(len(self.without) - 1, confidence)) * self.error
 
     def least(self, confidence: float) -> float:

@@ -1,6 +1,6 @@
-"""Which sample goes where: a value computed before anything is written.
+"""The plan of a store: the place of every sample, computed before anything is written.
 
-`plan` gives every segment that a survey found a window, a split and a place in the store.
+`plan` gives every candidate segment a window, a split and a place in the store, or drops it for a counted reason.
 """
 
 import functools
@@ -134,7 +134,7 @@ def _widest(recipe: Recipe, found: Survey, usable: np.ndarray, currents: list[Cu
 
 
 def _unusable(recipe: Recipe, found: Survey) -> np.ndarray:
-    """Why each candidate cannot be a sample whatever the currents, an index in `REASONS`; int8."""
+    """Reason for which each candidate cannot be a sample whatever the currents, an index in `REASONS`; int8."""
     reason = np.zeros(len(found.drifter), np.int8)
     latitude = np.abs(windows.centre_of(found.origin[:, 1], found.extent[:, :, 1]))
     reason[latitude > recipe.window.max_latitude] = REASONS.index(POLEWARD)

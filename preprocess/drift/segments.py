@@ -1,4 +1,4 @@
-"""From fixes to segments: which stretches of a track are whole, regular and drogued (pure functions, numpy).
+"""Segments: stretches of a track that are complete, regular and drogued (pure functions, numpy).
 
 A segment is `n_obs` fixes of one row at the regular step. A track is broken wherever a fix was dropped, the step is
 not the configured one, or the drifter would have moved faster than `max_speed`; segments are cut from the start of
@@ -15,16 +15,16 @@ from driftcal.preprocess.sources.drifters.drifters import Fixes
 from driftcal.shared import geo
 
 AGROUND_HOURS = 24
-"""A segment in which the drifter stays within `AGROUND_DEG` for so long is taken to be aground."""
+"""Hours within `AGROUND_DEG` after which the drifter of a segment is taken to be aground."""
 
 AGROUND_DEG = 1e-4
-"""About 10 m, below the noise of any positioning system that drifters carry."""
+"""Distance [degrees], about 10 m, below the noise of any positioning system that drifters carry."""
 
 TOO_FAST = "left over beside a step faster than max_speed"
-"""Why fixes are in no segment: they have a spike beside them, or their drifter is fast."""
+"""Reasons for fixes outside any segment: a spike beside them, or a fast drifter."""
 
 LEFT_OVER = ("left over at the end of a track", "left over beside a missing or irregular step", TOO_FAST)
-"""Why fixes are in no segment: what ended their run, the last that applies."""
+"""Reasons for fixes outside any segment, by the break that ended their run; the last that applies."""
 
 
 AT_ONCE = 4096
@@ -62,7 +62,7 @@ class Segments:
 
 
 def cut(fixes: Fixes, source: DrifterSource, segment: Segment, has_drogue: bool) -> Iterator[Segments]:
-    """All whole segments in `fixes`, at most `AT_ONCE` at a time; none is one time too.
+    """Yields all complete segments of `fixes`, at most `AT_ONCE` at a time; yields once even if there are none.
 
     Args:
         fixes: Whole rows, times ascending within a row.
@@ -131,7 +131,7 @@ def _cut_runs(
 
 
 def _fast(lonlat: np.ndarray, limit: float) -> np.ndarray:
-    """Whether each fix of `(n, 2)` degrees is more than `limit` [m] from the one before it, `(n - 1,)`."""
+    """Tells for each fix of `(n, 2)` degrees whether it is over `limit` [m] from the one before it, `(n - 1,)`."""
     # along a meridian and the equator it is further: the great circle is asked for where that, but for rounding, is far
     step = np.abs(np.diff(lonlat, axis=0))
     fast = (step[:, 0] + step[:, 1]) * geo.METRES_PER_DEGREE > (1 - 1e-9) * limit
@@ -141,7 +141,7 @@ def _fast(lonlat: np.ndarray, limit: float) -> np.ndarray:
 
 
 def _aground(relative: np.ndarray, segment: Segment) -> np.ndarray:
-    """Which segments hold a stretch of `AGROUND_HOURS` without motion; `relative` is `(n, obs, 2)` degrees."""
+    """Selects segments with a stretch of `AGROUND_HOURS` without motion; `relative` is `(n, obs, 2)` degrees."""
     span = min(round(AGROUND_HOURS * 3600 / segment.step), segment.n_steps)
     if not len(relative) or span < 1 or segment.days * DAY < AGROUND_HOURS * 3600:
         return np.zeros(len(relative), bool)
@@ -155,7 +155,7 @@ def _aground(relative: np.ndarray, segment: Segment) -> np.ndarray:
 
 
 def typical_step(fixes: Fixes) -> int | None:
-    """Most common time between neighbouring fixes of a row [s]; None where no row has two."""
+    """Most common interval between neighbouring fixes of a row [s]; None if no row has two."""
     steps = np.diff(fixes.time)[np.diff(fixes.row) == 0]
     if not len(steps):
         return None

@@ -1,4 +1,4 @@
-"""Which drifters are for training, which for validation and test."""
+"""Splits: the assignment of drifters to training, validation and test."""
 
 import hashlib
 

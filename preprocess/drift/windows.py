@@ -1,8 +1,8 @@
-"""Where a window lies on the currents' grid, and cutting it out (numpy).
+"""Windows on the currents' grid: their placement, cutting and checks (numpy).
 
 A window is a fixed number of cells and levels around a segment: centred on the middle of the track's bounding box,
-from the level at or before the first fix. Nothing is padded: a window that leaves the grid or the record is refused
-by `place`, with the reason.
+from the level at or before the first fix. Nothing is padded: `place` refuses a window that leaves the grid or the
+record, with the reason.
 """
 
 import math
@@ -22,7 +22,7 @@ TRACK_LEAVES = "track leaves its window"
 ON_LAND = "on land or permanent ice"
 
 REASONS = ("", OUTSIDE_PERIOD, MISSING_DAY, OUTSIDE_DOMAIN, TRACK_LEAVES, ON_LAND)
-"""What the codes of `Placement.reason` say; 0: there is a window."""
+"""Meanings of the codes of `Placement.reason`; 0: there is a window."""
 
 AT_ONCE = 64
 """Windows cut at once: few enough that they are in the cache while they are judged and encoded."""
@@ -246,7 +246,7 @@ def closed_cells(currents: Currents) -> np.ndarray:
 
 
 def enters(closed: np.ndarray, lonlat: np.ndarray, currents: Currents) -> np.ndarray:
-    """Whether each track, `(n, obs, 2)` (lon, lat) [degrees], has a fix in one of the `closed` cells; bool (n)."""
+    """Tells for each track `(n, obs, 2)` (lon, lat) [degrees] whether a fix lies in a `closed` cell; bool (n)."""
     column = np.floor((lonlat[..., 0] - currents.lon.start) % 360.0 / currents.lon.step).astype(np.int64)
     row = np.floor((lonlat[..., 1] - currents.lat.start) / currents.lat.step).astype(np.int64)
     inside = (column < closed.shape[1]) & (row >= 0) & (row < closed.shape[0])
