@@ -1,1 +1,1 @@
-"""From a plan to a store: estimate, tasks, marks, manifest."""
+"""Writing of a planned store: estimate, tasks, marks, manifest."""

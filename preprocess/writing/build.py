@@ -1,4 +1,4 @@
-"""One store to be made: where, from what, by which plan, and what that will take."""
+"""A build, one store to be made: its folder, sources, plan and cost."""
 
 import functools
 from collections.abc import Mapping
@@ -51,7 +51,7 @@ class Build:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What the store is made from and its shape, as JSON."""
+        """Sources and shape of the store, as JSON."""
         return {
             "recipe": self.recipe.model_dump(mode="json"),
             "sources": self.sources,
@@ -60,7 +60,7 @@ class Build:
 
     @property
     def begun(self) -> Begun:
-        """What an unfinished store says that it was begun from."""
+        """Description of what the store is made from, as an unfinished store keeps it."""
         return Begun(
             recipe=self.facts["recipe"],
             sources=self.sources,

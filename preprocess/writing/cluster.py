@@ -1,7 +1,7 @@
 """Shards made by the workers of a dask cluster.
 
-What a worker runs under the name of our functions is what it has there. So every worker answers with its edition
-before anything is sent, and every shard carries the edition that it is to be made by: workers may join at any time.
+A worker runs its own installed code under the names of our functions. So every worker reports its edition before
+anything is sent, and every task carries the edition that must run it, since workers may join at any time.
 """
 
 import contextlib
@@ -28,7 +28,7 @@ AHEAD = 16
 """Fewest shards that a cluster is given before the first of them is done."""
 
 ADDRESSES = ("tcp://", "tls://")
-"""How the address of a dask cluster's scheduler begins."""
+"""Beginnings of the address of a dask cluster's scheduler."""
 
 CONNECT = 30
 """Seconds in which a scheduler must answer."""
@@ -45,7 +45,7 @@ LOOKING = 1.0
 SAME = "Install the same driftcal and libraries for the scheduler and all workers, and start them again"
 
 _FOREIGN = (ImportError, AttributeError, RuntimeError)
-"""What a process raises that cannot read what it is sent: it lacks the package, or has another."""
+"""Exceptions of a process that cannot unpickle what it is sent: it lacks the package, or has another version."""
 
 
 def run(pending: list[Pending], address: str, progress: bool) -> None:
@@ -177,7 +177,7 @@ def _is_foreign(error: BaseException) -> bool:
 
 
 class _Wait:
-    """Waiting for workers: said, and not for ever."""
+    """The wait for workers, which is announced and limited."""
 
     def __init__(self, address: str, client: Any):
         self._address, self._client = address, client

@@ -1,7 +1,7 @@
 """The edition of the code that makes shards: driftcal's version, a digest of its sources, and the libraries' versions.
 
-Two processes that share the making of a store must be of one edition, or its windows differ and nothing tells: dask
-sends a function by its name, and each worker runs what it has under that name.
+Processes that make a store together must have the same edition, or its windows could differ unnoticed: dask sends a
+function by its name, and each worker runs the code that it has under that name.
 """
 
 import hashlib
@@ -15,7 +15,7 @@ PACKAGES = ("driftcal.preprocess", "driftcal.shared")
 """Packages whose sources take part in making a shard."""
 
 LIBRARIES = ("dask", "distributed", "numpy", "scipy", "numcodecs", "zarr", "xarray", "netCDF4", "cftime")
-"""Those that the bytes of a store rest on, and those that must understand each other."""
+"""Libraries that determine the bytes of a store, or whose versions must be able to exchange data."""
 
 PYTHON = "Python"
 
@@ -60,7 +60,7 @@ def own() -> Edition:
 
 
 def difference(expected: Edition, came: Edition) -> str | None:
-    """What differs in `came`, in a few words; None where nothing does."""
+    """Differences of `came` from `expected`, in a few words; None if there are none."""
     names = [name for name in {**expected, **came} if expected.get(name) != came.get(name)]
     if not names:
         return None

@@ -1,4 +1,4 @@
-"""What a store will take, said before it is made: disk, memory, time.
+"""Estimates disk, memory and time before a store is made.
 
 Disk and memory follow from the plan. Time rests on a trial: some windows of this very store are read, cut and encoded.
 """
@@ -31,21 +31,21 @@ TRIAL = 32
 
 @dataclass(frozen=True)
 class Estimate:
-    """What making the store, or a part of it, will take.
+    """The cost of making the store, or a part of it.
 
     Attributes:
-        samples: In the store.
-        shards: In the store.
-        disk_bytes_at_most: Of the store, all of its files, if nothing can be compressed.
-        disk_bytes: Of the store, compressed as well as those of the trial.
-        memory_bytes_per_worker: For the shard that a worker makes; all that a worker of a cluster takes, which makes
-            one at a time.
-        memory_bytes: Of all workers together, and of what the process holds besides; with a cluster of this process.
+        samples: Number of samples in the store.
+        shards: Number of shards in the store.
+        disk_bytes_at_most: Size of all files of the store if nothing can be compressed.
+        disk_bytes: Size of the store, compressed as well as the samples of the trial.
+        memory_bytes_per_worker: Memory for the shard that a worker makes; with a cluster all memory of a worker, which
+            makes one shard at a time.
+        memory_bytes: Memory of all workers and of the rest of the process; with a cluster that of this process alone.
         workers: Shards that are made at a time; None with a cluster, which has the workers that it has.
-        seconds: On a machine that does nothing else, for the shards of the part; the drifters, which have been read
-            by then, and waits for the disk are not in it. With a cluster for one worker.
-        trial: Windows that were cut to tell.
-        trial_unusable: How many of those cannot be used, by reason.
+        seconds: Time for the shards of the part on an idle machine, without reading the drifters, which has been done
+            by then, and without waiting for the disk. With a cluster for one worker.
+        trial: Number of windows that were cut for the estimate.
+        trial_unusable: Number of those that cannot be used, by reason.
     """
 
     samples: int
@@ -65,13 +65,13 @@ class Estimate:
 
 
 def estimate(build: Build, share: tuple[int, int], workers: int | None, processes: bool) -> Estimate:
-    """What making the k-th of N shares will take.
+    """Estimates the cost of making the k-th of N shares.
 
     Args:
         build: The store to be made.
         share: k and N.
         workers: Shards that are made at a time here; None where a cluster makes them.
-        processes: Whether each in a process of its own.
+        processes: Makes each shard in a process of its own.
     """
     layout, plan = build.plan.layout, build.plan
     sample = sum(spec.sample_bytes for spec in schema.arrays(layout))

@@ -1,4 +1,4 @@
-"""Where a store may be made: neither over other people's files nor beside its own input."""
+"""Checks of the output folder: not over foreign files, not inside the input."""
 
 import glob
 import os
@@ -74,16 +74,16 @@ def _check_content(store: Path) -> None:
 
 
 def _is_ours(store: Path) -> bool:
-    """Whether the folder's `manifest.json`, a name that others use too, is one of ours."""
+    """Tells whether the folder's `manifest.json`, a name that others use too, is one of ours."""
     path = store / manifest.NAME
     return _kind(path) == stat.S_IFREG and manifest.FORMAT in path.read_bytes()[:1000].decode(errors="replace")
 
 
 def _kind(path: Path) -> int:
-    """What is at `path`, as `stat.S_IFMT` has it; 0 where nothing is.
+    """Type of file at `path`, by `stat.S_IFMT`; 0 if there is none.
 
-    Path.exists and its like do not tell what is not there from what one may not look at: some versions of Python raise
-    for the second, others call it the first.
+    Path.exists and its like do not distinguish a missing file from a forbidden one: some versions of Python raise for
+    the second, others treat it as the first.
     """
     try:
         return stat.S_IFMT(path.stat().st_mode)

@@ -1,7 +1,7 @@
-"""One dask task is one shard: what it needs, what it does, and the schedulers of this machine that run it.
+"""The task of making one shard, and the dask schedulers of this machine that run such tasks.
 
-A shard is built whole in memory, each of its files is written aside, synced and renamed, and a mark with their sizes
-and digests says that it is done.
+A shard is built whole in memory; each of its files is written under a temporary name, synced and renamed; then a mark
+with their sizes and digests records that the shard is done.
 """
 
 from collections.abc import Callable
@@ -40,7 +40,7 @@ SCHEDULERS: dict[str, Callable[..., Any]] = {
     "processes": multiprocessing.get,
     "synchronous": get_sync,
 }
-"""Those of this machine, as functions: for a name dask looks for a cluster, and imports `distributed` to do so."""
+"""Schedulers of this machine, as functions: given a name, dask looks for a cluster and imports `distributed`."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class Pending:
 
     number: int
     days: float
-    """Of currents, from the first to the last window's start."""
+    """Days of currents from the first to the last window's start."""
     task: Callable[[], ShardTask]
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -138,7 +138,7 @@ def write_shard(task: ShardTask) -> int:
 
 
 def odd_of(mark: Mark) -> dict[int, Odd]:
-    """What a mark says was odd about levels of currents, by the number of their source."""
+    """Oddities of levels of currents that a mark records, by the number of their source."""
     numbers = {number for number, *_ in (*mark.blank, *mark.repeated)}
     return {
         number: Odd(
@@ -158,7 +158,7 @@ def _records(task: ShardTask) -> np.ndarray:
 
 
 def tracks_gone(scratch: Path, error: Exception) -> StoreError:
-    """What to say when the scratch file of a run cannot be read."""
+    """The error of a scratch file that cannot be read."""
     return StoreError(
         f"cannot read {scratch}, the tracks that this run plans with ({files.brief(error)}). Another run may have "
         f"finished or replaced the store: look with `drift-inspect show`, and run the same command again."

@@ -1,4 +1,4 @@
-"""The small files of a store: zarr's metadata, the drifters' names, the manifest; and what all files take at most."""
+"""The small files of a store: zarr's metadata, the drifters' names, the manifest; and the largest size of all files."""
 
 from collections.abc import Sequence
 from importlib.metadata import version

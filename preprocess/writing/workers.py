@@ -1,7 +1,7 @@
-"""Shards that are made at a time: one number, for what is foretold and for dask alike.
+"""The number of shards made at a time: the same for the estimate and for dask.
 
-The machine's cores are not those that a process may use: batch systems, containers and `taskset` leave it fewer, and
-as many workers as cores would take many times the memory that is granted.
+A process may not use all cores of its machine: batch systems, containers and `taskset` leave it fewer, and as many
+workers as cores could take many times the memory that is granted.
 """
 
 import math
@@ -13,7 +13,7 @@ from dask import config
 from driftcal.shared.errors import ConfigError
 
 CGROUP = Path("/sys/fs/cgroup")
-"""Where Linux mounts its control groups."""
+"""Mount point of Linux's control groups."""
 
 MEMBER = Path("/proc/self/cgroup")
 """The control groups of this process."""
@@ -82,7 +82,7 @@ def _quotas() -> Iterator[float]:
 
 
 def _quota(folder: Path) -> Iterator[float]:
-    """What one control group grants, version 2 or 1; nothing where it has no limit."""
+    """CPUs that one control group grants, version 2 or 1; none if it has no limit."""
     try:
         if (folder / "cpu.max").exists():
             quota, period = (folder / "cpu.max").read_text(encoding="ascii").split()

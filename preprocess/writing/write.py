@@ -112,7 +112,7 @@ class Writing:
             return None
 
     def _gather(self) -> "_Gathered | None":
-        """What all marks say together; None where a shard is not done. At the gate, so each is read once."""
+        """Sum of all marks; None if a shard is not done. Called at the gate, so each is read once."""
         gathered = _Gathered({}, Counter(), Counter(), {name: set() for name in schema.SPLITS}, {})
         for shard in range(self.build.plan.layout.n_shards):
             mark = self._done(shard)
@@ -128,7 +128,7 @@ class Writing:
         return gathered
 
     def _is_finished(self) -> bool:
-        """Whether the store is whole.
+        """Tells whether the store is finished and whole.
 
         At the gate before anything is begun or taken away, since another part may finish the store at any time.
 
@@ -224,7 +224,7 @@ class _Gathered:
 
 
 def _difference(held: Begun, now: Begun) -> str:
-    """What differs, in a few words: the manifest's sections first, as other sources follow from those."""
+    """Differences in a few words: the manifest's sections first, as other sources follow from those."""
     if (held.driftcal_version, held.schema_version) != (now.driftcal_version, now.schema_version):
         return (
             f"it was begun by driftcal {held.driftcal_version} (schema {held.schema_version}), this is "
