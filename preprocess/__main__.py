@@ -1,4 +1,4 @@
-"""`drift-preprocess`: from a data manifest to a shard store."""
+"""`drift-preprocess`: makes a shard store from a data manifest."""
 
 import argparse
 import contextlib

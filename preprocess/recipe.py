@@ -1,4 +1,4 @@
-"""What `data_manifest.yaml` says: which drifters, which currents, which window, which split.
+"""The recipe of a store, as `data_manifest.yaml` gives it: drifters, currents, window and split.
 
 Durations are whole seconds here (`1h` in the file is 3600); angles are degrees.
 """
@@ -187,7 +187,7 @@ class CurrentSource(Settings):
 
 
 class Segment(Settings):
-    """How tracks are cut: `days` long at a regular `step`, a new one every `stride_days`."""
+    """The segments that tracks are cut into: `days` long at a regular `step`, a new one every `stride_days`."""
 
     days: float = Field(default=5.0, gt=0, le=60, description="length of a segment in days, at most 60")
     step: Duration = Field(
@@ -225,7 +225,7 @@ class Segment(Settings):
 
 
 class Window(Settings):
-    """How much of the currents is cut around a segment."""
+    """The window of currents that is cut around a segment."""
 
     half_width_deg: float = Field(
         default=2.5,
@@ -251,7 +251,7 @@ class Window(Settings):
 
 
 class Split(Settings):
-    """Which drifters train, validate and test; a fraction of 0 means that there is no such split."""
+    """Fractions of drifters for training, validation and test; a fraction of 0 means that there is no such split."""
 
     train: float = Field(default=0.8, ge=0, le=1, description="share of the drifters that the constant is fitted to")
     validation: float = Field(
@@ -289,7 +289,7 @@ class Period(Settings):
 
 
 class StoreLayout(Settings):
-    """How the store is cut into files."""
+    """The division of the store into files."""
 
     compression: Literal["lz4", "none"] = Field(default="lz4", description="`lz4` or `none`")
     samples_per_shard: int = Field(default=2048, ge=1, le=65_536, description="number of samples in a file")

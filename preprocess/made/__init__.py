@@ -1,1 +1,1 @@
-"""Made truths: currents and drifters with a known answer."""
+"""Synthetic truths: currents and drifters with a known answer."""

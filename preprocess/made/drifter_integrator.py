@@ -100,7 +100,7 @@ class Interval:
         return np.asarray(~self.ocean.ravel()[self._nodes(i, j, np.arange(2))].any(axis=(1, 2)))
 
     def at(self, position: np.ndarray, time: float) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """What moves a drifter at `position` (n, 2) at `time` [s].
+        """Velocity and diffusivity at `position` (n, 2) and `time` [s].
 
         Returns:
             u and v [m/s] (n, 2); κ [m2/s] (n,); ∂κ/∂x and ∂κ/∂y [m/s] (n, 2); True where afloat (n,).

@@ -1,4 +1,4 @@
-"""A made ocean: an eddying surface current field, written as the DUACS level-4 product is.
+"""A synthetic ocean: an eddying surface current field, written in the format of the DUACS level-4 product.
 
 The streamfunction ψ [m2/s] is a sum of travelling waves and a meandering zonal jet; u = -∂ψ/∂y and v = ∂ψ/∂x by
 centred differences, so the field is nondivergent on its own grid. Towards each island ψ is tapered to a constant:
@@ -171,7 +171,7 @@ def _axes(spec: Synthetic) -> tuple[np.ndarray, np.ndarray]:
 
 
 def write_currents(spec: Synthetic, progress: bool = False) -> list[Path]:
-    """Write the made ocean of `spec` into `spec.folder`/currents, one file a month, and return the files.
+    """Writes the synthetic ocean of `spec` into `spec.folder`/currents, one file a month, and returns the files.
 
     Files of an earlier run are replaced, all of them: a longer old record must not mix with the new one.
 
@@ -229,7 +229,7 @@ def _packed(ocean: Ocean, days: np.ndarray) -> Iterator[np.ndarray]:
 
 
 def _write_month(file: Path, ocean: Ocean, days: np.ndarray, bar: tqdm) -> None:
-    """Write the currents of `days` (datetime64[D]) into `file`."""
+    """Writes the currents of `days` (datetime64[D]) into `file`."""
     since = (days - np.datetime64("1950-01-01", "D")).astype(np.int64)
     shape = (ocean.lat.size, ocean.lon.size)
     with netCDF4.Dataset(file, "w", format="NETCDF4") as out:

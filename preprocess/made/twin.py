@@ -1,7 +1,7 @@
-"""A twin experiment: drifters simulated with a known constant C_s, written as the hourly GDP product is.
+"""A twin experiment: drifters simulated with a known constant C_s, written in the format of the hourly GDP product.
 
-The currents are made, or given; the drifters are deployed over them and stepped by `made.drifter_integrator`. Unless
-`clean`, the file has the product's faults too: lost drogues, gaps that were interpolated, drifters aground.
+The currents are synthetic, or given; the drifters are deployed over them and stepped by `made.drifter_integrator`.
+Unless `clean`, the file has the product's faults too: lost drogues, interpolated gaps, drifters aground.
 
 Positions are (lon, lat) in degrees, times whole seconds since 1970, velocities m/s.
 """
@@ -40,13 +40,13 @@ _LOST_SHARE, _UNKNOWN_SHARE, _GAP_SHARE = 0.3, 0.03, 0.15
 
 @dataclass(frozen=True)
 class Fleet:
-    """What is decided of the drifters before they move.
+    """Properties of the drifters that are drawn before they move.
 
     Attributes:
-        start: deployment [s], whole hours, (N,).
-        hours: how long each lives.
-        place: where, as shares in [0, 1): of the ocean's area, and of the cell in x and y, (N, 3).
-        lost: when the drogue is lost [s]; `NEVER`, or 0 where it is unknown from the start, (N,).
+        start: Time of deployment [s], whole hours, (N,).
+        hours: Lifetime of each.
+        place: Deployment position as shares in [0, 1): of the ocean's area, and of the cell in x and y, (N, 3).
+        lost: Time at which the drogue is lost [s]; `NEVER`, or 0 if it is unknown from the start, (N,).
     """
 
     start: np.ndarray
@@ -246,7 +246,7 @@ def _dataset(spec: Synthetic, fleet: Fleet, tracks: Tracks) -> xr.Dataset:
 
 
 def make(spec: Synthetic, progress: bool = False) -> None:
-    """Write the twin experiment of `spec`: `currents/*.nc`, unless they are given, and `drifters.nc`.
+    """Writes the twin experiment of `spec`: `currents/*.nc`, unless they are given, and `drifters.nc`.
 
     The same settings write the same bytes. `drifters.nc` comes last and whole: where it is, the rest is there.
 
