@@ -1,4 +1,4 @@
-"""The contract between the two stages: words, geometry, the shard store and its inspector."""
+"""The contract between the two stages: settings, errors, geometry, the shard store and its inspector."""
 
 from driftcal.shared import streams
 

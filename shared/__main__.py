@@ -1,4 +1,4 @@
-"""`drift-inspect`: what is in a store, is it whole, show me one."""
+"""`drift-inspect`: shows and verifies a store, and draws its samples."""
 
 import argparse
 import sys

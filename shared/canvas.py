@@ -1,10 +1,10 @@
-"""matplotlib, as figures are drawn with it: the same picture whatever the environment and its settings say.
+"""A canvas of matplotlib that draws the same picture whatever the environment and its settings.
 
-The only module that imports matplotlib; whoever draws takes what it needs from here, and is imported where something is
-drawn. A notebook names a backend that need not be there, and people have settings of their own (`matplotlibrc`), for
-TeX or other fonts; neither counts here, and neither is changed for others in this process.
+No other module imports matplotlib; those that draw take it from here, and are themselves imported only when something
+is drawn. A notebook may name a backend that is not installed, and users have settings of their own (`matplotlibrc`),
+for TeX or other fonts; both are ignored here, and neither is changed for other code in this process.
 
-Text is plain unless `MATH` says otherwise: names of drifters, stores and parameters may hold anything.
+Text is plain unless `MATH` says otherwise: names of drifters, stores and parameters may contain anything.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ from driftcal.shared.errors import ConfigError
 
 @contextlib.contextmanager
 def _environment(**settings: str | None) -> Iterator[None]:
-    """Inside, these variables of the environment are as given; None stands for one that is not set."""
+    """Sets variables of the environment for the time inside; None stands for one that is not set."""
     before = {name: os.environ.pop(name, None) for name in settings}
     os.environ.update({name: value for name, value in settings.items() if value is not None})
     try:
@@ -36,7 +36,7 @@ def _environment(**settings: str | None) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Inside, matplotlib says nothing of its settings, fonts and folders: none of that changes a figure of ours."""
+    """Silences matplotlib's remarks on its settings, fonts and folders: none of that changes a figure of ours."""
     log = logging.getLogger("matplotlib")
     level = log.level
     log.setLevel(logging.ERROR)
@@ -103,7 +103,7 @@ __all__ = [
 ]  # fmt: skip
 
 MATH: dict[str, Any] = {"parse_math": True}
-"""Of a text of ours that holds mathematics between dollar signs."""
+"""Options of a text of ours with mathematics between dollar signs."""
 
 _METADATA = {"png": {"Software": None}, "pdf": {"CreationDate": None}, "svg": {"Date": None}}
 ENDINGS = tuple(_METADATA)
@@ -114,7 +114,7 @@ _OURS: dict[Any, Any] = {"text.parse_math": False, "svg.hashsalt": "driftcal", "
 
 @contextlib.contextmanager
 def settled(style: Mapping[Any, Any] | None = None) -> Iterator[None]:
-    """Inside, matplotlib has its own defaults, ours and those of `style`; a figure is made and drawn there."""
+    """Sets matplotlib to its own defaults, ours and those of `style`; figures are made and drawn inside."""
     with _quiet(), matplotlib.rc_context(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", r"Glyph \d+ .* missing")  # a letter that the font lacks becomes a box
         matplotlib.rcdefaults()

@@ -1,4 +1,4 @@
-"""What the three commands have in common: options, messages, exit codes."""
+"""Options, messages and exit codes that the three commands share."""
 
 import argparse
 import contextlib
@@ -40,7 +40,7 @@ def add_common(to: argparse.ArgumentParser) -> None:
 
 
 RESUMABLE = "interrupted. Run the same command again: finished work is kept."
-"""What Ctrl-C says of a command that continues where it stopped."""
+"""Message after Ctrl-C for a command that continues where it stopped."""
 
 
 def parsed(to: argparse.ArgumentParser, arguments: list[str] | None) -> argparse.Namespace:
@@ -131,7 +131,7 @@ def _printed(code: int) -> int:
 
 @contextlib.contextmanager
 def _terminable() -> Iterator[None]:
-    """Inside, SIGTERM, which batch systems send before they kill, ends the work as Ctrl-C does."""
+    """Ends the work inside on SIGTERM, which batch systems send before they kill, as Ctrl-C does."""
     if threading.current_thread() is not threading.main_thread():  # only there can signals be listened to
         yield
         return
@@ -157,7 +157,7 @@ def leave(code: int) -> NoReturn:
 
 
 def progress() -> bool:
-    """Whether progress bars are shown: only to a person at a terminal."""
+    """Tells whether progress bars are shown: only to a person at a terminal."""
     return sys.stderr is not None and sys.stderr.isatty()
 
 

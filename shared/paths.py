@@ -1,7 +1,7 @@
-"""Paths that users give where a file or a folder of this machine is needed: one check for all of them.
+"""Paths from users that must name a file or a folder of this machine: one check for all of them.
 
-`Path` takes any text: `s3://bucket/store` becomes a folder `s3:` here, and what was to lie in a bucket lies in the
-working directory, without a word.
+`Path` takes any text: `s3://bucket/store` becomes a folder `s3:` here, and files meant for a bucket would silently end
+up in the working directory.
 """
 
 import os
@@ -14,8 +14,8 @@ from urllib.parse import unquote, urlsplit
 from driftcal.shared.errors import ConfigError
 
 _ELSEWHERE = re.compile(r"\s*([^/\s]{2,}?):+/")
-"""How a URL begins, also where a shell or `Path` has left it one slash, or the address of another host (`me@host:/x`);
-drive letters do not. A local folder of such a name is given as `./s3:/...`."""
+"""Beginning of a URL, even if a shell or `Path` has left it one slash, or of the address of another host
+(`me@host:/x`); drive letters do not match. A local folder of such a name is given as `./s3:/...`."""
 
 
 class Argument(str):
@@ -85,7 +85,7 @@ def local(text: str) -> str:
 
 
 def _as_path(url: str) -> str:
-    """How to write a `file:` URL as a path."""
+    """Advice on writing a `file:` URL as a path."""
     parts = urlsplit(url)
     if parts.netloc not in ("", "localhost"):
         return f"It names a file of the host {parts.netloc}; name a local path"

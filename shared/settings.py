@@ -1,8 +1,8 @@
-"""From a YAML file and `--set` overrides to one frozen, typed object.
+"""Settings: a YAML file and `--set` overrides become one frozen, typed object.
 
 Both stages read their settings here: a stage declares a `Settings` model (pydantic, frozen, no unknown keys), and
-`load` returns it checked. Every problem becomes one `ConfigError` that names the key, what was expected, what came,
-and the nearest known key where one was misspelt.
+`load` returns it checked. Every problem becomes one `ConfigError` that names the key, the expected and the given
+value, and for a misspelt key the nearest known one.
 """
 
 import difflib
@@ -23,7 +23,7 @@ MAX_BYTES = 1_000_000
 
 
 LONGEST = 100 * 365 * 86_400
-"""No duration is as long as this [s]."""
+"""Length [s] that no duration reaches."""
 
 
 class Settings(BaseModel):

@@ -1,8 +1,8 @@
-"""The standard streams of a command, none of which may end its work.
+"""The standard streams of a command, whose failure never ends its work.
 
-A reader leaves (`| head`), a disk is full, a stream is closed from the start (`>&-`): what is printed then is lost, and
-nothing else. Only an error of the stream itself is taken so, whoever prints: the command, a progress bar, a warning or
-a library. The same errno from anywhere else, such as a connection that has broken, stays an error.
+If a reader leaves (`| head`), a disk is full, or a stream is closed from the start (`>&-`), the printed text is lost
+and nothing else. This holds only for errors of the stream itself, whatever prints: the command, a progress bar, a
+warning or a library. The same errno from anywhere else, such as a broken connection, stays an error.
 """
 
 import contextlib
@@ -91,7 +91,7 @@ class Enduring(io.TextIOWrapper):
 
 @contextlib.contextmanager
 def enduring() -> Iterator[None]:
-    """Inside, `sys.stdout` and `sys.stderr` endure, as far as they are streams of this process and not a notebook's.
+    """Makes `sys.stdout` and `sys.stderr` endure, as far as they are streams of this process and not a notebook's.
 
     One that has failed is not put back: what is left in its buffer would fail once more when the process ends.
     """
@@ -125,7 +125,7 @@ def endure() -> dict[str, tuple[TextIO | None, Enduring]]:
 
 
 def lost() -> OSError | None:
-    """Why something that was printed on standard output has not got there, if so; of an enduring one."""
+    """Error by which printed text did not reach standard output, if any; None for a stream that does not endure."""
     stream: Any = sys.stdout
     if not isinstance(stream, Enduring):
         return None

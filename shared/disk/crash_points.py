@@ -1,4 +1,4 @@
-"""Named places at which a process can be made to die as by kill -9, so that tests kill where it hurts most.
+"""Crash points: named places at which a process can be made to die as by kill -9, for tests of the worst moments.
 
 `DRIFTCAL_CRASH=NAME` in the environment kills at the first arrival at NAME, `NAME@3` at the third. Without it a place
 costs one comparison.
@@ -28,7 +28,7 @@ POINTS = (
     "clean: half done",
     "clean: done",
 )
-"""Every place, as tests go through them."""
+"""Names of all crash points, which tests go through."""
 
 _armed: tuple[str, int] | None = None
 

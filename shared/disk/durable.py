@@ -1,7 +1,7 @@
-"""Files that are there whole or not at all, even if the power goes: every byte that preprocessing writes goes by here.
+"""Durable files, whole or absent even after a power cut: every byte that preprocessing writes passes through here.
 
 A file is written under another name in its folder, synced, renamed, and the folder is synced. The calls go through this
-module's `os`, so that tests can let any of them fail, and past named crash points.
+module's `os`, so that tests can make any of them fail, and past named crash points.
 """
 
 import contextlib
@@ -45,13 +45,13 @@ _LOST = (errno.EIO, errno.ENOSPC, errno.EDQUOT)
 _NO_LINKS = (errno.EPERM, errno.EACCES, errno.EINVAL, errno.EXDEV, errno.EMLINK)
 _NO_LINKS += (errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
 _NO_SYNC = (errno.EINVAL, errno.EBADF, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
-"""What a file system says of a folder that cannot be synced: CIFS, FUSE, some NFS. Of a file they are errors."""
+"""Error numbers for a folder that cannot be synced: CIFS, FUSE, some NFS. For a file they are errors."""
 _NO_OPENING = (errno.EISDIR, errno.EACCES, errno.EPERM, *_NO_SYNC)
-"""What is said of a folder that cannot be opened to be synced; one may write into it without reading it."""
+"""Error numbers for a folder that cannot be opened to be synced; it may be writable without being readable."""
 
 
 def cannot_write(path: Path, error: OSError) -> StoreError:
-    """What to say when `path` cannot be written."""
+    """The error of a `path` that cannot be written."""
     remedy = _REMEDY.get(error.errno or 0, "Choose another --out")
     return StoreError(f"cannot write {path}: {error.strerror}. {remedy}, and run the same command again.")
 
@@ -204,7 +204,7 @@ def _flush(number: int) -> None:
 
 
 def there(path: Path) -> bool:
-    """Whether something is at `path`; nothing is in a folder that another host has removed.
+    """Tells whether `path` exists; nothing does in a folder that another host has removed.
 
     Raises:
         StoreError: one may not look, or the file system fails.

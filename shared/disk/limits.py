@@ -1,8 +1,8 @@
-"""What the system refuses or fails to do, as an error with a remedy.
+"""Refusals and failures of the system, as errors with a remedy.
 
-Only what a file holds can be damaged. That it cannot be opened, read or mapped says nothing about that: too little
-memory, too few open files, no permission, a disk or a server that fails. So such errors are told apart from damage,
-and samples are never left out for them.
+Only the content of a file can be damaged. A file that cannot be opened, read or mapped need not be: there may be too
+little memory, too few open files, no permission, a failing disk or server. So such errors are distinguished from
+damage, and samples are never left out because of them.
 """
 
 import errno
@@ -13,7 +13,7 @@ from pathlib import Path
 from driftcal.shared.errors import LimitError
 
 _FOREIGN = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG)
-"""What is said where there is no such file, or something else in its place."""
+"""Error numbers for a missing file, or something else in its place."""
 
 _MEMORY = "Allow this process more memory or address space (ulimit -v, or the limit of the batch system)"
 _OPEN_FILES = "Allow more open files (ulimit -n)"
@@ -86,7 +86,7 @@ def refused(what: str, error: BaseException, whole: str = "") -> LimitError:
 
 
 def kind_of(path: Path) -> int:
-    """What is at `path`, as `stat.S_IFMT` has it; 0 where nothing is.
+    """Type of file at `path`, by `stat.S_IFMT`; 0 if there is none.
 
     Raises:
         LimitError: the system refuses or fails to look there.
@@ -96,7 +96,7 @@ def kind_of(path: Path) -> int:
 
 
 def look(path: Path) -> os.stat_result | None:
-    """What the system says of `path`; None where nothing is, or no such place.
+    """Status of `path`, as `os.stat` gives it; None if neither the file nor its folder exists.
 
     Raises:
         LimitError: the system refuses or fails to look there.

@@ -1,7 +1,7 @@
-"""Files that systems leave beside other people's: file managers, network file systems, snapshots, synchronisers.
+"""Litter: files that file managers, network file systems, snapshots and synchronisers leave beside the user's.
 
-They hold nothing of a store or a source, come and go by themselves, and often cannot be deleted. So they are neither
-damage nor input, by their names alone; a name that could be content, such as a shard's or an array's, is never one.
+They contain nothing of a store or a source, come and go by themselves, and often cannot be deleted. So they are neither
+damage nor input. They are recognised by name alone; a name that could be content, such as a shard's, is never litter.
 """
 
 import fnmatch
@@ -54,9 +54,9 @@ def is_litter(path: Path) -> bool:
 
 
 def unless_named(paths: Iterable[str], pattern: str) -> list[str]:
-    """Those of `paths`, which a glob `pattern` matches, that are no litter and lie in none.
+    """Filters `paths`, which a glob `pattern` matches: drops litter, and everything inside a litter folder.
 
-    What the pattern itself names is meant, such as the folder of `/data/.snapshot/*.nc`.
+    Folders that the pattern itself names are kept, such as that of `/data/.snapshot/*.nc`.
     """
     named = set(pattern.split("/"))
 
@@ -68,9 +68,9 @@ def unless_named(paths: Iterable[str], pattern: str) -> list[str]:
 
 
 def walk(root: Path) -> Iterator[tuple[Path, bool]]:
-    """Every file and every link below `root`, in order of name, and whether it is litter; links are not followed.
+    """Yields every file and link below `root`, in order of name, and whether it is litter; links are not followed.
 
-    Folders of litter come as one entry and are not looked into, as one often may not.
+    Litter folders come as one entry and are not entered, since that is often forbidden.
 
     Raises:
         OSError: a folder cannot be looked into.

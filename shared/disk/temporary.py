@@ -1,4 +1,4 @@
-"""The system's temporary folder, and what to say where there is none, or no room in it.
+"""The system's temporary folder, and the error if there is none, or no room in it.
 
 Python takes the first of $TMPDIR, $TEMP, $TMP, /tmp, /var/tmp, /usr/tmp and the working directory that it can write to.
 """
@@ -48,7 +48,7 @@ def is_lacking(error: BaseException) -> bool:
 
 
 def lacking(what: str, error: OSError) -> LimitError:
-    """What to say of `what`, which finds no temporary folder, or no room in it."""
+    """The error of `what`, which finds no temporary folder, or no room in it."""
     place = _place()
     where = "cannot be written to" if place is None else f"is {place} and cannot be written to, or is full"
     return LimitError(

@@ -1,7 +1,7 @@
-"""What a store holds, as frozen values: of the whole store, and of one sample.
+"""Facts about a store, or about one of its samples, as frozen values.
 
-Works on a half-built store too: what is known then comes from the plan and the marks in `.building` and from the
-shards that are done.
+An unfinished store has facts too: they come from the plan and the marks in `.building`, and from the shards that are
+done.
 """
 
 from collections.abc import Sequence
@@ -42,11 +42,11 @@ class Region:
 
 @dataclass(frozen=True)
 class Facts:
-    """What a store holds. `period` is the days of the first and the last start, `None` without samples.
+    """Facts about a store. `period` is the days of the first and the last start, `None` without samples.
 
-    In a half-built store `funnel`, `agreement`, `digest` and the versions are not known yet; sizes, splits, period,
-    region and drifters are those of the shards that are done; `notes` say which are marked as done and have to be
-    made again.
+    In an unfinished store `funnel`, `agreement`, `digest` and the versions are unknown; sizes, splits, period, region
+    and drifters are those of the shards that are done; `notes` list shards that are marked as done but have to be made
+    again.
     """
 
     name: str
@@ -83,7 +83,7 @@ class Facts:
 
 
 def facts(store: str | Path) -> Facts:
-    """What the store holds, finished or half-built.
+    """Facts about a store, finished or not.
 
     Raises:
         StoreError: there is no store, or what it says about itself is damaged.

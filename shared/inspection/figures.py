@@ -1,4 +1,4 @@
-"""The figures of a whole store: where and when its samples are, how fast they go, and what their windows look like."""
+"""Figures of a whole store: maps, dates and speeds of its samples, and examples of their windows."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +27,7 @@ READ = 400
 
 @dataclass(frozen=True)
 class _Read:
-    """What a figure needs of the samples that were read: land `(m, 2)` [degrees] and speeds [m/s], flat."""
+    """Data of the samples that were read: land `(m, 2)` [degrees] and speeds [m/s], flat."""
 
     land: np.ndarray
     drifters: np.ndarray
@@ -74,7 +74,7 @@ def one(opened: ShardStore, index: int) -> Figure:
 
 
 def _spread(opened: ShardStore, chosen: np.ndarray) -> np.ndarray:
-    """At most `READ` of the samples `chosen`: one for every place first, so that all land seen is shaded."""
+    """Chooses at most `READ` of the samples `chosen`: one for every place first, so that all land seen is shaded."""
     layout = opened.layout
     size = np.array([layout.n_lon * layout.lon_step, layout.n_lat * layout.lat_step]) / 2
     _, first = np.unique(np.floor(opened.labels["origin"][chosen] / size), axis=0, return_index=True)

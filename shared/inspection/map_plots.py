@@ -1,7 +1,7 @@
-"""Figures of currents and drifters (no display, no global state), to be made and drawn within `canvas.settled`.
+"""Maps of currents and drifters (no display, no global state), to be made and drawn within `canvas.settled`.
 
 Positions are (lon, lat) [degrees], longitudes continuous: 190 is drawn beside 180 and labelled 170°W. Colours are
-those of Okabe and Ito (2008), told apart by colour-blind readers, and a map of one hue for speeds.
+those of Okabe and Ito (2008), which colour-blind readers can distinguish, and a map of one hue for speeds.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""A store's facts as text for a terminal of 100 columns. Names that come from a store are never printed raw."""
+"""Facts about a store as text for a terminal of 100 columns. Names that come from a store are never printed raw."""
 
 import textwrap
 from collections.abc import Iterator, Sequence
@@ -27,7 +27,7 @@ def _box(region: Region) -> str:
 
 
 def render(of: Facts) -> str:
-    """`of` as a page of text."""
+    """Renders `of` as a page of text."""
     layout = of.layout
     state = "finished"
     if not of.finished:
@@ -74,7 +74,7 @@ def render(of: Facts) -> str:
 
 
 def render_sample(of: SampleFacts) -> str:
-    """`of` as a page of text."""
+    """Renders `of` as a page of text."""
     speed = "no current at all: land" if of.current_range is None else "{:.2f} to {:.2f} m/s".format(*of.current_range)
     rows = [
         ("sample", str(of.index)),
@@ -94,7 +94,7 @@ def render_sample(of: SampleFacts) -> str:
 
 
 def render_verdict(of: Verdict, path: str) -> str:
-    """`of` in a few lines."""
+    """Renders `of` in a few lines."""
     if of.ok:
         head = f"ok: {path} is whole: {counted(of.files, 'file')} and {counted(of.samples, 'sample')} checked."
     else:

@@ -1,1 +1,1 @@
-"""C++ that is compiled where it runs."""
+"""C++ code, compiled on the machine that runs it."""

@@ -1,9 +1,9 @@
-"""C++ compiled where it runs: a library is found in the user's cache, or made there on first use.
+"""The compiler of C++ libraries: each is taken from the user's cache, or compiled there on first use.
 
-`-march=native` is right only on the kind of processor that it was compiled for. So the name of a library's folder is a
-digest of its sources, the command, what else it depends on and everything that the compiler predefines for this
-processor: machines of a cluster that share a home each find their own. A library and its digest appear under that name
-by a rename of their folder, when they are whole; processes that compile it at the same time do no harm.
+A library compiled with `-march=native` is right only on that kind of processor. So the name of its folder is a digest
+of its sources, the command, its other dependencies and everything that the compiler predefines for this processor:
+machines of a cluster that share a home each find their own. A library and its digest appear under that name, complete,
+by a rename of their folder; processes that compile it at the same time do no harm.
 """
 
 import atexit
@@ -25,10 +25,10 @@ from typing import Any
 from driftcal.shared.errors import ConfigError
 
 FILE, DIGEST = "library.so", "sha256"
-"""Of a library in its folder."""
+"""File names of a library and of its digest, in its folder."""
 
 COMPILERS = "c++", "g++", "clang++"
-"""Looked for in this order where $CXX names none."""
+"""Compilers to look for, in this order, if $CXX names none."""
 
 # Nothing of -ffast-math that takes NaNs for impossible: one must poison its sample.
 OPTIONS = ("-std=c++17", "-O3", "-fno-math-errno", "-fno-trapping-math", "-fPIC", "-shared", "-pthread", "-Wno-psabi")
@@ -38,21 +38,21 @@ PATIENCE = 120
 
 
 NO_ROOM = ("No space left on device", "Disk quota exceeded", "temporary file", "temporary directory", "Read-only file")
-"""What compilers say where they find no room."""
+"""Phrases by which compilers report a full or read-only disk."""
 
 
 @dataclass(frozen=True)
 class Library:
-    """What is compiled, and how it is told of.
+    """A library to compile, and its description in messages.
 
     Attributes:
-        source: The file that is compiled; the others in its folder it may include.
+        source: The file that is compiled; it may include the others in its folder.
         entry: Its function.
-        wanted: What it is needed for, as messages begin with it.
-        instead: What can be done without it, as messages end with it.
-        constants: Defined for it as macros.
-        include: Folders of headers besides.
-        versions: Of what else it depends on.
+        wanted: Its purpose, as messages begin with it.
+        instead: The alternative to it, as messages end with it.
+        constants: Macros defined for it.
+        include: Further folders of headers.
+        versions: Versions of its other dependencies.
     """
 
     source: Path
@@ -121,7 +121,7 @@ def command(library: Library) -> list[str]:
 
 
 def _digest(library: Library, line: list[str]) -> str:
-    """Of all that the library depends on."""
+    """Digest of everything that the library depends on."""
     predefined = _run(library, [*line, "-x", "c++", "-dM", "-E", os.devnull])  # features of the processor, version
     said = [" ".join(line), predefined, *library.versions, repr(sorted(library.constants.items()))]
     parts = [text.encode(errors="surrogateescape") for text in said]
@@ -130,9 +130,9 @@ def _digest(library: Library, line: list[str]) -> str:
 
 
 def _cache() -> Path:
-    """Where libraries are kept: a folder of the user's alone, or where there is none a new one for this process.
+    """Folder that libraries are kept in: one of the user's alone, or if there is none a new one for this process.
 
-    Never one that others can write to: what lies there is loaded as code.
+    Never one that others can write to, since files in it are loaded as code.
     """
     try:
         root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
@@ -154,7 +154,7 @@ def _own_folder() -> Path:
 
 
 def _is_whole(folder: Path) -> bool:
-    """Whether `folder` holds a library as it was made: to load one that is cut short would end the process."""
+    """Tells whether the library in `folder` is intact: to load one that is cut short would end the process."""
     try:
         return hashlib.sha256((folder / FILE).read_bytes()).hexdigest().encode() == (folder / DIGEST).read_bytes()
     except OSError:
@@ -202,7 +202,7 @@ def _publish(made: Path, folder: Path) -> None:
 
 
 def _run(library: Library, line: list[str], aside: Path | None = None) -> str:
-    """What a compiler's command prints; its own temporary files lie in `aside`.
+    """Runs a compiler's command and returns its output; its own temporary files lie in `aside`.
 
     Raises:
         ConfigError: it fails.

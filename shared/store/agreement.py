@@ -1,4 +1,4 @@
-"""The figures that tell whether currents and drifters belong together, as a store's manifest holds them.
+"""The figures that tell whether currents and drifters belong together, as a store's manifest lists them.
 
 `drift.agreement` computes and judges them; docs/agreement.md defines them.
 """

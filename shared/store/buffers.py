@@ -1,4 +1,4 @@
-"""Aligned host buffers, used again only once nobody holds them.
+"""Aligned host buffers, reused only after the last reference to them is gone.
 
 JAX on a CPU takes a numpy array that is aligned to 64 bytes as it is, without a copy, and keeps a reference to it for
 as long as the device array lives. So a buffer goes back to the pool when the last reference to its array is dropped,
@@ -18,7 +18,7 @@ HUGE = 2**21
 """Buffers of at least so many bytes ask for huge pages, where the system has them: fewer addresses to look up."""
 
 SPARE = 1 / 16
-"""What a buffer may be longer than asked for, to end with a huge page: Linux begins whole ones at the start of one."""
+"""Share by which a buffer may be longer than asked for, to fill its last huge page: Linux starts it on one."""
 
 
 class Slabs:
@@ -61,6 +61,6 @@ class Slabs:
 
 
 def _length(size: int) -> int:
-    """Of the map for a buffer of `size` bytes."""
+    """Length of the map for a buffer of `size` bytes."""
     whole = -(-size // HUGE) * HUGE
     return whole if whole - size <= SPARE * size else size

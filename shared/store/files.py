@@ -1,10 +1,10 @@
-"""The files of a finished store: mapped or read, and refused where the manifest says otherwise.
+"""The files of a finished store: mapped or read, and refused if they contradict the manifest.
 
-A file is damaged where it is missing, no plain file, or has another size or content. What the system refuses or fails
-to do about it is a LimitError, which nobody takes for damage.
-Nothing here trusts a file: it must be a plain file inside the store (a link may lead out, a pipe never ends), of the
-size that the manifest lists, before it is opened; zarr's metadata must say what the schema does, since other readers
-run any codec that they name.
+A file is damaged if it is missing, no plain file, or has another size or content. A refusal or failure of the system
+to read it is a LimitError, which is never taken for damage.
+Nothing here trusts a file: before it is opened it must be a plain file inside the store (a link may lead out, a pipe
+never ends), of the size that the manifest lists; zarr's metadata must agree with the schema, since other readers run
+any codec that they name.
 """
 
 import contextlib

@@ -1,4 +1,4 @@
-"""`manifest.json`: what a finished store holds and where it came from. Written last: without it there is no store.
+"""`manifest.json`: content and origin of a finished store. Written last: without it there is no store.
 
 It lists size, sha256, sample count and sample range of every file, the layout, the resolved recipe, the sources'
 fingerprints, the versions, and the funnel: how many fixes became samples, and how many were dropped for which reason.
@@ -26,10 +26,10 @@ STAGING = ".building"
 FORMAT = "driftcal shard store"
 
 REMEDY = "Copy it again from where it is whole, or make the store again with drift-preprocess --overwrite."
-"""What to do about a manifest that is damaged."""
+"""Remedy for a damaged manifest."""
 
 UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, RecursionError, OSError)
-"""What `read_json` and looking at what it gives raise where the file is missing, damaged or another's."""
+"""Exceptions, of `read_json` and of using its value, for a file that is missing, damaged or another program's."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class Manifest:
     notes: tuple[str, ...]
     driftcal_version: str
     agreement: Agreement | None = None
-    """None in stores that were made before there was any."""
+    """Figures of agreement; None in stores made before there were any."""
     schema_version: int = schema.VERSION
 
     @property
@@ -174,7 +174,7 @@ def read(store: str | Path) -> Manifest:
 
 
 def read_json(path: Path) -> Any:
-    """What the file at `path` holds; raises some of `UNREADABLE` where it is missing or damaged.
+    """Content of the file at `path`; raises some of `UNREADABLE` if it is missing or damaged.
 
     Raises:
         LimitError: the system refuses or fails to read it.

@@ -1,9 +1,9 @@
-"""Reading a finished store: labels in memory, samples through memory maps, or by reads where there can be none.
+"""The reader of a finished store: labels in memory, samples through memory maps, or by reads if a map fails.
 
-`ShardStore` is what training and the inspector open. It trusts nothing but the manifest: shapes come from there, files
-must have the sizes and, but for the shards of samples, the sha256 listed there. A shard is not hashed, which would read
-it all for one sample: every sample that is read must have the checksum that the label `checksum` lists for it, so a
-chunk that is whole but another's is told from the right one. Files are mapped read-only, so a store on a read-only
+Training and the inspector open a `ShardStore`. It trusts nothing but the manifest: shapes come from there, files must
+have the sizes and, except for the shards of samples, the sha256 listed there. A shard is not hashed, since that would
+read all of it for one sample. Instead every sample that is read must have the checksum that the label `checksum` lists
+for it, so an intact chunk of another sample is recognised too. Files are mapped read-only, so a store on a read-only
 file system works, and pages are shared between processes.
 """
 
@@ -23,7 +23,7 @@ from driftcal.shared.store.files import Unmapped
 from driftcal.shared.store.schema import ArraySpec, Layout
 
 OnBadShard = Literal["fail", "skip"]
-"""What becomes of a sample that cannot be read: it ends the command, or is left out and counted."""
+"""Treatment of an unreadable sample: it ends the command, or is left out and counted."""
 
 Copying = Literal["auto", "plain"]
 """Ways to copy and check samples of an uncompressed store: in one pass by C++ where there is a compiler, or in two."""
@@ -35,7 +35,7 @@ Asked = set[tuple[str, int, int]]
 """Blocks of `READ_AHEAD` that the kernel was asked for in one pass over a store: array, shard and place there."""
 
 Damaged = Callable[[int, StoreError], None]
-"""What is done about a sample that is damaged: called with its place among those asked for, and why."""
+"""Handler of a damaged sample, called with its position among those asked for, and the error."""
 
 
 def refuse(_place: int, error: StoreError) -> None:
@@ -44,7 +44,7 @@ def refuse(_place: int, error: StoreError) -> None:
 
 
 class Shard(NamedTuple):
-    """One file of samples, its bytes, where each begins and stops in it [bytes], and its checksum."""
+    """One file of samples: its bytes, and for each sample start, stop [bytes] and checksum."""
 
     map: mmap.mmap | Unmapped
     data: memoryview | Unmapped

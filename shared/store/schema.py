@@ -1,4 +1,4 @@
-"""The shape of a shard store: declared once, used by the writer, the readers, the inspector and the tests.
+"""The schema of a shard store: declared once, used by the writer, the readers, the inspector and the tests.
 
 A store is a zarr v3 group. Two arrays hold the samples and are sharded, one inner chunk per sample; the labels are
 plain arrays, one chunk per shard. The k-th shard of every array covers the same samples, so shard k is one file in
@@ -21,7 +21,7 @@ SCALE = 1e-4
 """Value of one count of `currents` [m/s]: DUACS' own scale_factor, so its values survive unchanged."""
 
 FILL = np.int16(-32768)
-"""No current: land, ice."""
+"""Value of a cell without a current: land, ice."""
 
 OVER = np.int16(-32767)
 """A current too fast for int16 [|u| > 3.2766 m/s]. Never in a store: a window that holds one is dropped."""
@@ -99,7 +99,7 @@ class Layout:
 
 @dataclass(frozen=True)
 class ArraySpec:
-    """One array of the store: what one sample of it looks like, and what it means."""
+    """One array of the store: shape, dtype and meaning of one sample of it."""
 
     name: str
     dtype: np.dtype

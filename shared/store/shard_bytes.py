@@ -22,7 +22,7 @@ blosc.use_threads = False  # one context a call: safe in our own threads, and th
 
 LEVEL = 5
 OVERHEAD = blosc.MAX_OVERHEAD + 4
-"""Of a chunk that lz4 cannot compress: the codec's header and the crc32c [bytes]."""
+"""Extra size [bytes] of a chunk that lz4 cannot compress: the codec's header and the crc32c."""
 
 ROOM = Slabs()
 """Buffers of encoded samples. Shard after shard takes the same memory: to touch new memory costs more than to copy."""
@@ -43,7 +43,7 @@ def sealed(data: bytes) -> bytes:
 
 
 def is_sealed(data: np.ndarray) -> bool:
-    """Whether the bytes `data` end with the crc32c of the rest."""
+    """Tells whether the bytes `data` end with the crc32c of the rest."""
     return crc32c(data[:-4]) == _CRC.unpack_from(data.data, len(data) - 4)[0]
 
 
@@ -211,12 +211,12 @@ def read_index(shard: Bytes, n: int, samples_per_shard: int, where: str) -> np.n
 
 
 def decoder(compression: Compression) -> Callable[[memoryview, memoryview, int], None]:
-    """What checks and decodes the chunks of a store: of the arguments chunk, out and checksum.
+    """Returns the function that checks and decodes the chunks of a store; its arguments are chunk, out and checksum.
 
-    Both are bytes, as memoryviews: for the size of a sample those are much cheaper to make than arrays. What is decoded
-    goes into `out`, which is of its size; nothing is allocated from what a chunk claims, and `out` is of no use after
-    an error. It raises a StoreError where the chunk is damaged, or has another checksum; the caller knows which one it
-    is.
+    Chunk and out are bytes, as memoryviews: for the size of a sample those are much cheaper to make than arrays. The
+    function fills `out`, which has the decoded size; nothing is allocated on the word of a chunk, and `out` is
+    undefined after an error. It raises a StoreError if the chunk is damaged, or has another checksum; the caller adds
+    which chunk it is.
     """
     return {"lz4": _decompress, "none": _copy}[compression]
 
@@ -253,4 +253,4 @@ def _decompress(chunk: memoryview, out: memoryview, checksum: int) -> None:
 
 
 REMEDY = "Run `drift-inspect verify` on the store, and make it again with drift-preprocess --overwrite."
-"""What to do about a damaged shard."""
+"""Remedy for a damaged shard."""

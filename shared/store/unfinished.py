@@ -1,6 +1,6 @@
-"""`.building`: what an unfinished store says of itself, namely what it was `Begun` from, and a `Mark` per shard done.
+"""An unfinished store's record of itself in `.building`: what it was `Begun` from, and a `Mark` per shard done.
 
-Only with that can its making be continued. It goes once the manifest is written.
+The record is what lets a build continue. It is deleted once the manifest is written.
 """
 
 import hashlib
@@ -22,15 +22,15 @@ PLAN = "plan.json"
 
 @dataclass(frozen=True)
 class Begun:
-    """What an unfinished store was begun from; to be continued, all of it must still be the same.
+    """The inputs that an unfinished store was begun from; all must be unchanged for it to be continued.
 
     Attributes:
         recipe: The resolved data manifest.
         sources: Fingerprints of the sources, by kind.
         states: Sizes and times of change of the same sources: a large one is fingerprinted by its names and sizes only.
         layout: The store's shape.
-        driftcal_version: Who writes it.
-        schema_version: How.
+        driftcal_version: Version of driftcal that writes it.
+        schema_version: Version of the schema that it follows.
     """
 
     recipe: dict[str, Any]
@@ -64,15 +64,15 @@ class Begun:
 
 @dataclass(frozen=True)
 class Mark:
-    """What the writer leaves in `.building` for a shard that is done.
+    """The mark of a shard that is done, which the writer leaves in `.building`.
 
     Attributes:
         files: The shard's files.
         status: Number of samples of each of `schema.STATUS`.
         drifters: The drifters of each split, as numbers.
         samples: Number of samples of each split.
-        blank: Levels that hold exact zeros where currents should be: number of the source, time and cells.
-        repeated: Levels that are the one before once more: number of the source and time.
+        blank: Levels with exact zeros in place of currents: number of the source, time and cells.
+        repeated: Levels that repeat the one before: number of the source and time.
     """
 
     files: dict[str, FileEntry]
@@ -149,7 +149,7 @@ def marked(store: Path) -> list[int]:
 
 
 def read_begun(store: Path) -> Begun:
-    """What the unfinished `store` was begun from.
+    """Reads what the unfinished `store` was begun from.
 
     Raises:
         StoreError: nothing says so, or what does is damaged.

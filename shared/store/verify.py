@@ -1,7 +1,7 @@
-"""Whether a store is whole: every file, every checksum, every sample, and what the labels say.
+"""Verification of a store: every file, every checksum, every sample, and the labels.
 
-The order matters: what is cheap and bounded comes first, and nothing is allocated from what a file claims. The first
-damage ends the check, with the file, shard or sample in the message; then every file is hashed, so that all that need
+The order matters: cheap and bounded checks come first, and nothing is allocated on the word of a file. The first
+damage ends the check, with the file, shard or sample in the message; then every file is hashed, so that all files to
 be fetched again can be named.
 """
 
@@ -23,7 +23,7 @@ from driftcal.shared.text import counted
 from tqdm import tqdm
 
 REMEDY = manifest.REMEDY
-"""What to do about a store that is damaged; `chunks.REMEDY` sends the reader here."""
+"""Remedy for a damaged store; `shard_bytes.REMEDY` refers the reader here."""
 
 WORKERS = 4  # shards checked at a time; more would not make a disk faster
 YEARS_1950_2150 = (-631_152_000, 5_680_281_600)
@@ -38,10 +38,10 @@ SLACK = 1e-3
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether a store is whole; `files` and `samples` were found so, up to the first `problem`.
+    """The result of verifying a store: `files` and `samples` were intact, up to the first `problem`.
 
-    Where there is one, `damaged` are all listed files that are missing or not what the manifest says, and `unread`
-    those of which that could not be found out.
+    If there is one, `damaged` are all listed files that are missing or contradict the manifest, and `unread` those that
+    could not be checked.
     """
 
     ok: bool
@@ -111,7 +111,7 @@ def _damaged(root: Path, held: Manifest) -> tuple[tuple[str, ...], tuple[str, ..
 
 
 def checked_words(held: Manifest) -> Manifest:
-    """`held`, its names and counts found to be of the types that they should be.
+    """Returns the manifest, once its names and counts have the types that they should have.
 
     Raises:
         StoreError: one is not.
