@@ -1,0 +1,77 @@
+"""Words of the code: a docstring begins with a noun or a verb in the third person."""
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+NEITHER = {
+    "as",
+    "from",
+    "how",
+    "of",
+    "that",
+    "what",
+    "when",
+    "where",
+    "whether",
+    "which",
+    "who",
+    "whom",
+    "whose",
+    "why",
+}
+"""First words of a clause or a fragment, which leave the reader to find its noun."""
+
+UNFINISHED = ("train/", "shared/disk/claims.py", "shared/disk/holder.py", "shared/native/checked_copy.py")
+"""Beginnings of the paths whose docstrings are still to be rewritten."""
+
+
+def docstrings(source: str) -> Iterator[tuple[int, str]]:
+    """Yields line and text of every docstring: of the module, its classes and functions, constants and attributes."""
+    for node in ast.walk(ast.parse(source)):
+        body = getattr(node, "body", None)
+        for statement in body if isinstance(body, list) else []:
+            value = getattr(statement, "value", None)
+            if isinstance(statement, ast.Expr) and isinstance(value, ast.Constant) and isinstance(value.value, str):
+                yield statement.lineno, value.value
+
+
+def badly_begun(source: str) -> list[int]:
+    """Lines of the docstrings in `source` that begin with one of `NEITHER`."""
+    first = ((line, re.search(r"\w+", text)) for line, text in docstrings(source))
+    return sorted(line for line, word in first if word is None or word[0].lower() in NEITHER)
+
+
+def test_docstrings_of_modules_classes_functions_and_constants_are_read():
+    source = '''"""How it is."""
+LIMIT = 1
+"""Of a step."""
+SPEED = 2
+"""Speed [m/s]."""
+
+class Place:
+    """Where it is."""
+    lon: float
+    """What is east."""
+    def near(self):
+        """Tells whether it is near."""
+        def inner():
+            """
+            Whether it is nearer."""
+'''
+    assert badly_begun(source) == [1, 3, 8, 10, 14]
+
+
+@pytest.mark.parametrize("folder", ["preprocess", "shared", "train"])
+def test_docstrings_begin_with_a_noun_or_a_verb(folder: str):
+    bad = []
+    for path in sorted((ROOT / folder).rglob("*.py")):
+        name = path.relative_to(ROOT).as_posix()
+        if not name.startswith(UNFINISHED):
+            bad += [f"{name}:{line}" for line in badly_begun(path.read_text(encoding="utf-8"))]
+    assert not bad, f"these docstrings begin with neither a noun nor a verb such as Returns or Tells: {bad}"
