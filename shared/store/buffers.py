@@ -1,7 +1,7 @@
 """Aligned host buffers, reused only after the last reference to them is gone.
 
 JAX on a CPU takes a numpy array that is aligned to 64 bytes as it is, without a copy, and keeps a reference to it for
-as long as the device array lives. So a buffer goes back to the pool when the last reference to its array is dropped,
+as long as the device array lives. So a buffer goes back to the pool when the last reference to its array is gone,
 by us, by JAX or by whoever kept a view of it: never earlier, whatever is still running. Buffers are reused at all
 because the first touch of fresh memory costs more than decoding a sample, a level or a shard into it.
 """
