@@ -1,4 +1,4 @@
-"""Words of the code: a docstring begins with a noun or a verb in the third person."""
+"""Words of the code and its documents: docstrings begin with a noun or a verb; modules and files are named rightly."""
 
 import ast
 import re
@@ -75,3 +75,29 @@ def test_docstrings_begin_with_a_noun_or_a_verb(folder: str):
         if not name.startswith(UNFINISHED):
             bad += [f"{name}:{line}" for line in badly_begun(path.read_text(encoding="utf-8"))]
     assert not bad, f"these docstrings begin with neither a noun nor a verb such as Returns or Tells: {bad}"
+
+
+def test_architecture_names_every_module_in_the_table_of_its_room():
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    sections = dict(re.findall(r"^##+ ([\w/ ]+).*\n((?:(?!##).*\n)*)", text, re.M))
+    missing = []
+    for part in ("shared", "preprocess", "train"):
+        for path in sorted((ROOT / part).rglob("*.py")):
+            room = path.parent.relative_to(ROOT / part).as_posix()
+            if path.name == "__init__.py":
+                continue
+            title = room if room != "." else ("At the top" if part == "shared" else part)
+            first = " ".join(re.findall(r"^\|([^|]+)\|", sections.get(title, ""), re.M))
+            if f"`{path.stem}`" not in first:
+                missing.append(path.relative_to(ROOT).as_posix())
+    assert not missing, f"docs/architecture.md lacks {missing}"
+
+
+def test_files_that_the_documents_name_exist():
+    named = {
+        (page.name, file)
+        for page in (ROOT / "docs").glob("*.md")
+        for file in re.findall(r"`((?:preprocess|shared|train|tests)/[a-z0-9_/.]+)`", page.read_text(encoding="utf-8"))
+    }
+    assert len(named) > 5
+    assert not {(page, file) for page, file in named if not (ROOT / file).exists()}
