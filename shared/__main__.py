@@ -24,16 +24,16 @@ def _parser() -> argparse.ArgumentParser:
     )
     actions = to.add_subparsers(dest="action", required=True, metavar="{show,verify,sample,plot}")
 
-    def action(name: str, what: str) -> argparse.ArgumentParser:
-        like = command.parser(f"drift-inspect {name}", what, EXAMPLES[name])
-        made = actions.add_parser(
-            name, help=what, description=what, epilog=like.epilog, formatter_class=like.formatter_class
+    def action(name: str, purpose: str) -> argparse.ArgumentParser:
+        like = command.parser(f"drift-inspect {name}", purpose, EXAMPLES[name])
+        parser = actions.add_parser(
+            name, help=purpose, description=purpose, epilog=like.epilog, formatter_class=like.formatter_class
         )
-        made.add_argument(
+        parser.add_argument(
             "store", metavar="STORE", type=paths.argument("STORE"), help="folder that drift-preprocess made"
         )
-        command.add_common(made)
-        return made
+        command.add_common(parser)
+        return parser
 
     action("show", "Tells what the store holds and where it came from, half-built stores too.")
     action("verify", "Checks every file, checksum, sample and label of the store.")
@@ -55,11 +55,11 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _show(options: argparse.Namespace) -> int:
-    found = facts.facts(options.store)
+    contents = facts.facts(options.store)
     if options.json:
-        command.emit(found.as_json())
+        command.emit(contents.as_json())
     else:
-        print(text.render(found))
+        print(text.render(contents))
     return 0
 
 
@@ -74,7 +74,7 @@ def _verify(options: argparse.Namespace) -> int:
 
 def _sample(options: argparse.Namespace) -> int:
     opened = ShardStore(options.store)
-    found = facts.sample(opened, options.index)
+    contents = facts.sample(opened, options.index)
     if options.plot:
         # they bring matplotlib, which nothing but drawing needs
         from driftcal.shared.inspection import figures as store_figures  # noqa: PLC0415
@@ -83,9 +83,9 @@ def _sample(options: argparse.Namespace) -> int:
         _refuse_inside(options.plot, opened.root)
         map_plots.save(lambda: store_figures.one(opened, options.index), options.plot)
     if options.json:
-        command.emit(found.as_json())
+        command.emit(contents.as_json())
     else:
-        print(text.render_sample(found))
+        print(text.render_sample(contents))
     return 0
 
 

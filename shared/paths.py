@@ -28,9 +28,9 @@ def argument(where: str) -> Callable[[str], Argument]:
     """The `type` of an argparse option for a local path; `where` names the option in messages."""
 
     def given(text: str) -> Argument:
-        made = Argument(text)
-        made.where = where
-        return made
+        checked = Argument(text)
+        checked.where = where
+        return checked
 
     return given
 

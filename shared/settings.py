@@ -171,15 +171,15 @@ def _problem(model: type[Settings], entry: Any) -> str:
     return f"{key}: {message[0].lower() + message[1:]}{came}"
 
 
-def _meant(location: list[str], known: list[str]) -> str:
+def _meant(location: list[str], choices: list[str]) -> str:
     """The known key that is most like an unknown one, in its own section first; else those of its section."""
     section = ".".join(part for part in location[:-1] if not part.isdigit())
-    here = [key for key in known if key.rpartition(".")[0] == section]
-    for keys, alike in ((here, 0.5), (known, 0.7 if here and section else 0.5)):
+    here = [key for key in choices if key.rpartition(".")[0] == section]
+    for keys, alike in ((here, 0.5), (choices, 0.7 if here and section else 0.5)):
         names = [key.rpartition(".")[2] for key in keys]
         if close := difflib.get_close_matches(location[-1], names, n=1, cutoff=alike):
             return f" (did you mean {keys[names.index(close[0])]!r}?)"
-    return f"; known: {', '.join(sorted(here or known))}"
+    return f"; known: {', '.join(sorted(here or choices))}"
 
 
 def _known_keys(model: type[BaseModel], prefix: str = "") -> list[str]:

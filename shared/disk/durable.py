@@ -56,13 +56,13 @@ def cannot_write(path: Path, error: OSError) -> StoreError:
     return StoreError(f"cannot write {path}: {error.strerror}. {remedy}, and run the same command again.")
 
 
-def write(path: Path, content: bytes | Sequence[memoryview], what: str = "file") -> None:
+def write(path: Path, content: bytes | Sequence[memoryview], kind: str = "file") -> None:
     """Writes `content` to `path`, in a folder that is there.
 
     Args:
         path: Replaced where it exists.
         content: All of it, whole or in parts.
-        what: Kind of file, for the crash points: one of `crashpoints.FILES`.
+        kind: Kind of file, for the crash points: one of `crash_points.FILES`.
 
     Raises:
         StoreError: it cannot be written; nothing of it is left, except a whole file whose folder cannot be synced.
@@ -70,22 +70,22 @@ def write(path: Path, content: bytes | Sequence[memoryview], what: str = "file")
     # not the process id: hosts that share the store may have the same one
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}{PART}")
     try:
-        reached(f"{what}: begins")
+        reached(f"{kind}: begins")
         with stream(temporary) as put:
             parts = in_parts(content)
             if len(parts) == 1:  # so that there is a half of it
                 half = len(parts[0]) // 2
                 parts = [parts[0][:half], parts[0][half:]]
             put(*parts[: len(parts) // 2])
-            reached(f"{what}: half written")
+            reached(f"{kind}: half written")
             put(*parts[len(parts) // 2 :])
-            reached(f"{what}: written")
+            reached(f"{kind}: written")
             put.sync()
-            reached(f"{what}: synced")
+            reached(f"{kind}: synced")
         os.replace(temporary, path)
-        reached(f"{what}: renamed")
+        reached(f"{kind}: renamed")
         sync(path.parent)
-        reached(f"{what}: done")
+        reached(f"{kind}: done")
     except OSError as error:
         with contextlib.suppress(OSError):
             os.unlink(temporary)

@@ -67,11 +67,11 @@ def known(error: BaseException) -> bool:
     )
 
 
-def refused(what: str, error: BaseException, whole: str = "") -> LimitError:
+def refused(action: str, error: BaseException, whole: str = "") -> LimitError:
     """The error of what the system refused.
 
     Args:
-        what: What could not be done, such as "cannot read PATH".
+        action: What could not be done, such as "cannot read PATH".
         error: Why.
         whole: What may be whole all the same, such as "the store".
     """
@@ -82,7 +82,7 @@ def refused(what: str, error: BaseException, whole: str = "") -> LimitError:
         remedy = _REMEDY[errno.EAGAIN]
     elif isinstance(error, OSError) and error.errno is not None:
         reason, remedy = error.strerror or os.strerror(error.errno), _REMEDY.get(error.errno, remedy)
-    return LimitError(f"{what}: {reason}. {remedy}.{f' This is no damage: {whole} may be whole.' if whole else ''}")
+    return LimitError(f"{action}: {reason}. {remedy}.{f' This is no damage: {whole} may be whole.' if whole else ''}")
 
 
 def kind_of(path: Path) -> int:
@@ -91,8 +91,8 @@ def kind_of(path: Path) -> int:
     Raises:
         LimitError: the system refuses or fails to look there.
     """
-    found = look(path)
-    return 0 if found is None else stat.S_IFMT(found.st_mode)
+    status = look(path)
+    return 0 if status is None else stat.S_IFMT(status.st_mode)
 
 
 def look(path: Path) -> os.stat_result | None:

@@ -16,24 +16,24 @@ _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
 
 
 @contextlib.contextmanager
-def folder(what: str) -> Iterator[Path]:
-    """A new temporary folder, which goes in the end; `what` needs it, as the message begins.
+def folder(purpose: str) -> Iterator[Path]:
+    """A new temporary folder, which goes in the end; `purpose` needs it, as the message begins.
 
     Raises:
         LimitError: there is none, or what is written there inside finds no room.
     """
     with contextlib.ExitStack() as stack:
         try:
-            made = tempfile.TemporaryDirectory(prefix="driftcal-", ignore_cleanup_errors=True)
-            place = Path(stack.enter_context(made))
+            directory = tempfile.TemporaryDirectory(prefix="driftcal-", ignore_cleanup_errors=True)
+            place = Path(stack.enter_context(directory))
         except OSError as error:
-            raise lacking(what, error) from error
+            raise lacking(purpose, error) from error
         try:
             yield place
         except DriftcalError as error:
             cause = error.__cause__
             if isinstance(cause, OSError) and str(place) in str(error):
-                raise lacking(what, cause) from cause
+                raise lacking(purpose, cause) from cause
             raise
 
 
@@ -47,12 +47,12 @@ def is_lacking(error: BaseException) -> bool:
     return refused and Path(os.fsdecode(error.filename or "")).is_relative_to(_place() or "/")
 
 
-def lacking(what: str, error: OSError) -> LimitError:
-    """The error of `what`, which finds no temporary folder, or no room in it."""
+def lacking(purpose: str, error: OSError) -> LimitError:
+    """The error of `purpose`, which finds no temporary folder, or no room in it."""
     place = _place()
     where = "cannot be written to" if place is None else f"is {place} and cannot be written to, or is full"
     return LimitError(
-        f"{what}: needs the system's temporary folder, which {where} ({error.strerror or error}). Make room, or set "
+        f"{purpose}: needs the system's temporary folder, which {where} ({error.strerror or error}). Make room, or set "
         f"TMPDIR to a folder with room (export TMPDIR=/a/folder/with/room), and run the same command again."
     )
 

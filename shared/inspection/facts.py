@@ -92,27 +92,27 @@ def facts(store: str | Path) -> Facts:
     if not limits.kind_of(root / manifest.NAME) and limits.kind_of(unfinished.plan_of(root)):
         return _half_built(root)
     opened = ShardStore(root)
-    held = checked_words(opened.manifest)
+    listing = checked_words(opened.manifest)
     usable = opened.labels["status"] == 0
-    size = sum(entry.size for entry in held.files.values()) + (root / manifest.NAME).stat().st_size
+    size = sum(entry.size for entry in listing.files.values()) + (root / manifest.NAME).stat().st_size
     return Facts(
-        name=held.name,
+        name=listing.name,
         path=str(root),
         finished=True,
-        digest=held.digest,
-        schema_version=held.schema_version,
-        driftcal_version=held.driftcal_version,
-        layout=held.layout,
-        shards_done=held.layout.n_shards,
-        samples_done=held.layout.n_samples,
+        digest=listing.digest,
+        schema_version=listing.schema_version,
+        driftcal_version=listing.driftcal_version,
+        layout=listing.layout,
+        shards_done=listing.layout.n_shards,
+        samples_done=listing.layout.n_samples,
         bytes_on_disk=size,
-        bytes_decoded=_decoded(held.layout, held.layout.n_samples),
+        bytes_decoded=_decoded(listing.layout, listing.layout.n_samples),
         n_drifters=len(np.unique(opened.labels["drifter"][usable])),
-        splits=held.splits,
-        funnel=held.funnel,
-        agreement=held.agreement,
-        notes=held.notes,
-        sources=held.sources,
+        splits=listing.splits,
+        funnel=listing.funnel,
+        agreement=listing.agreement,
+        notes=listing.notes,
+        sources=listing.sources,
         **_extent(opened.labels),
     )
 
@@ -236,8 +236,8 @@ def sample(opened: ShardStore, index: int) -> SampleFacts:
         StoreError: there is no such sample, or its data are damaged.
     """
     if not 0 <= index < len(opened):
-        held = f"its samples are 0 to {len(opened) - 1}" if len(opened) else "it holds no sample"
-        raise StoreError(f"{opened.root}: no sample {index}; {held}. `drift-inspect show` tells how many there are.")
+        extent = f"its samples are 0 to {len(opened) - 1}" if len(opened) else "it holds no sample"
+        raise StoreError(f"{opened.root}: no sample {index}; {extent}. `drift-inspect show` tells how many there are.")
     layout = opened.layout
     label = {name: values[index].tolist() for name, values in opened.labels.items()}
     current, lonlat = currents(opened, index), track(opened, index)

@@ -85,9 +85,9 @@ def speeds(norm_to: float) -> tuple[Colormap, Normalize]:
 
 def mean_current(currents_mps: np.ndarray) -> np.ndarray:
     """Mean over the levels of `(2, time, lat, lon)` [m/s], NaN on land, without numpy's warning of empty means."""
-    known = np.isfinite(currents_mps)
-    levels = np.where(known.any(axis=1), known.sum(axis=1), np.nan)
-    return np.where(known, currents_mps, 0.0).sum(axis=1, dtype=np.float64) / levels
+    valid = np.isfinite(currents_mps)
+    levels = np.where(valid.any(axis=1), valid.sum(axis=1), np.nan)
+    return np.where(valid, currents_mps, 0.0).sum(axis=1, dtype=np.float64) / levels
 
 
 def window(

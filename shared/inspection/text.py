@@ -101,9 +101,9 @@ def render_verdict(of: Verdict, path: str) -> str:
         head = f"not whole: {of.problem}"
     lines = [*_wrapped(head, "  "), *(line for note in of.notes for line in _wrapped(f"note: {note}", "  "))]
     several = of.damaged if len(of.damaged) > 1 else ()  # one alone is the problem's
-    for names, what in ((several, "not as the manifest lists them"), (of.unread, "not checked: cannot be read")):
+    for names, state in ((several, "not as the manifest lists them"), (of.unread, "not checked: cannot be read")):
         if names:
-            lines.append(f"{counted(len(names), 'file')} {what}:")
+            lines.append(f"{counted(len(names), 'file')} {state}:")
             lines += [f"  {_clean(name)}" for name in names[:MOST_DAMAGED]]
             lines += ["  ... (all of them with --json)"] if len(names) > MOST_DAMAGED else []
     return "\n".join(lines)

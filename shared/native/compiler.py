@@ -110,14 +110,14 @@ def command(library: Library) -> list[str]:
             f"{library.wanted} needs a C++17 compiler, and CXX={os.environ['CXX']} is no command ({error}). Correct "
             f"it, or {library.instead}."
         ) from error
-    found = [words for words in ([asked] if asked else [[name] for name in COMPILERS]) if shutil.which(words[0])]
-    if not found:
+    present = [words for words in ([asked] if asked else [[name] for name in COMPILERS]) if shutil.which(words[0])]
+    if not present:
         looked = f"CXX={os.environ['CXX']}" if asked else ", ".join(COMPILERS)
         raise ConfigError(
             f"{library.wanted} needs a C++17 compiler, and none was found ({looked}). Install one (Debian: apt install "
             f"g++; macOS: xcode-select --install; conda: gxx), name it in CXX, or {library.instead}."
         )
-    return found[0]
+    return present[0]
 
 
 def _digest(library: Library, line: list[str]) -> str:
@@ -138,8 +138,8 @@ def _cache() -> Path:
         root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
         folder = Path(root) / "driftcal"
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        found = folder.stat()
-        if found.st_uid == os.geteuid() and not found.st_mode & 0o022 and os.access(folder, os.W_OK):
+        status = folder.stat()
+        if status.st_uid == os.geteuid() and not status.st_mode & 0o022 and os.access(folder, os.W_OK):
             return folder
     except (OSError, RuntimeError):  # read-only; no home
         pass
@@ -172,23 +172,23 @@ def _compile(library: Library, line: list[str], path: Path) -> Path:
 
 
 def _compile_in(aside: Path, library: Library, line: list[str], path: Path) -> Path:
-    made = aside / FILE
+    library_file = aside / FILE
     defined = [f"-D{name}={value!r}" for name, value in library.constants.items()]
     included = [f"-I{folder}" for folder in library.include]
-    _run(library, [*line, *included, *defined, str(library.source), "-o", str(made)], aside)
+    _run(library, [*line, *included, *defined, str(library.source), "-o", str(library_file)], aside)
     try:
-        _publish(made, path)
+        _publish(library_file, path)
     except OSError:  # a cache that is full is no reason to do without what has been made
         path = _own_folder() / path.name
-        _publish(made, path)
+        _publish(library_file, path)
     return path
 
 
-def _publish(made: Path, folder: Path) -> None:
-    """Copies the library `made` into `folder`, which appears whole."""
+def _publish(library_file: Path, folder: Path) -> None:
+    """Copies the library `library_file` into `folder`, which appears whole."""
     aside = Path(tempfile.mkdtemp(dir=folder.parent, prefix="."))
     try:
-        content = made.read_bytes()
+        content = library_file.read_bytes()
         (aside / FILE).write_bytes(content)
         (aside / DIGEST).write_text(hashlib.sha256(content).hexdigest())
         shutil.rmtree(folder, ignore_errors=True)  # damaged

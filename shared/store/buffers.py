@@ -45,7 +45,7 @@ class Slabs:
         try:
             slab = free.pop()
         except IndexError:
-            for others in [held for of, held in list(self._free.items()) if of != size]:
+            for others in [maps for of, maps in list(self._free.items()) if of != size]:
                 others.clear()
             try:
                 slab = mmap.mmap(-1, _length(size), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)

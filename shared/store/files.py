@@ -40,7 +40,7 @@ _OPEN_FILES = (errno.EMFILE, errno.ENFILE)
 
 
 @contextlib.contextmanager
-def opened(root: Path, name: str, held: Manifest) -> Iterator[BufferedReader]:
+def opened(root: Path, name: str, listing: Manifest) -> Iterator[BufferedReader]:
     """The file `name` of the store, open for reading; what reading it raises inside is told with its path.
 
     Raises:
@@ -48,18 +48,18 @@ def opened(root: Path, name: str, held: Manifest) -> Iterator[BufferedReader]:
         LimitError: the system refuses or fails to read it, or too many files are open.
     """
     path = root / name
-    entry = held.files.get(name)
+    entry = listing.files.get(name)
     if entry is None:
         raise StoreError(f"{root}: the manifest does not list {name}. {REMEDY}")
     try:
         real = os.path.realpath(path)
         if real != os.path.join(os.path.realpath(root), name):  # noqa: PTH118 - half as slow, and once a file
             raise StoreError(f"{path}: a link, which may lead out of the store. Put the file itself there.")
-        found = os.stat(real)  # noqa: PTH116
-        if not stat.S_ISREG(found.st_mode):
+        status = os.stat(real)  # noqa: PTH116
+        if not stat.S_ISREG(status.st_mode):
             raise StoreError(f"{path}: not a plain file. {REMEDY}")
-        if found.st_size != entry.size:
-            raise wrong_size(path, found.st_size, entry.size)
+        if status.st_size != entry.size:
+            raise wrong_size(path, status.st_size, entry.size)
         if entry.size == 0:
             raise StoreError(f"{path}: empty. {REMEDY}")
         with path.open("rb") as file:
@@ -72,7 +72,7 @@ def opened(root: Path, name: str, held: Manifest) -> Iterator[BufferedReader]:
         if isinstance(error, OSError) and error.errno in _OPEN_FILES:
             raise LimitError(
                 f"cannot open {path}: {error}. A store takes two open files a shard, this one "
-                f"{2 * held.layout.n_shards}: allow as many (ulimit -n), or make it again with a larger "
+                f"{2 * listing.layout.n_shards}: allow as many (ulimit -n), or make it again with a larger "
                 f"store.samples_per_shard."
             ) from error
         if not limits.concerns(error):
@@ -80,10 +80,10 @@ def opened(root: Path, name: str, held: Manifest) -> Iterator[BufferedReader]:
         raise limits.refused(f"cannot read {path}", error, "the store") from error
 
 
-def wrong_size(path: Path, found: int, due: int) -> StoreError:
-    """The error of a file of `found` bytes that has `due` in the manifest."""
-    what = "truncated" if found < due else "extended"
-    return StoreError(f"{path}: {found} bytes, expected {due}: {what} or replaced. {REMEDY}")
+def wrong_size(path: Path, size: int, due: int) -> StoreError:
+    """The error of a file of `size` bytes that has `due` in the manifest."""
+    change = "truncated" if size < due else "extended"
+    return StoreError(f"{path}: {size} bytes, expected {due}: {change} or replaced. {REMEDY}")
 
 
 class Unmapped:
@@ -111,13 +111,13 @@ class Unmapped:
             raise limits.refused(f"cannot read {self._path}", error, "the store") from error
 
 
-def mapped(root: Path, name: str, held: Manifest) -> mmap.mmap | Unmapped:
+def mapped(root: Path, name: str, listing: Manifest) -> mmap.mmap | Unmapped:
     """The file `name` of the store, memory-mapped read-only; raises as `opened`.
 
     Where it cannot be mapped, as on some network file systems or within a limit of the address space, it is read.
     """
-    with opened(root, name, held) as file:
-        size = held.files[name].size
+    with opened(root, name, listing) as file:
+        size = listing.files[name].size
         try:
             return mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ)
         except OSError as error:
@@ -142,48 +142,50 @@ def make_room(maps: int) -> None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (need, hard))
 
 
-def checked(root: Path, name: str, held: Manifest) -> np.ndarray:
+def checked(root: Path, name: str, listing: Manifest) -> np.ndarray:
     """The bytes of the file `name`, a small one, uint8, read-only; they have the sha256 that the manifest lists."""
-    with opened(root, name, held) as file:
+    with opened(root, name, listing) as file:
         content = file.read()
-    check_digest(root, name, held, hashlib.sha256(content).hexdigest())
+    check_digest(root, name, listing, hashlib.sha256(content).hexdigest())
     return np.frombuffer(content, np.uint8)
 
 
-def sha256(root: Path, name: str, held: Manifest) -> str:
+def sha256(root: Path, name: str, listing: Manifest) -> str:
     """The digest of the file `name`, read and not mapped: a disk that fails under a map ends the process."""
-    with opened(root, name, held) as file:
+    with opened(root, name, listing) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def check_digest(root: Path, name: str, held: Manifest, found: str) -> None:
-    """Refuses the file `name` whose sha256 is `found`, where the manifest lists another one."""
-    if found != held.files[name].sha256:
+def check_digest(root: Path, name: str, listing: Manifest, digest: str) -> None:
+    """Refuses the file `name` whose sha256 is `digest`, where the manifest lists another one."""
+    if digest != listing.files[name].sha256:
         raise StoreError(
             f"{root / name}: its content does not match its sha256 in the manifest: damaged, or of another shard or "
             f"store. {REMEDY}"
         )
 
 
-def check_listing(root: Path, held: Manifest) -> None:
+def check_listing(root: Path, listing: Manifest) -> None:
     """Refuses a manifest that lists other files than its layout asks for."""
-    layout = held.layout
+    layout = listing.layout
     specs = schema.arrays(layout)
     # compared before the names are made: a forged layout can ask for more names than there is memory
     due = len(specs) * (layout.n_shards + 1) + 2
-    if len(held.files) != due:
-        raise StoreError(f"{root / manifest.NAME}: lists {len(held.files)} files, its layout asks for {due}. {REMEDY}")
+    if len(listing.files) != due:
+        raise StoreError(
+            f"{root / manifest.NAME}: lists {len(listing.files)} files, its layout asks for {due}. {REMEDY}"
+        )
     ranges = {name: range(0) for name in (GROUP, DRIFTERS, *(metadata_of(spec) for spec in specs))}
     ranges |= {spec.file_of(k): layout.samples_of(k) for spec in specs for k in range(layout.n_shards)}
     for name, part in ranges.items():
-        if name not in held.files or held.files[name].samples != (part.start, part.stop):
+        if name not in listing.files or listing.files[name].samples != (part.start, part.stop):
             raise StoreError(f"{root / manifest.NAME}: does not list {name} with samples {part}. {REMEDY}")
     for spec in specs:
         if spec.sharded:
             continue
         due = layout.samples_per_shard * spec.sample_bytes + 4  # held against the file before its values find room
         for shard in range(layout.n_shards):
-            size = held.files[spec.file_of(shard)].size
+            size = listing.files[spec.file_of(shard)].size
             if size != due:
                 where = f"{root / manifest.NAME}: lists {spec.file_of(shard)}"
                 raise StoreError(f"{where} with {size} bytes, its layout asks for {due}. {REMEDY}")
@@ -194,30 +196,30 @@ def metadata_of(spec: ArraySpec) -> str:
     return f"{spec.name}/zarr.json"
 
 
-def check_metadata(root: Path, held: Manifest) -> None:
+def check_metadata(root: Path, listing: Manifest) -> None:
     """Refuses metadata that say anything else than the schema: zarr's readers go by them, with any codec they name."""
-    layout = held.layout
+    layout = listing.layout
     for spec in schema.arrays(layout):
         due = shard_bytes.metadata(spec, layout.n_samples, layout.samples_per_shard, layout.compression)
-        if _tree(root, metadata_of(spec), held) != due:
+        if _tree(root, metadata_of(spec), listing) != due:
             path = root / metadata_of(spec)
             raise StoreError(f"{path}: does not describe the array that the manifest's layout says. {REMEDY}")
-    group = _tree(root, GROUP, held)
+    group = _tree(root, GROUP, listing)
     if not isinstance(group, dict) or group.get("zarr_format") != 3 or group.get("node_type") != "group":
         raise StoreError(f"{root / GROUP}: does not describe a zarr v3 group. {REMEDY}")
 
 
-def drifters(root: Path, held: Manifest) -> list[str]:
+def drifters(root: Path, listing: Manifest) -> list[str]:
     """Names of the drifters."""
-    tree = _tree(root, DRIFTERS, held)
+    tree = _tree(root, DRIFTERS, listing)
     names = tree.get("drifters") if isinstance(tree, dict) else None
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise StoreError(f"{root / DRIFTERS}: not a list of drifters' names. {REMEDY}")
     return names
 
 
-def _tree(root: Path, name: str, held: Manifest) -> Any:
-    raw = checked(root, name, held).tobytes()
+def _tree(root: Path, name: str, listing: Manifest) -> Any:
+    raw = checked(root, name, listing).tobytes()
     try:
         return json.loads(raw)
     except (ValueError, RecursionError) as error:

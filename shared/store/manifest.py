@@ -127,10 +127,10 @@ def read(store: str | Path) -> Manifest:
     path = root / NAME
     kind = limits.kind_of(root)
     if kind != stat.S_IFDIR:
-        what, remedy = ("no folder", "Name the folder of a store") if kind else (
+        defect, remedy = ("no folder", "Name the folder of a store") if kind else (
             "no such store", f"Make one with `drift-preprocess MANIFEST --out {root}`"
         )  # fmt: skip
-        raise StoreError(f"{root}: {what}. {remedy}.")
+        raise StoreError(f"{root}: {defect}. {remedy}.")
     begun = limits.kind_of(root / STAGING)
     if limits.kind_of(path) != stat.S_IFREG:  # nor is a pipe waited for
         if begun:
@@ -195,16 +195,16 @@ def _safe(path: str) -> str:
     return path
 
 
-def write_file(path: Path, content: bytes | Sequence[memoryview], what: str = "file") -> FileEntry:
+def write_file(path: Path, content: bytes | Sequence[memoryview], kind: str = "file") -> FileEntry:
     """Writes `content`, whole or in parts, durably, and the folders that it needs.
 
-    `what` is its kind, for `disk.crash_points`.
+    `kind` is its kind, for `disk.crash_points`.
 
     Raises:
         StoreError: it cannot be written.
     """
     durable.make_folder(path.parent)
-    durable.write(path, content, what)
+    durable.write(path, content, kind)
     parts, digest = durable.in_parts(content), hashlib.sha256()
     for part in parts:
         digest.update(part)

@@ -56,32 +56,33 @@ class Shard(NamedTuple):
 class ShardedArray:
     """One sharded array of a store, read sample by sample through memory maps."""
 
-    def __init__(self, root: Path, spec: ArraySpec, held: manifest.Manifest, checksum: np.ndarray, copying: Copying):
+    def __init__(self, root: Path, spec: ArraySpec, listing: manifest.Manifest, checksum: np.ndarray, copying: Copying):
         self.spec = spec
-        self._root, self._held, self._layout, self._checksum = root, held, held.layout, checksum
-        self._per_shard = held.layout.samples_per_shard
-        self._decode = shard_bytes.decoder(held.layout.compression)
-        one_pass = copying == "auto" and held.layout.compression == "none"
+        self._root, self._held, self._layout, self._checksum = root, listing, listing.layout, checksum
+        self._per_shard = listing.layout.samples_per_shard
+        self._decode = shard_bytes.decoder(listing.layout.compression)
+        one_pass = copying == "auto" and listing.layout.compression == "none"
         self._copier = checked_copy.copier() if one_pass else None
         self._shards: dict[int, Shard] = {}
-        self._address = np.zeros(held.layout.n_samples, np.uintp)  # of raw samples in maps; 0: not known, or damaged
+        self._address = np.zeros(listing.layout.n_samples, np.uintp)  # of raw samples in maps; 0: not known, or damaged
         self._addressing = threading.Lock()  # no thread may see half of one
 
     def _shard(self, shard: int) -> Shard:
         layout = self._layout
-        found = files.mapped(self._root, self.spec.file_of(shard), self._held)
-        data = found if isinstance(found, Unmapped) else memoryview(found)
+        memory = files.mapped(self._root, self.spec.file_of(shard), self._held)
+        data = memory if isinstance(memory, Unmapped) else memoryview(memory)
         where = f"{self.spec.name} shard {shard} of {self._root}"
-        held = layout.samples_of(shard)
-        index = shard_bytes.read_index(data, len(held), layout.samples_per_shard, where)
-        sums = self._checksum[held.start : held.stop].tolist()
-        found = Shard(found, data, index[:, 0].tolist(), index.sum(axis=1).tolist(), sums)
-        opened = self._shards.setdefault(shard, found)  # of the maps of two threads one lives on, and has the addresses
+        samples = layout.samples_of(shard)
+        index = shard_bytes.read_index(data, len(samples), layout.samples_per_shard, where)
+        sums = self._checksum[samples.start : samples.stop].tolist()
+        new = Shard(memory, data, index[:, 0].tolist(), index.sum(axis=1).tolist(), sums)
+        # Of the maps of two threads one stays, and has the addresses.
+        opened = self._shards.setdefault(shard, new)
         if layout.compression == "none" and not isinstance(opened.map, Unmapped):
             whole = index[:, 1] == self.spec.sample_bytes
             begin = np.frombuffer(opened.map, np.uint8).ctypes.data + index[:, 0]
             with self._addressing:
-                self._address[held.start : held.stop] = np.where(whole, begin, 0)
+                self._address[samples.start : samples.stop] = np.where(whole, begin, 0)
         return opened
 
     def read_into(
@@ -236,14 +237,14 @@ class ShardStore:
         """
         if split not in schema.SPLITS:
             raise StoreError(f"{split!r} is not a split; expected one of {', '.join(schema.SPLITS)}.")
-        found = np.flatnonzero(self.labels["split"] == schema.SPLITS.index(split))
-        if not len(found):
-            held = ", ".join(f"{name} {facts['samples']}" for name, facts in self.manifest.splits.items())
+        samples = np.flatnonzero(self.labels["split"] == schema.SPLITS.index(split))
+        if not len(samples):
+            counts = ", ".join(f"{name} {facts['samples']}" for name, facts in self.manifest.splits.items())
             raise StoreError(
-                f"{self.root}: no sample of split {split!r} (it holds: {held or 'no sample at all'}). Choose another "
+                f"{self.root}: no sample of split {split!r} (it holds: {counts or 'no sample at all'}). Choose another "
                 f"split, or set split.{split} above 0 in the data manifest and preprocess again."
             )
-        return found
+        return samples
 
     def unreadable_of(self, split: str) -> list[int]:
         """The samples of `split` found unreadable so far, and those of which it is not known whose they are."""
@@ -282,14 +283,16 @@ class ShardStore:
     def _label(self, spec: ArraySpec) -> np.ndarray:
         out = np.zeros((self.layout.n_samples, *spec.inner_shape), spec.dtype)
         for shard in range(self.layout.n_shards):
-            held = self.layout.samples_of(shard)
+            samples = self.layout.samples_of(shard)
             try:
                 raw = files.checked(self.root, spec.file_of(shard), self.manifest)
-                out[held.start : held.stop] = label_of(raw, spec, self.layout, shard, f"{spec.name} shard {shard}")
+                out[samples.start : samples.stop] = label_of(
+                    raw, spec, self.layout, shard, f"{spec.name} shard {shard}"
+                )
             except StoreError as error:
                 if self.on_bad_shard == "fail":
                     raise
-                for sample in held:
+                for sample in samples:
                     self.unreadable.setdefault(sample, str(error))
         return out
 

@@ -168,7 +168,7 @@ def arrays(layout: Layout) -> tuple[ArraySpec, ...]:
         label("drifter", "<i4", "1", "index of the drifter in drifters.json"),
         label("drogue", "|i1", "1", "drogue: 1 on, 0 lost, -1 unknown"),
         label("split", "|i1", "1", "0 train, 1 validation, 2 test, -1 none: not usable"),
-        label("status", "|i1", "1", "; ".join(f"{k} {what}" for k, what in enumerate(STATUS))),
+        label("status", "|i1", "1", "; ".join(f"{k} {meaning}" for k, meaning in enumerate(STATUS))),
         label("source", "|i1", "1", "index of the drifter source in the manifest"),
         label("source_row", "<i8", "1", "index of the first fix along the source's observations"),
         label(CHECKSUM, "<u4", "1", "crc32c of the stored currents, positions of the sample", ("array",)),

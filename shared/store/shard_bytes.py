@@ -169,8 +169,8 @@ def encode_shard(
         if spec.name == CHECKSUM:
             yield spec, encode(spec, np.stack(sums, axis=1), layout.samples_per_shard)
         elif spec.sharded:
-            held = values[spec.name]
-            done = held if isinstance(held, Encoder) else encoded(spec, held, layout)
+            content = values[spec.name]
+            done = content if isinstance(content, Encoder) else encoded(spec, content, layout)
             sums.append(done.checksum)
             yield spec, done.content()
         else:
@@ -179,9 +179,9 @@ def encode_shard(
 
 def encoded(spec: ArraySpec, data: np.ndarray, layout: Layout) -> Encoder:
     """`data`, the samples of one shard of the sharded array `spec`, `(n, *inner_shape)`, all put."""
-    held = Encoder(spec, len(data), layout.samples_per_shard, layout.compression)
-    held.put(range(len(data)), np.ascontiguousarray(data, spec.dtype))
-    return held
+    encoder = Encoder(spec, len(data), layout.samples_per_shard, layout.compression)
+    encoder.put(range(len(data)), np.ascontiguousarray(data, spec.dtype))
+    return encoder
 
 
 class Bytes(Protocol):
@@ -234,18 +234,18 @@ def _decompress(chunk: memoryview, out: memoryview, checksum: int) -> None:
     if size < 20:
         raise StoreError(f"{size} bytes, too few for a chunk: damaged. {REMEDY}")
     payload = chunk[:-4]
-    found = crc32c(payload)
-    if found != _CRC.unpack_from(chunk, size - 4)[0]:
+    actual = crc32c(payload)
+    if actual != _CRC.unpack_from(chunk, size - 4)[0]:
         raise StoreError(f"the data do not match their crc32c: damaged. {REMEDY}")
-    if found != checksum:
+    if actual != checksum:
         raise StoreError(f"whole, but without the store's checksum: another shard's or store's. {REMEDY}")
-    _, _, flags, _, claimed, _, held = _HEADER.unpack_from(chunk)
+    _, _, flags, _, claimed, _, length = _HEADER.unpack_from(chunk)
     if flags >> 5 != _LZ4:
         raise StoreError(f"its codec is not lz4 (blosc flags {flags:#04x}): refused. {REMEDY}")
     if claimed != out.nbytes:
         raise StoreError(f"decodes to {claimed} bytes, expected {out.nbytes}. {REMEDY}")
-    if held != len(payload):  # blosc would read on past the buffer
-        raise StoreError(f"claims {held} bytes and has {len(payload)}. {REMEDY}")
+    if length != len(payload):  # blosc would read on past the buffer
+        raise StoreError(f"claims {length} bytes and has {len(payload)}. {REMEDY}")
     try:
         blosc.decompress(payload, out)
     except RuntimeError as error:

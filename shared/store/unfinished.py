@@ -95,8 +95,8 @@ class Mark:
         return cls(
             files=files,
             status=tuple(np.bincount(values["status"], minlength=len(schema.STATUS)).tolist()),
-            drifters={name: tuple(np.unique(values["drifter"][held]).tolist()) for name, held in split.items()},
-            samples={name: int(held.sum()) for name, held in split.items()},
+            drifters={name: tuple(np.unique(values["drifter"][mask]).tolist()) for name, mask in split.items()},
+            samples={name: int(mask.sum()) for name, mask in split.items()},
             blank=blank,
             repeated=repeated,
         )
@@ -106,7 +106,7 @@ class Mark:
         content = {
             "files": {path: entry.as_json() for path, entry in self.files.items()},
             "status": list(self.status),
-            "drifters": {name: list(held) for name, held in self.drifters.items()},
+            "drifters": {name: list(numbers) for name, numbers in self.drifters.items()},
             "samples": self.samples,
             "blank": [list(level) for level in self.blank],
             "repeated": [list(level) for level in self.repeated],
@@ -116,7 +116,7 @@ class Mark:
     @classmethod
     def from_json(cls, tree: dict[str, Any]) -> "Mark":
         """The inverse of `as_json`."""
-        if tree["digest"] != _digest({key: held for key, held in tree.items() if key != "digest"}):
+        if tree["digest"] != _digest({key: value for key, value in tree.items() if key != "digest"}):
             raise ValueError("its content does not match its own digest")
         return cls(
             files={path: FileEntry.from_json(entry) for path, entry in tree["files"].items()},
@@ -179,13 +179,13 @@ def read_mark(store: Path, layout: Layout, shard: int) -> Mark:
         raise StoreError(
             f"{path}: not a readable mark ({type(error).__name__}: {error}): damaged, so shard {shard} is made again."
         ) from error
-    held = layout.samples_of(shard)
-    due = {spec.file_of(shard): (held.start, held.stop) for spec in schema.arrays(layout)}
+    samples = layout.samples_of(shard)
+    due = {spec.file_of(shard): (samples.start, samples.stop) for spec in schema.arrays(layout)}
     if {name: entry.samples for name, entry in mark.files.items()} != due:
         raise StoreError(f"{path}: not the mark of shard {shard} of this store, so it is made again.")
     for name, entry in mark.files.items():
-        found = limits.look(store / name)
-        if found is None or not stat.S_ISREG(found.st_mode) or found.st_size != entry.size:
+        status = limits.look(store / name)
+        if status is None or not stat.S_ISREG(status.st_mode) or status.st_size != entry.size:
             raise StoreError(
                 f"shard {shard} is marked as done, but {name} is missing or has another size, so it is made again."
             )

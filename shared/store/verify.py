@@ -64,16 +64,16 @@ def verify(store: str | Path, progress: bool = False) -> Verdict:
         LimitError: the system refuses or fails to read something, before any damage.
     """
     root = Path(store)
-    files, samples, notes, held = 0, 0, (), None
+    files, samples, notes, listing = 0, 0, (), None
     try:
-        held = checked_words(manifest.read(root))
-        if (root / manifest.NAME).read_bytes() != manifest.to_bytes(held.as_json()):
+        listing = checked_words(manifest.read(root))
+        if (root / manifest.NAME).read_bytes() != manifest.to_bytes(listing.as_json()):
             raise StoreError(f"{root / manifest.NAME}: says more, or otherwise, than its digest covers. {REMEDY}")
-        specs = schema.arrays(held.layout)
-        notes = _check_listing(root, held)
-        small = [name for name in held.files if not any(name.startswith(f"{s.name}/c/") for s in specs if s.sharded)]
+        specs = schema.arrays(listing.layout)
+        notes = _check_listing(root, listing)
+        small = [name for name in listing.files if not any(name.startswith(f"{s.name}/c/") for s in specs if s.sharded)]
         for name in small:
-            store_files.checked(root, name, held)
+            store_files.checked(root, name, listing)
         files = len(small)
         opened = ShardStore(root)
         _check_labels(opened)
@@ -89,15 +89,15 @@ def verify(store: str | Path, progress: bool = False) -> Verdict:
         problem = f"{where}: {error.strerror}. {REMEDY}"
     else:
         return Verdict(True, None, files, samples, notes)
-    return Verdict(False, problem, files, samples, notes, *(((), ()) if held is None else _damaged(root, held)))
+    return Verdict(False, problem, files, samples, notes, *(((), ()) if listing is None else _damaged(root, listing)))
 
 
-def _damaged(root: Path, held: Manifest) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _damaged(root: Path, listing: Manifest) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The listed files that are missing or not what the manifest says, and those that cannot be read; all are tried."""
 
     def whole(name: str) -> bool | None:
         try:
-            store_files.check_digest(root, name, held, store_files.sha256(root, name, held))
+            store_files.check_digest(root, name, listing, store_files.sha256(root, name, listing))
         except StoreError:
             return False
         except LimitError:
@@ -105,12 +105,12 @@ def _damaged(root: Path, held: Manifest) -> tuple[tuple[str, ...], tuple[str, ..
         return True
 
     with ThreadPoolExecutor(WORKERS) as pool:
-        good = dict(zip(held.files, pool.map(whole, held.files), strict=True))
-    damaged, unread = ([name for name, found in good.items() if found is sort] for sort in (False, None))
+        good = dict(zip(listing.files, pool.map(whole, listing.files), strict=True))
+    damaged, unread = ([name for name, outcome in good.items() if outcome is sort] for sort in (False, None))
     return tuple(damaged), tuple(unread)
 
 
-def checked_words(held: Manifest) -> Manifest:
+def checked_words(listing: Manifest) -> Manifest:
     """Returns the manifest, once its names and counts have the types that they should have.
 
     Raises:
@@ -120,23 +120,23 @@ def checked_words(held: Manifest) -> Manifest:
     def counts(tree: Any) -> bool:
         return isinstance(tree, dict) and all(isinstance(v, int) and v >= 0 for v in tree.values())
 
-    def refuse(unless: bool, what: str) -> None:
+    def refuse(unless: bool, item: str) -> None:
         if not unless:
-            raise StoreError(f"{manifest.NAME}: {what} is not what this schema has there: damaged. {REMEDY}")
+            raise StoreError(f"{manifest.NAME}: {item} is not what this schema has there: damaged. {REMEDY}")
 
-    refuse(isinstance(held.name, str) and isinstance(held.driftcal_version, str), "name or driftcal_version")
-    refuse(all(isinstance(note, str) for note in held.notes), "notes")
-    refuse(isinstance(held.recipe, dict), "recipe")
-    check_sources(held.sources, manifest.NAME)
-    for entry in held.files.values():
+    refuse(isinstance(listing.name, str) and isinstance(listing.driftcal_version, str), "name or driftcal_version")
+    refuse(all(isinstance(note, str) for note in listing.notes), "notes")
+    refuse(isinstance(listing.recipe, dict), "recipe")
+    check_sources(listing.sources, manifest.NAME)
+    for entry in listing.files.values():
         refuse(isinstance(entry.size, int) and isinstance(entry.sha256, str), "files")
-    for stage in held.funnel:
+    for stage in listing.funnel:
         words = isinstance(stage.name, str) and isinstance(stage.unit, str)
         refuse(words and counts({"kept": stage.kept}) and counts(stage.dropped), "funnel")
-    refuse(isinstance(held.splits, dict) and set(held.splits) <= set(schema.SPLITS), "splits")
-    for split in held.splits.values():
+    refuse(isinstance(listing.splits, dict) and set(listing.splits) <= set(schema.SPLITS), "splits")
+    for split in listing.splits.values():
         refuse(counts(split) and set(split) == {"samples", "drifters"}, "splits")
-    return held
+    return listing
 
 
 def check_sources(sources: Any, where: str | Path) -> None:
@@ -156,29 +156,29 @@ def check_sources(sources: Any, where: str | Path) -> None:
         raise StoreError(f"{where}: sources is not what this schema has there: damaged. {REMEDY}")
 
 
-def _check_listing(root: Path, held: Manifest) -> tuple[str, ...]:
+def _check_listing(root: Path, listing: Manifest) -> tuple[str, ...]:
     """Refuses missing, foreign and linked files and other sizes; returns what is worth a note."""
-    if not held.layout.n_samples:
+    if not listing.layout.n_samples:
         raise StoreError(f"{root}: holds no sample. Make it again from drifters and currents that overlap.")
-    store_files.check_listing(root, held)
-    building, found, left = 0, set(), []
+    store_files.check_listing(root, listing)
+    building, present, left = 0, set(), []
     for path, litters in litter.walk(root):
         name = path.relative_to(root).as_posix()
         if name.split("/")[0] == manifest.STAGING:
             building += 1
-        elif litters and name not in held.files:
+        elif litters and name not in listing.files:
             left.append(name)
         elif path.is_symlink():
             raise StoreError(f"{path}: a link, which may lead out of the store. Put the file itself there.")
-        elif name in held.files:
-            found.add(name)
-            size, due = path.stat().st_size, held.files[name].size
+        elif name in listing.files:
+            present.add(name)
+            size, due = path.stat().st_size, listing.files[name].size
             if size != due:
                 raise store_files.wrong_size(path, size, due)
         elif name != manifest.NAME:
             raise StoreError(f"{path}: a file that the manifest does not list. Delete it, if you know what it is.")
-    for name in held.files:
-        if name not in found:
+    for name in listing.files:
+        if name not in present:
             raise StoreError(f"{root / name}: missing. {REMEDY}")
     notes = []
     if building:
@@ -205,9 +205,9 @@ def _check_labels(opened: ShardStore) -> None:
     n_sources = len(sources) if isinstance(sources, list) else 1
 
     def need(right: np.ndarray, name: str, expected: str) -> None:
-        wrong = np.flatnonzero(~(right if right.ndim == 1 else right.all(axis=1)))
-        if len(wrong):
-            sample = int(wrong[0])
+        mismatches = np.flatnonzero(~(right if right.ndim == 1 else right.all(axis=1)))
+        if len(mismatches):
+            sample = int(mismatches[0])
             where = f"{name} of sample {sample} (shard {sample // layout.samples_per_shard}) of {opened.root}"
             raise StoreError(f"{where}: {label[name][sample].tolist()}, expected {expected}. {REMEDY}")
 
@@ -232,18 +232,18 @@ def _check_labels(opened: ShardStore) -> None:
 
 def _check_counts(opened: ShardStore) -> None:
     """Refuses a manifest whose splits or funnel count other samples than there are."""
-    held, label = opened.manifest, opened.labels
+    listing, label = opened.manifest, opened.labels
     for code, name in enumerate(schema.SPLITS):
         of_split = label["split"] == code
-        found = {"samples": int(of_split.sum()), "drifters": len(np.unique(label["drifter"][of_split]))}
-        listed = held.splits.get(name, {"samples": 0, "drifters": 0})
-        if found != listed:
-            raise StoreError(f"{opened.root}: split {name} holds {found}, its manifest says {listed}. {REMEDY}")
-    if not held.funnel:
+        counts = {"samples": int(of_split.sum()), "drifters": len(np.unique(label["drifter"][of_split]))}
+        listed = listing.splits.get(name, {"samples": 0, "drifters": 0})
+        if counts != listed:
+            raise StoreError(f"{opened.root}: split {name} holds {counts}, its manifest says {listed}. {REMEDY}")
+    if not listing.funnel:
         return
     status = np.bincount(label["status"], minlength=len(schema.STATUS)).tolist()
-    dropped = {what: n for what, n in zip(schema.STATUS[1:], status[1:], strict=True) if n}
-    last = held.funnel[-1]
+    dropped = {status_name: n for status_name, n in zip(schema.STATUS[1:], status[1:], strict=True) if n}
+    last = listing.funnel[-1]
     if (last.kept, last.dropped) != (status[0], dropped):
         ends = f"its funnel ends with {last.kept} and {last.dropped}"
         raise StoreError(f"{opened.root}: {status[0]} samples usable, not usable {dropped}; {ends}. {REMEDY}")
@@ -265,17 +265,17 @@ def _check_samples(opened: ShardStore, progress: bool) -> Iterator[int]:
 
 def _check_shard(opened: ShardStore, shard: int) -> int:
     """Hashes the files of `shard` and decodes every sample; damage to a sample is reported with its number."""
-    held = opened.layout.samples_of(shard)
+    samples = opened.layout.samples_of(shard)
     for array in (opened.currents, opened.positions):
         spec, name = array.spec, array.spec.file_of(shard)
         digest = store_files.sha256(opened.root, name, opened.manifest)
         out = np.empty((1, *spec.inner_shape), spec.dtype)
-        for sample in held:
+        for sample in samples:
             array.read_into([sample], rows_of(out))
             where = f"{spec.name} of sample {sample} (shard {shard}) of {opened.root}"
             _check_values(spec.name, out[0], opened, sample, where)
         store_files.check_digest(opened.root, name, opened.manifest, digest)
-    return len(held)
+    return len(samples)
 
 
 def _check_values(name: str, out: np.ndarray, opened: ShardStore, sample: int, where: str) -> None:
