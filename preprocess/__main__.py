@@ -162,10 +162,10 @@ def _told(build: Build, share: tuple[int, int], options: argparse.Namespace) -> 
 
 def _share(text: str) -> tuple[int, int]:
     """The numbers k and N of `k/N`."""
-    found = re.fullmatch("([0-9]{1,9})/([0-9]{1,9})", text)
-    if found is None or not 1 <= int(found[1]) <= int(found[2]):
+    match = re.fullmatch("([0-9]{1,9})/([0-9]{1,9})", text)
+    if match is None or not 1 <= int(match[1]) <= int(match[2]):
         raise ConfigError(f"--parts {text!r}: expected k/N with 1 <= k <= N, such as 3/8.")
-    return int(found[1]), int(found[2])
+    return int(match[1]), int(match[2])
 
 
 def _make_twin(spec: Synthetic, dry_run: bool, take_over: bool, progress: bool) -> None:
@@ -234,7 +234,7 @@ def _held(store: Path, share: tuple[int, int], options: argparse.Namespace) -> I
     """The right to build; in the end every folder that was made for it and is empty goes again."""
     folder = store / manifest.STAGING
     try:
-        made = [new for new in (folder, *folder.parents) if not durable.there(new)]
+        created = [new for new in (folder, *folder.parents) if not durable.there(new)]
         durable.make_folder(folder)
     except StoreError as error:
         raise ConfigError(str(error)) from error
@@ -243,8 +243,8 @@ def _held(store: Path, share: tuple[int, int], options: argparse.Namespace) -> I
             yield lock
     finally:
         if durable.there(store / manifest.NAME):
-            made = [folder]
-        for new in made:
+            created = [folder]
+        for new in created:
             with contextlib.suppress(OSError):
                 litter.sweep(new)
                 new.rmdir()
@@ -260,16 +260,16 @@ def planned(recipe: Recipe, store: Path, scratch: Path, progress: bool) -> Build
     levels = Levels()
     currents = [open_currents.open_currents(source, levels, number) for number, source in enumerate(recipe.currents)]
     try:
-        found = candidates.survey(recipe, drifters, scratch, progress)
-        plan = planning.plan(recipe, found, scratch, currents)
-        compared = agreement.compare(encounters.meet(plan, found, scratch, currents))
+        survey = candidates.survey(recipe, drifters, scratch, progress)
+        plan = planning.plan(recipe, survey, scratch, currents)
+        compared = agreement.compare(encounters.meet(plan, survey, scratch, currents))
     except OSError as error:
         raise shard_task.tracks_gone(scratch, error) from error
     return Build(
         store=store,
         recipe=recipe,
         plan=plan,
-        drifters=found.drifters,
+        drifters=survey.drifters,
         currents=currents,
         levels=levels,
         scratch=scratch,
@@ -286,8 +286,8 @@ def planned(recipe: Recipe, store: Path, scratch: Path, progress: bool) -> Build
         notes=(
             *(note for source in (*drifters, *currents) for note in source.notes),
             *open_currents.warnings(recipe.currents, currents),
-            *found.notes,
-            *candidates.warnings(found),
+            *survey.notes,
+            *candidates.warnings(survey),
             *plan.warnings,
             *gaps.known(plan, currents).warnings(),
             *compared.warnings,
@@ -326,8 +326,8 @@ def _report(build: Build, wanted: estimating.Estimate) -> None:
     )
     for reason, n in wanted.trial_unusable.items():
         many = n > funnel.MANY * wanted.trial
-        what = f" {advice.OF_SAMPLES[reason]}" if many else ""
-        command.say(f"{'WARNING: ' * many}{n} of these {wanted.trial} windows cannot be used, {reason!r}.{what}")
+        advice_text = f" {advice.OF_SAMPLES[reason]}" if many else ""
+        command.say(f"{'WARNING: ' * many}{n} of these {wanted.trial} windows cannot be used, {reason!r}.{advice_text}")
     for name, (samples, drifters) in build.plan.split_counts.items():
         few = " WARNING: so few say little about other drifters." if drifters < FEW_DRIFTERS else ""
         command.say(f"{name}: {counted(samples, 'sample')} of {counted(drifters, 'drifter')}.{few}")

@@ -175,12 +175,12 @@ class CurrentSource(Settings):
         for role, units in self.units.items():
             try:
                 if role in ("lat", "lon"):
-                    known = angle_factor(units, role, role)
+                    factor = angle_factor(units, role, role)
                 else:
-                    known = role == "time" or speed_factor(units, role)
+                    factor = role == "time" or speed_factor(units, role)
             except DataError:
-                known = None
-            if not known:
+                factor = None
+            if not factor:
                 expected = "degrees, degrees_west or radians" if role in ("lat", "lon") else "m/s, cm/s, km/h or knots"
                 raise ValueError(f"units of {role} are {units!r}; expected such as {expected}")
         return self

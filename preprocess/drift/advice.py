@@ -56,7 +56,7 @@ class Situation:
     """Parts of a plan: manifest, segments, why each is no sample (`funnel.REASONS`), currents, and windows."""
 
     recipe: Recipe
-    found: Survey
+    survey: Survey
     reason: np.ndarray
     currents: Sequence[Currents]
     shape: windows.Shape
@@ -66,9 +66,9 @@ class Situation:
         if reason in OF_FIXES:
             return OF_FIXES[reason]
         if reason == segments.LEFT_OVER[0]:
-            if self.found.continued:
-                return f"{self.found.continued} trajectories {CONTINUED}, or lower segment.days."
-            none = "No track holds" if not len(self.found.drifter) else "What is left of their tracks does not hold"
+            if self.survey.continued:
+                return f"{self.survey.continued} trajectories {CONTINUED}, or lower segment.days."
+            none = "No track holds" if not len(self.survey.drifter) else "What is left of their tracks does not hold"
             return f"{none} {self.recipe.segment.days:g} whole days without a break: lower segment.days."
         lost = self.reason == funnel.REASONS.index(reason)
         return {
@@ -90,7 +90,7 @@ class Situation:
 
     def _times(self, lost: np.ndarray) -> str:
         """Start times of the lost segments, periods of the currents, and the period that the manifest asks for."""
-        start = self.found.start_time[lost]
+        start = self.survey.start_time[lost]
         period = self.recipe.period
         asked = f"; the manifest's period is {period.start or 'open'} to {period.end or 'open'}"
         records = "; ".join(f"from {_time(grid.time[0])} to {_time(grid.time[-1])}" for grid in self.currents)
@@ -119,7 +119,7 @@ class Situation:
         )
 
     def _domain(self, lost: np.ndarray) -> str:
-        place = self.found.origin[lost]
+        place = self.survey.origin[lost]
         grids = "; ".join(_box(grid.lon.values, grid.lat.values) for grid in self.currents)
         first = self.currents[0]
         return (
@@ -131,7 +131,7 @@ class Situation:
 
     def _misread(self) -> str | None:
         """The other reading of positions, such as lat and lon swapped, that puts most on the grid; None: no other."""
-        lon, lat = self.found.origin.T
+        lon, lat = self.survey.origin.T
         ways = {
             "with latitude and longitude exchanged": (lat, lon, "lat and lon may be swapped: check drifters.variables"),
             "with longitudes of the other sign": (-lon, lat, "they may be positive west: check drifters.variables.lon"),
@@ -153,7 +153,7 @@ class Situation:
         return int(on.sum())
 
     def _poleward(self, lost: np.ndarray) -> str:
-        lat = windows.centre_of(self.found.origin[lost, 1], self.found.extent[lost, :, 1])
+        lat = windows.centre_of(self.survey.origin[lost, 1], self.survey.extent[lost, :, 1])
         return (
             f"They are centred from lat {lat.min():.2f} to {lat.max():.2f}, and window.max_latitude is "
             f"{self.recipe.window.max_latitude:g}: raise it to have them; windows of all samples get as many degrees "
@@ -161,7 +161,7 @@ class Situation:
         )
 
     def _land(self, lost: np.ndarray) -> str:
-        place = self.found.origin[lost]
+        place = self.survey.origin[lost]
         return (
             f"They start in {_box(place[:, 0], place[:, 1])}, where the currents have no value at any time: drifters "
             "on shores, under ice, or beyond what the product covers; or one of the grids is shifted."
@@ -174,8 +174,8 @@ _SAID = (segments.TOO_FAST, clock.BETWEEN)
 
 def warnings(stages: Sequence[Stage], situation: Situation) -> list[str]:
     """Losses of more than half of a stage to one reason, with advice."""
-    found = [loss for loss in funnel.losses(stages, funnel.MANY) if loss.reason not in _SAID]
-    return [_warning(loss, situation.about(loss.reason)) for loss in found]
+    losses = [loss for loss in funnel.losses(stages, funnel.MANY) if loss.reason not in _SAID]
+    return [_warning(loss, situation.about(loss.reason)) for loss in losses]
 
 
 def of_samples(stage: Stage) -> list[str]:
@@ -183,8 +183,8 @@ def of_samples(stage: Stage) -> list[str]:
     return [_warning(loss, OF_SAMPLES[loss.reason]) for loss in funnel.losses([stage], funnel.MANY)]
 
 
-def _warning(loss: Loss, what: str) -> str:
-    return f"WARNING: {loss.lost} of {loss.of} {loss.unit} are lost to one reason, {loss.reason!r}. {what}"
+def _warning(loss: Loss, text: str) -> str:
+    return f"WARNING: {loss.lost} of {loss.of} {loss.unit} are lost to one reason, {loss.reason!r}. {text}"
 
 
 def no_sample(stages: Sequence[Stage], situation: Situation) -> str:

@@ -81,26 +81,26 @@ class Comparison:
 def compare(met: Encounters) -> Comparison:
     """The figures of `met`, and what they warn of."""
     now = LAGS.index(0)
-    known = np.isfinite(met.current[:, now])
-    unit = units(met.drifter[known], met.time[known])
-    v, u = met.track[known], met.current[known, now]
+    valid = np.isfinite(met.current[:, now])
+    unit = units(met.drifter[valid], met.time[valid])
+    v, u = met.track[valid], met.current[valid, now]
     n_units = int(unit.max(initial=-1)) + 1
-    drifters = len(np.unique(met.drifter[known]))
+    drifters = len(np.unique(met.drifter[valid]))
     sums = Sums.of(v, u, unit)
-    moving = bool(known.any()) and sums.uu.sum() > LEAST and sums.vv.sum() > LEAST
+    moving = bool(valid.any()) and sums.uu.sum() > LEAST and sums.vv.sum() > LEAST
     enough = n_units >= FEWEST
     basis = f"{drifters} drifter{'' if drifters == 1 else 's'}"
     warned = []
     empty: dict[str, float | None] = dict.fromkeys(Agreement.__dataclass_fields__)
-    if known.any():
-        zero = float(met.still[known].mean())
+    if valid.any():
+        zero = float(met.still[valid].mean())
         empty |= {
             "drifter_speed": float(np.median(np.abs(v))),
             "current_speed": float(np.median(np.abs(u))),
             "zero_share": zero,
         }
         if zero > ZERO:
-            warned.append(_zeros(met, known, zero))
+            warned.append(_zeros(met, valid, zero))
     if moving:
         angle = _angle(sums)
         named = {
@@ -127,7 +127,7 @@ def compare(met: Encounters) -> Comparison:
     figures = Agreement(
         **{
             **{name: None if value is None else _rounded(value) for name, value in empty.items()},
-            "encounters": int(known.sum()),
+            "encounters": int(valid.sum()),
             "drifters": drifters,
             "independent": n_units,
             "levels": met.levels,
@@ -158,7 +158,7 @@ def _axes(sums: Sums, angle: Spread, basis: str) -> list[str]:
     more = spread(sums, lambda s: np.abs(s.mirrored_correlation()) - np.abs(s.correlation()))
     if abs(mirrored) > CORRELATION and more.least(SURE) > 0:
         turn = round(np.degrees(np.angle(mirrored)) / 90) % 4
-        what = (
+        cause = (
             "the northward component has the wrong sign",
             "eastward and northward are exchanged",
             "the eastward component has the wrong sign",
@@ -166,26 +166,26 @@ def _axes(sums: Sums, angle: Spread, basis: str) -> list[str]:
         )[turn]
         return [
             f"the currents fit {basis} better mirrored: correlation {abs(mirrored):.2f} in place of {abs(plain):.2f}, "
-            f"as if {what}. Check currents.variables u and v, their signs, and whether latitudes or longitudes have "
+            f"as if {cause}. Check currents.variables u and v, their signs, and whether latitudes or longitudes have "
             "the wrong sign; see docs/agreement.md"
         ]
     if abs(plain) > CORRELATION and abs(angle.value) - angle.margin(SURE) > ANGLE:
-        what = "both components have the wrong sign" if abs(angle.value) > 135 else (
+        cause = "both components have the wrong sign" if abs(angle.value) > 135 else (
             "the components are exchanged and one has the wrong sign, or are not eastward and northward"
         )  # fmt: skip
         return [
             f"the drifters ({basis}) go {abs(angle.value):.0f} ± {angle.margin(SURE):.0f} degrees to the "
-            f"{'left' if angle.value > 0 else 'right'} of the currents, correlation {abs(plain):.2f}, as if {what}. "
+            f"{'left' if angle.value > 0 else 'right'} of the currents, correlation {abs(plain):.2f}, as if {cause}. "
             "Check currents.variables u and v and their signs; see docs/agreement.md"
         ]
     return []
 
 
 def _scale(factor: Spread, inverse: Spread, basis: str) -> list[str]:
-    for of, by, what in ((factor, factor.value, "slow"), (inverse, 1 / inverse.value if inverse.value else 0, "fast")):
+    for of, by, pace in ((factor, factor.value, "slow"), (inverse, 1 / inverse.value if inverse.value else 0, "fast")):
         if of.least(SURE) > FACTOR:
             return [
-                f"the currents are too {what} for {basis}: multiplied by {by:.3g} they fit best. Check their units and "
+                f"the currents are too {pace} for {basis}: multiplied by {by:.3g} they fit best. Check their units and "
                 "scale_factor, and that they are surface currents (currents.select takes the depth); see "
                 "docs/agreement.md"
             ]
@@ -205,10 +205,10 @@ def _nothing(sums: Sums, basis: str) -> list[str]:
     ]
 
 
-def _zeros(met: Encounters, known: np.ndarray, share: float) -> str:
-    times = met.time[known]
+def _zeros(met: Encounters, valid: np.ndarray, share: float) -> str:
+    times = met.time[valid]
     days, of = np.unique(times, return_inverse=True)
-    mean = np.bincount(of, weights=met.still[known]) / np.bincount(of)
+    mean = np.bincount(of, weights=met.still[valid]) / np.bincount(of)
     still = [iso(int(day))[:16] for day in days[mean > 0.5]]
     most = 5
     where = f"; on the levels {', '.join(still[:most])}{' and more' if len(still) > most else ''}" if still else ""
@@ -252,11 +252,11 @@ class _Lag:
 
 def _lag(met: Encounters) -> _Lag | None:
     """The lag at which the correlation is best, by a parabola; None where nothing was compared at another lag."""
-    known = np.isfinite(met.current).all(axis=1)
-    if not known.any():
+    valid = np.isfinite(met.current).all(axis=1)
+    if not valid.any():
         return None
-    unit = units(met.drifter[known], met.time[known])
-    sums = [Sums.of(met.track[known], met.current[known, k], unit) for k in range(len(LAGS))]
+    unit = units(met.drifter[valid], met.time[valid])
+    sums = [Sums.of(met.track[valid], met.current[valid, k], unit) for k in range(len(LAGS))]
     each = [spread(of, lambda s: np.real(s.correlation())) for of in sums]
     reach = met.lag / 3600
     hours = _vertex(*(of.value for of in each)) * reach

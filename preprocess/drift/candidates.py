@@ -111,9 +111,9 @@ def survey(recipe: Recipe, sources: list[Drifters], scratch: Path, progress: boo
     )
 
 
-def warnings(found: Survey) -> list[str]:
+def warnings(candidates: Survey) -> list[str]:
     """Warnings of losses that bias the result without being errors: many fixes left out because they are fast."""
-    fast, of = found.dropped[segments.TOO_FAST], found.kept["gap-free"]
+    fast, of = candidates.dropped[segments.TOO_FAST], candidates.kept["gap-free"]
     if fast <= MANY_FAST * of:
         return []
     return [
@@ -164,8 +164,8 @@ def read_records(scratch: Path, n_obs: int, index: np.ndarray) -> np.ndarray:
     """
     order = np.argsort(index, kind="stable")
     ascending = index[order]
-    found = np.empty(len(index), record(n_obs))
-    room, size = found.view(np.uint8).data, found.itemsize
+    records = np.empty(len(index), record(n_obs))
+    room, size = records.view(np.uint8).data, records.itemsize
     runs = np.flatnonzero(np.diff(ascending, prepend=-2, append=-2) != 1)
     with scratch.open("rb", buffering=0) as file:
         for first, stop in itertools.pairwise(runs.tolist()):
@@ -176,6 +176,6 @@ def read_records(scratch: Path, n_obs: int, index: np.ndarray) -> np.ndarray:
                 if not got:
                     raise OSError(f"{scratch} ends before segment {ascending[stop - 1 - (len(left) - 1) // size]}")
                 left = left[got:]
-    out = np.empty_like(found)
-    out[order] = found
+    out = np.empty_like(records)
+    out[order] = records
     return out

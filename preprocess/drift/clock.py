@@ -103,17 +103,17 @@ class Clock:
         if not odd.any():
             return fixes
         kept = np.ones(n, bool)
-        found: list[Instants] = []
+        instants: list[Instants] = []
         left = _in_long_runs(exact, self._segment.n_obs)
         ends = np.flatnonzero(~near | (left[1:] != left[:-1])) + 1
         edges = np.concatenate([[0], ends, [n]])
         bad = np.zeros(len(edges) - 1, bool)
         bad[np.searchsorted(edges, np.flatnonzero(odd & ~left[1:] & ~left[:-1]), side="right") - 1] = True
         for first, stop in zip(edges[:-1][bad].tolist(), edges[1:][bad].tolist(), strict=True):
-            self._serve(fixes, first, stop, kept, found)
-        return self._made(fixes, kept, found) if found else fixes
+            self._serve(fixes, first, stop, kept, instants)
+        return self._made(fixes, kept, instants) if instants else fixes
 
-    def _serve(self, fixes: Fixes, first: int, stop: int, kept: np.ndarray, found: list[Instants]) -> None:
+    def _serve(self, fixes: Fixes, first: int, stop: int, kept: np.ndarray, parts: list[Instants]) -> None:
         """Adds the instants that the stretch [first, stop) of one row serves, piece by piece, and marks its fixes."""
         time, step, n_obs = fixes.time[first:stop], self._segment.step, self._segment.n_obs
         if time[-1] - time[0] >= (n_obs - 1) * step:  # no segment comes of shorter ones
@@ -133,15 +133,15 @@ class Clock:
             before, after = instants.before + first + start, instants.after + first + start
             is_clock = n >= ENOUGH * (span // step + 1)
             if is_clock and _share_of_fast(fixes, int(before[0]), int(after[-1]), self._source.max_speed) <= MANY_FAST:
-                found.append(Instants(instants.time, before, after))
+                parts.append(Instants(instants.time, before, after))
                 kept[before[0] : after[-1] + 1] = False
                 self._served += n
             start += int(instants.after[-1]) + 1
 
-    def _made(self, fixes: Fixes, kept: np.ndarray, found: list[Instants]) -> Fixes:
-        """The fixes that are `kept` and those at the instants `found`."""
+    def _made(self, fixes: Fixes, kept: np.ndarray, parts: list[Instants]) -> Fixes:
+        """The fixes that are `kept` and those at the instants `parts`."""
         time, before, after = (
-            np.concatenate([getattr(part, name) for part in found]) for name in ("time", "before", "after")
+            np.concatenate([getattr(part, name) for part in parts]) for name in ("time", "before", "after")
         )
         lonlat = np.stack([fixes.lon, fixes.lat], axis=-1)
         span = np.maximum(fixes.time[after] - fixes.time[before], 1)
@@ -156,7 +156,7 @@ class Clock:
         self._distance += int(distance.sum())
         east = geo.wrap_longitude(fixes.lon[after] - fixes.lon[before])
         lon = np.where(between, geo.wrap_longitude(fixes.lon[before] + weight * east), fixes.lon[before])
-        made = {
+        interpolated = {
             "row": fixes.row[before],
             "time": time,
             "lon": lon,
@@ -167,7 +167,7 @@ class Clock:
             "gap": np.fmax(fixes.gap[before], fixes.gap[after]),
             "source_row": fixes.source_row[nearest],
         }
-        whole = {name: np.concatenate([getattr(fixes, name)[kept], values]) for name, values in made.items()}
+        whole = {name: np.concatenate([getattr(fixes, name)[kept], values]) for name, values in interpolated.items()}
         order = np.lexsort((whole["time"], whole["row"]))
         n_fast, gone = int(fast.sum()), int((~kept).sum()) - len(time)
         dropped = Counter(fixes.dropped)

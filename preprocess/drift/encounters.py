@@ -79,12 +79,12 @@ class Encounters:
     levels: int
 
 
-def meet(plan: Plan, found: Survey, scratch: Path, currents: Sequence[Currents]) -> Encounters:
+def meet(plan: Plan, survey: Survey, scratch: Path, currents: Sequence[Currents]) -> Encounters:
     """The encounters of the segments that `plan` takes with some levels of their `currents`.
 
     Args:
         plan: Which segments, and which currents each is in.
-        found: Their labels.
+        survey: Their labels.
         scratch: The file with their tracks.
         currents: The sources, of one time step.
 
@@ -98,8 +98,8 @@ def meet(plan: Plan, found: Survey, scratch: Path, currents: Sequence[Currents])
     for number, source in enumerate(currents):
         index = plan.candidate[plan.current == number]
         if len(index):
-            index = index[np.lexsort((found.drifter[index], found.start_time[index]))]
-            start, drifter = found.start_time[index], found.drifter[index].astype(np.int64)
+            index = index[np.lexsort((survey.drifter[index], survey.start_time[index]))]
+            start, drifter = survey.start_time[index], survey.drifter[index].astype(np.int64)
             times = _times(source, start, _duration(plan), step, lag // source.step)
             which, row = _pairs(times.time, start, drifter, HALF * step, _duration(plan))
             since = times.time[which] - start[row] + OFFSETS[:, None] * step
@@ -191,13 +191,13 @@ def _pairs(
         half: Half the window [s].
         duration: Length of a segment [s].
     """
-    found = [np.zeros((2, 0), np.int64)]
+    pairs = [np.zeros((2, 0), np.int64)]
     first = np.searchsorted(start, time + half - duration, side="left")
     stop = np.searchsorted(start, time - half, side="right")
     for number in range(len(time)):
         row = first[number] + np.unique(drifter[first[number] : stop[number]], return_index=True)[1]
-        found.append(np.stack([np.full(len(row), number), row]))
-    every = np.concatenate(found, axis=1)
+        pairs.append(np.stack([np.full(len(row), number), row]))
+    every = np.concatenate(pairs, axis=1)
     which, row = every[:, _spread(every.shape[1], MOST)]
     return which, row
 
@@ -261,14 +261,14 @@ class _Grid:
         x = (lonlat[..., 0] - self.lon.start) % 360.0 / self.lon.step
         y = (lonlat[..., 1] - self.lat.start) / self.lat.step
         i, j = np.floor(x).astype(np.int64), np.floor(y).astype(np.int64)
-        known = (j >= 0) & (j < self.lat.size - 1) & (self.periodic | (i < self.lon.size - 1))
+        valid = (j >= 0) & (j < self.lat.size - 1) & (self.periodic | (i < self.lon.size - 1))
         x, y = x - i, y - j
-        i, j = np.where(known, i, 0), np.where(known, j, 0)
-        out, zero = np.zeros(known.shape, complex), known.copy()
+        i, j = np.where(valid, i, 0), np.where(valid, j, 0)
+        out, zero = np.zeros(valid.shape, complex), valid.copy()
         for rows, weight_y in ((j, 1 - y), (np.minimum(j + 1, self.lat.size - 1), y)):
             for columns, weight_x in ((i, 1 - x), ((i + 1) % self.lon.size, x)):
                 u, v = level[0][rows, columns], level[1][rows, columns]
-                known &= (u > OVER) & (v > OVER) & ~self.land[rows, columns]
+                valid &= (u > OVER) & (v > OVER) & ~self.land[rows, columns]
                 zero &= (u == 0) & (v == 0)
                 out += weight_y * weight_x * (u + 1j * v)
-        return np.where(known, out * SCALE, np.nan), zero & known
+        return np.where(valid, out * SCALE, np.nan), zero & valid

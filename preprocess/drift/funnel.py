@@ -39,17 +39,17 @@ class Loss:
     of: int
 
 
-def stages(found: Survey, reason: np.ndarray) -> tuple[Stage, ...]:
+def stages(survey: Survey, reason: np.ndarray) -> tuple[Stage, ...]:
     """The stages up to the windows; `reason` has an index in `REASONS` for every candidate."""
     kept, *others = np.bincount(reason, minlength=len(REASONS)).tolist()
     dropped = Counter(dict(zip(REASONS[1:], others, strict=True)))
-    in_segments = found.kept["gap-free"] - sum(found.dropped[why] for why in segments.LEFT_OVER)
+    in_segments = survey.kept["gap-free"] - sum(survey.dropped[why] for why in segments.LEFT_OVER)
     whole = len(reason) - sum(dropped[why] for why in _SEGMENT)
     return (
-        Stage("fixes", "fixes", found.kept["fixes"], _only(found.dropped, exclude=_LATER)),
-        Stage("drogued", "fixes", found.kept["drogued"], _only(found.dropped, _DROGUE)),
-        Stage("gap-free", "fixes", found.kept["gap-free"], _only(found.dropped, (GAP,))),
-        Stage("in whole segments", "fixes", in_segments, _only(found.dropped, segments.LEFT_OVER)),
+        Stage("fixes", "fixes", survey.kept["fixes"], _only(survey.dropped, exclude=_LATER)),
+        Stage("drogued", "fixes", survey.kept["drogued"], _only(survey.dropped, _DROGUE)),
+        Stage("gap-free", "fixes", survey.kept["gap-free"], _only(survey.dropped, (GAP,))),
+        Stage("in whole segments", "fixes", in_segments, _only(survey.dropped, segments.LEFT_OVER)),
         Stage("segments", "segments", whole, _only(dropped, _SEGMENT)),
         Stage("inside the record", "segments", kept, _only(dropped, exclude=_SEGMENT)),
     )
@@ -70,9 +70,9 @@ def explain(funnel: Sequence[Stage]) -> str:
 
 def losses(funnel: Sequence[Stage], share: float) -> list[Loss]:
     """Losses for single reasons of more than `share` of the items that enter their stage, in order of the stages."""
-    found = []
+    large = []
     for stage in funnel:
         of = stage.kept + sum(stage.dropped.values())
         every = sorted(stage.dropped.items(), key=lambda item: -item[1])
-        found += [Loss(stage.name, stage.unit, reason, n, of) for reason, n in every if n > share * of]
-    return found
+        large += [Loss(stage.name, stage.unit, reason, n, of) for reason, n in every if n > share * of]
+    return large

@@ -57,14 +57,14 @@ def known(plan: Plan, currents: Sequence[Currents]) -> Gaps:
                 continue
             levels += 1
             for code, cells in ((1, (level[0] == FILL) & ~source.land()), (2, (level == OVER).any(axis=0))):
-                held = inside[_hold(cells, plan, inside, source)]
-                status[held] = np.maximum(status[held], code)
+                affected = inside[_hold(cells, plan, inside, source)]
+                status[affected] = np.maximum(status[affected], code)
     counts = np.bincount(status, minlength=len(STATUS)).tolist()
     unusable = {STATUS[code]: n for code, n in enumerate(counts) if code and n}
     if not counts[0]:
-        told = " ".join(f"{n} of {len(status)} windows, {why!r}: {OF_SAMPLES[why]}" for why, n in unusable.items())
+        reasons = " ".join(f"{n} of {len(status)} windows, {why!r}: {OF_SAMPLES[why]}" for why, n in unusable.items())
         odd = "".join(f" {note}." for source in currents for note in source.notes_on(land_levels(source.time)))
-        raise DataError(f"no window can be used. {explain(plan.funnel)} {told}{odd}")
+        raise DataError(f"no window can be used. {explain(plan.funnel)} {reasons}{odd}")
     return Gaps(len(status), unusable, levels)
 
 

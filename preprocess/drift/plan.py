@@ -55,8 +55,8 @@ class Plan:
         return segments.kept + sum(segments.dropped.values())
 
 
-def plan(recipe: Recipe, found: Survey, scratch: Path, currents: list[Currents]) -> Plan:
-    """Gives every usable segment of `found` (tracks in `scratch`) a window, a split and a place.
+def plan(recipe: Recipe, survey: Survey, scratch: Path, currents: list[Currents]) -> Plan:
+    """Gives every usable segment of `survey` (tracks in `scratch`) a window, a split and a place.
 
     Raises:
         ConfigError: the sources of currents do not share a grid, the window is smaller than the drifters' reach, or a
@@ -64,23 +64,23 @@ def plan(recipe: Recipe, found: Survey, scratch: Path, currents: list[Currents])
         DataError: no segment is left.
     """
     _check_grids(recipe, currents)
-    reason = _unusable(recipe, found)
+    reason = _unusable(recipe, survey)
     usable = np.flatnonzero(reason == 0)
     shape = windows.shape_of(
-        recipe.window.half_width_deg, _widest(recipe, found, usable, currents), recipe.segment.days, currents[0]
+        recipe.window.half_width_deg, _widest(recipe, survey, usable, currents), recipe.segment.days, currents[0]
     )
-    placement, current = _place(recipe, found, currents, shape, usable)
+    placement, current = _place(recipe, survey, currents, shape, usable)
     _refuse_land(
-        placement, current, functools.partial(read_records, scratch, recipe.segment.n_obs), usable, found, currents
+        placement, current, functools.partial(read_records, scratch, recipe.segment.n_obs), usable, survey, currents
     )
     reason[usable] = placement.reason
-    funnel = stages(found, reason)
-    situation = advice.Situation(recipe, found, reason, currents, shape)
-    _check_reach(recipe, found, usable, placement)
+    funnel = stages(survey, reason)
+    situation = advice.Situation(recipe, survey, reason, currents, shape)
+    _check_reach(recipe, survey, usable, placement)
     keep = placement.reason == 0
     if not keep.any():
         raise DataError(f"no sample is left. {explain(funnel)} {advice.no_sample(funnel, situation)}")
-    order = _order(found, usable[keep], recipe)
+    order = _order(survey, usable[keep], recipe)
     chosen = np.flatnonzero(keep)[order]
     layout = Layout(
         n_samples=len(chosen),
@@ -95,10 +95,10 @@ def plan(recipe: Recipe, found: Survey, scratch: Path, currents: list[Currents])
         samples_per_shard=min(recipe.store.samples_per_shard, len(chosen)),
         compression=recipe.store.compression,
     )
-    split = splits.of_drifters(recipe, found.drifters)[found.drifter[usable[chosen]]]
-    splits.check(recipe, split, found.drifter[usable[chosen]], explain(funnel))
+    split = splits.of_drifters(recipe, survey.drifters)[survey.drifter[usable[chosen]]]
+    splits.check(recipe, split, survey.drifter[usable[chosen]], explain(funnel))
     counts = {
-        name: (int((split == k).sum()), len(np.unique(found.drifter[usable[chosen[split == k]]])))
+        name: (int((split == k).sum()), len(np.unique(survey.drifter[usable[chosen[split == k]]])))
         for k, name in enumerate(SPLITS)
         if getattr(recipe.split, name)
     }
@@ -120,12 +120,12 @@ def take(placement: windows.Placement, index: np.ndarray) -> windows.Placement:
     return windows.Placement(*(getattr(placement, name)[index] for name in placement.__dataclass_fields__))
 
 
-def _widest(recipe: Recipe, found: Survey, usable: np.ndarray, currents: list[Currents]) -> float:
+def _widest(recipe: Recipe, survey: Survey, usable: np.ndarray, currents: list[Currents]) -> float:
     """The latitude [degrees, without sign] for which windows must be wide enough: the furthest that has currents.
 
     Drifters beyond the currents have no window, so they must not widen those of the others.
     """
-    lat = windows.centre_of(found.origin[usable, 1], found.extent[usable, :, 1])
+    lat = windows.centre_of(survey.origin[usable, 1], survey.extent[usable, :, 1])
     half, covered = recipe.window.half_width_deg, np.zeros(len(lat), bool)
     for grid in currents:
         south, north = grid.lat.start, grid.lat.start + (grid.lat.size - 1) * grid.lat.step
@@ -133,19 +133,19 @@ def _widest(recipe: Recipe, found: Survey, usable: np.ndarray, currents: list[Cu
     return float(np.abs(lat[covered]).max(initial=0.0))
 
 
-def _unusable(recipe: Recipe, found: Survey) -> np.ndarray:
+def _unusable(recipe: Recipe, survey: Survey) -> np.ndarray:
     """Reason for which each candidate cannot be a sample whatever the currents, an index in `REASONS`; int8."""
-    reason = np.zeros(len(found.drifter), np.int8)
-    latitude = np.abs(windows.centre_of(found.origin[:, 1], found.extent[:, :, 1]))
+    reason = np.zeros(len(survey.drifter), np.int8)
+    latitude = np.abs(windows.centre_of(survey.origin[:, 1], survey.extent[:, :, 1]))
     reason[latitude > recipe.window.max_latitude] = REASONS.index(POLEWARD)
     if recipe.period.start:
-        reason[found.start_time < _seconds(recipe.period.start)] = REASONS.index(OUTSIDE_DATES)
+        reason[survey.start_time < _seconds(recipe.period.start)] = REASONS.index(OUTSIDE_DATES)
     if recipe.period.end:
-        reason[found.start_time >= _seconds(recipe.period.end)] = REASONS.index(OUTSIDE_DATES)
-    order = np.lexsort((found.start_time, found.drifter))  # stable: of duplicates the first stays first
-    again = (np.diff(found.drifter[order]) == 0) & (np.diff(found.start_time[order]) == 0)
+        reason[survey.start_time >= _seconds(recipe.period.end)] = REASONS.index(OUTSIDE_DATES)
+    order = np.lexsort((survey.start_time, survey.drifter))  # stable: of duplicates the first stays first
+    again = (np.diff(survey.drifter[order]) == 0) & (np.diff(survey.start_time[order]) == 0)
     reason[order[1:][again]] = REASONS.index(DUPLICATE)
-    reason[found.aground] = REASONS.index(AGROUND)
+    reason[survey.aground] = REASONS.index(AGROUND)
     return reason
 
 
@@ -154,7 +154,7 @@ def _seconds(day: str) -> int:
 
 
 def _place(
-    recipe: Recipe, found: Survey, currents: list[Currents], shape: windows.Shape, usable: np.ndarray
+    recipe: Recipe, survey: Survey, currents: list[Currents], shape: windows.Shape, usable: np.ndarray
 ) -> tuple[windows.Placement, np.ndarray]:
     """Windows on the first source of currents that has one for the segment; reasons are those of the first."""
     duration = recipe.segment.n_steps * recipe.segment.step
@@ -162,7 +162,7 @@ def _place(
     for first in range(0, len(usable), AT_ONCE):
         part = slice(first, first + AT_ONCE)
         index = usable[part]
-        arguments = found.start_time[index], duration, found.origin[index], found.extent[index], shape
+        arguments = survey.start_time[index], duration, survey.origin[index], survey.extent[index], shape
         for number, source in enumerate(currents):
             there = windows.place(*arguments, source)
             better = (placement.reason[part] != 0) & (there.reason == 0) if number else slice(None)
@@ -177,7 +177,7 @@ def _refuse_land(
     current: np.ndarray,
     read: Callable[[np.ndarray], np.ndarray],
     usable: np.ndarray,
-    found: Survey,
+    survey: Survey,
     currents: list[Currents],
 ) -> None:
     """Refuses tracks with a fix in a cell that has no current at any of its corners in the whole record."""
@@ -190,9 +190,9 @@ def _refuse_land(
             placement.reason[block[windows.enters(closed, lonlat, grid)]] = REASONS.index(windows.ON_LAND)
 
 
-def _order(found: Survey, kept: np.ndarray, recipe: Recipe) -> np.ndarray:
+def _order(survey: Survey, kept: np.ndarray, recipe: Recipe) -> np.ndarray:
     """Order of the samples: by start time, then permuted within each shard (so that a run of samples is mixed)."""
-    order = np.lexsort((found.source_row[kept], found.drifter[kept], found.start_time[kept]))
+    order = np.lexsort((survey.source_row[kept], survey.drifter[kept], survey.start_time[kept]))
     size = recipe.store.samples_per_shard
     for shard in range(-(-len(order) // size)):
         part = order[shard * size : (shard + 1) * size]
@@ -212,14 +212,14 @@ def _check_grids(recipe: Recipe, currents: list[Currents]) -> None:
             )
 
 
-def _check_reach(recipe: Recipe, found: Survey, usable: np.ndarray, placement: windows.Placement) -> None:
+def _check_reach(recipe: Recipe, survey: Survey, usable: np.ndarray, placement: windows.Placement) -> None:
     """Refuses a window that too many tracks leave: to drop the fast ones biases the constant low."""
     leaves = placement.reason == REASONS.index(windows.TRACK_LEAVES)
     covered = (placement.reason == 0) | leaves | (placement.reason == REASONS.index(windows.ON_LAND))
     if leaves.sum() > recipe.window.max_leaving * covered.sum():
         usable = usable[covered]
-        half = np.ptp(found.extent[usable].astype(np.float64), axis=1) / 2
-        half[:, 0] *= np.cos(np.radians(found.origin[usable, 1]))
+        half = np.ptp(survey.extent[usable].astype(np.float64), axis=1) / 2
+        half[:, 0] *= np.cos(np.radians(survey.origin[usable, 1]))
         raise ConfigError(
             f"window.half_width_deg is {recipe.window.half_width_deg:g}, smaller than the drifters' reach: "
             f"{int(leaves.sum())} of {len(usable)} tracks leave their window in {recipe.segment.days:g} days, more "

@@ -202,20 +202,20 @@ def cut(placement: Placement, shape: Shape, currents: Currents) -> Iterator[tupl
     """
     n_times = 1 if currents.frozen else shape.n_times
     coming = currents.each(needed(placement.level, n_times))
-    held: dict[int, np.ndarray] = {}
+    in_memory: dict[int, np.ndarray] = {}
     order = np.argsort(placement.level, kind="stable")
     out = np.empty((min(AT_ONCE, len(order)), 2, shape.n_times, shape.n_lat, shape.n_lon), np.int16)
     for first in range(0, len(order), AT_ONCE):
         chosen = order[first : first + AT_ONCE]
         for k, room in zip(chosen, out, strict=False):
             window = range(int(placement.level[k]), int(placement.level[k]) + n_times)
-            for gone in [level for level in held if level < window.start]:
-                del held[gone]
-            while window[-1] not in held:
+            for gone in [level for level in in_memory if level < window.start]:
+                del in_memory[gone]
+            while window[-1] not in in_memory:
                 level, values = next(coming)
-                held[level] = values
+                in_memory[level] = values
                 del values  # else it would be held a little longer than the level
-            copy([held[level] for level in window], placement, k, currents, room)
+            copy([in_memory[level] for level in window], placement, k, currents, room)
         yield chosen, out[: len(chosen)]
 
 

@@ -32,14 +32,14 @@ def _differences(values: np.ndarray, ocean: np.ndarray) -> tuple[np.ndarray, np.
         Two arrays (..., Y - 2, X - 2).
     """
     centre = values[..., 1:-1, 1:-1]
-    found = []
+    slopes = []
     for before, after in (
         (np.s_[..., :-2, 1:-1], np.s_[..., 2:, 1:-1]),
         (np.s_[..., 1:-1, :-2], np.s_[..., 1:-1, 2:]),
     ):
         rise = np.where(ocean[after], values[after], centre) - np.where(ocean[before], values[before], centre)
-        found.append(rise / np.maximum(ocean[after].astype(np.int8) + ocean[before], 1))
-    return found[0], found[1]
+        slopes.append(rise / np.maximum(ocean[after].astype(np.int8) + ocean[before], 1))
+    return slopes[0], slopes[1]
 
 
 class Interval:
@@ -61,8 +61,8 @@ class Interval:
         rim = ((0, 0),) * 2 + ((1, 1), (0, 0))
         sides = ((0, 0),) * 3 + ((1, 1),)
         padded = np.pad(np.pad(velocity, rim), sides, mode="wrap" if self.periodic else "constant")
-        known = np.pad(np.pad(ocean, rim[2:]), sides[2:], mode="wrap" if self.periodic else "constant")
-        north, east = _differences(padded, known)
+        wet = np.pad(np.pad(ocean, rim[2:]), sides[2:], mode="wrap" if self.periodic else "constant")
+        north, east = _differences(padded, wet)
         dy = METRES_PER_DEGREE * self.lat.step
         dx = METRES_PER_DEGREE * self.lon.step * np.cos(np.radians(self.lat.values))[:, None]
         # Times dx dy and √½ here, so that κ is the length of the vector (u_x, v_y, shear). Linear in u and v, hence

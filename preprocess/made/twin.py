@@ -225,15 +225,15 @@ def _dataset(spec: Synthetic, fleet: Fleet, tracks: Tracks) -> xr.Dataset:
         ("gap", "obs", gap[kept].astype(np.float32), "Time interval between previous and next location", "s"),
         ("drogue_status", "obs", drogue.astype(np.int8), "Status indicating the presence of the drogue", "-"),
     )
-    made = xr.Dataset(
+    dataset = xr.Dataset(
         {name: (dim, values, {"long_name": text, "units": unit}) for name, dim, values, text, unit in table}
     )
-    made.rowsize.attrs["sample_dimension"] = "obs"
-    made.drogue_status.attrs |= {"flag_values": "1,0", "flag_meanings": "drogued, undrogued"}
-    made.typedeath.attrs["comments"] = "1 (buoy ran aground), 3 (stop transmitting)"
-    made.drogue_lost_date.attrs["comments"] = "missing: never lost; 1970-01-01: unknown from the beginning"
-    made.drogue_lost_date.encoding["_FillValue"] = _NOT_A_TIME
-    made.attrs = {
+    dataset.rowsize.attrs["sample_dimension"] = "obs"
+    dataset.drogue_status.attrs |= {"flag_values": "1,0", "flag_meanings": "drogued, undrogued"}
+    dataset.typedeath.attrs["comments"] = "1 (buoy ran aground), 3 (stop transmitting)"
+    dataset.drogue_lost_date.attrs["comments"] = "missing: never lost; 1970-01-01: unknown from the beginning"
+    dataset.drogue_lost_date.encoding["_FillValue"] = _NOT_A_TIME
+    dataset.attrs = {
         "title": "Simulated drifters in the format of the Global Drifter Program hourly drifting buoy collection",
         "source": SOURCE,
         "Conventions": "CF-1.6",
@@ -242,7 +242,7 @@ def _dataset(spec: Synthetic, fleet: Fleet, tracks: Tracks) -> xr.Dataset:
         "integrator": f"Ito Euler-Maruyama, step {spec.step} s",
         "seed": spec.seed,
     }
-    return made
+    return dataset
 
 
 def make(spec: Synthetic, progress: bool = False) -> None:
@@ -269,6 +269,6 @@ def make(spec: Synthetic, progress: bool = False) -> None:
     source = spec.currents or CurrentSource(path=str(folder / "currents" / "*.nc"))
     record = Record(open_currents(source), source, spec.days)
     fleet = plan_fleet(spec, record.time)
-    made = _dataset(spec, fleet, simulate(record, fleet, spec, progress))
-    made.to_netcdf(part, engine="netcdf4", encoding={n: {"zlib": True, "complevel": 1} for n in made.variables})
+    dataset = _dataset(spec, fleet, simulate(record, fleet, spec, progress))
+    dataset.to_netcdf(part, engine="netcdf4", encoding={n: {"zlib": True, "complevel": 1} for n in dataset.variables})
     part.replace(target)

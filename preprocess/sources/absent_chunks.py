@@ -66,7 +66,7 @@ def absences(path: str, dataset: xr.Dataset, names: Sequence[str]) -> list[Absen
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         group = zarr.open_group(path, mode="r")
-    found = []
+    result = []
     for name in names:
         array = group[name]
         if not isinstance(array, zarr.Array) or not array.size:
@@ -75,7 +75,7 @@ def absences(path: str, dataset: xr.Dataset, names: Sequence[str]) -> list[Absen
         absent = sum(_absent(array, path, name))
         if absent:
             fill = np.asarray(array.fill_value if array.fill_value is not None else np.zeros((), array.dtype))
-            found.append(
+            result.append(
                 Absence(
                     name=name,
                     absent=absent,
@@ -86,27 +86,27 @@ def absences(path: str, dataset: xr.Dataset, names: Sequence[str]) -> list[Absen
                     chunk_size=math.prod(array.chunks),
                 )
             )
-    return found
+    return result
 
 
-def refuse_unwritten(found: Sequence[Absence], where: str) -> None:
+def refuse_unwritten(absent: Sequence[Absence], where: str) -> None:
     """Refuses variables of which no chunk at all is there, unless that is a single number.
 
     Raises:
         DataError: there is one.
     """
-    for absence in found:
+    for absence in absent:
         if absence.absent == absence.chunks and absence.size > 1:
             raise DataError(f"{where}: {absence}, only their metadata. The copy is unfinished: fetch it again.")
 
 
-def refuse_values(found: Sequence[Absence], where: str) -> None:
+def refuse_values(absent: Sequence[Absence], where: str) -> None:
     """Refuses variables whose absent chunks are read as a number that is neither missing nor 0.
 
     Raises:
         DataError: there is one.
     """
-    for absence in found:
+    for absence in absent:
         if not absence.is_missing and absence.fill != 0:
             raise DataError(
                 f"{where}: {absence}, and their fill_value {absence.fill} would be read there as if it were a number. "

@@ -69,8 +69,8 @@ def check_angles(numbers: np.ndarray, attributes: Mapping[str, Any], limit: floa
     if numbers.dtype.kind != "f" or not attributes.keys() & {"scale_factor", "add_offset"}:
         return
     encoding = Encoding.of(numbers.dtype, attributes, where)
-    known = numbers[~encoding.missing(numbers)]
-    if known.size and is_decoded(known, encoding) and np.abs(known).max() <= limit:
+    present = numbers[~encoding.missing(numbers)]
+    if present.size and is_decoded(present, encoding) and np.abs(present).max() <= limit:
         raise left_over(encoding, "all are whole multiples of it", where)
 
 

@@ -68,13 +68,13 @@ def find(path: str, where: str) -> list[str]:
     """
     try:
         if addresses.is_url(path):
-            found = retried(lambda: _find_url(path.removeprefix("simplecache::")))
+            paths = retried(lambda: _find_url(path.removeprefix("simplecache::")))
         else:
             local = str(Path(path.removeprefix("file://")).expanduser().absolute())
-            found = [local]
+            paths = [local]
             if not Path(local).exists():
                 # Path.glob would match hidden files too.
-                found = sorted(litter.unless_named(glob.glob(local, recursive=True), local))  # noqa: PTH207
+                paths = sorted(litter.unless_named(glob.glob(local, recursive=True), local))  # noqa: PTH207
     except UNREADABLE as error:
         otherwise = "Check the address, and access to it."
         if addresses.is_web(path) and "range requests" in str(error):
@@ -82,13 +82,13 @@ def find(path: str, where: str) -> list[str]:
             otherwise = f"Let the archive be fetched whole: {path.replace(archive, f'simplecache::{archive}')}."
         remedy = _remedy(error, otherwise)
         raise DataError(f"{where} cannot be reached ({brief(error)}). {remedy}") from error
-    if not found:
+    if not paths:
         section = where.partition(" ")[0]
         raise DataError(
             f"{where}: nothing is there; expected a file, a glob of files, or a zarr store. Correct {section}.path in "
             "the manifest (relative paths start at the working directory)."
         )
-    return found
+    return paths
 
 
 def _find_url(url: str) -> list[str]:
@@ -136,12 +136,12 @@ def documents(url: str) -> list[str]:
     """The metadata files of a store behind `url`."""
     if addresses.is_web(url) and addresses.bare(url) != url.rpartition("::")[2]:
         return []  # a server may answer with the file itself, whatever is written after a query
-    found = []
+    names = []
     for name in STORE_DOCUMENTS:
         system, root = fsspec.core.url_to_fs(addresses.child(url, name))
         if system.exists(root):
-            found.append(name)
-    return found
+            names.append(name)
+    return names
 
 
 def local_file(path: str) -> Path:
@@ -190,14 +190,14 @@ def _is_passing(error: Exception) -> bool:
 
 
 @contextmanager
-def reading(path: str, where: str, what: str) -> Iterator[None]:
-    """Holds what reading from the file at `path` needs, and says what failed: `what`, in the source `where`."""
+def reading(path: str, where: str, subject: str) -> Iterator[None]:
+    """Holds what reading from the file at `path` needs, and says what failed: `subject`, in the source `where`."""
     try:
         with _guard(path):
             yield
     except UNREADABLE as error:
         raise DataError(
-            f"{where}: {what} cannot be read ({brief(error)}). "
+            f"{where}: {subject} cannot be read ({brief(error)}). "
             f"{_remedy(error, 'The file is damaged or has changed: check it, or fetch it again.')}"
         ) from error
 
@@ -212,9 +212,9 @@ def opened(path: str, where: str, without: Sequence[str] = ()) -> Iterator[xr.Da
         with _guard(path):
             dataset = retried(lambda: _open(path, list(without)))
     except UNREADABLE as error:
-        if (known := content(path)) is not None and known.remedy:
+        if (kind := content(path)) is not None and kind.remedy:
             raise DataError(
-                f"{where}: expected a NetCDF file or a zarr store, but {formats.advice(known, path)}"
+                f"{where}: expected a NetCDF file or a zarr store, but {formats.advice(kind, path)}"
             ) from error
         raise DataError(
             f"{where}: expected a NetCDF file or a zarr store, but it does not open as one ({brief(error)}). "

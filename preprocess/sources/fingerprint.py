@@ -43,8 +43,8 @@ def entries(paths: Sequence[str], where: str) -> tuple[Entry, ...]:
     Listing all chunks of a remote store can take longer than reading the part of it that a run needs.
     """
     try:
-        found = files.retried(lambda: [entry for path in paths for entry in _entries(path)])
-        return tuple(sorted(found, key=lambda e: (e.name, e.place)))
+        contents = files.retried(lambda: [entry for path in paths for entry in _entries(path)])
+        return tuple(sorted(contents, key=lambda e: (e.name, e.place)))
     except files.UNREADABLE as error:
         raise DataError(f"{where} cannot be read ({files.brief(error)}). Check the path.") from error
 
@@ -70,27 +70,27 @@ def _entries(path: str) -> Iterator[Entry]:
             yield Entry(name, stat.st_size, str(stat.st_mtime_ns), str(file))
 
 
-def fingerprint(path: str, found: Sequence[Entry], where: str) -> dict[str, Any]:
+def fingerprint(path: str, contents: Sequence[Entry], where: str) -> dict[str, Any]:
     """Fingerprint of the content of a source, as JSON; the same for the same files wherever they lie.
 
     Args:
         path: The source as the manifest names it.
-        found: Its files.
+        contents: Its files.
         where: The source, for messages.
 
     Returns:
         `path`; `files`, their number; `bytes`, their size together; `sha256` of the sorted names and sizes, and of
         the content too up to 64 MiB in all.
     """
-    digest, total = hashlib.sha256(), sum(entry.size for entry in found)
+    digest, total = hashlib.sha256(), sum(entry.size for entry in contents)
     try:
-        for entry in found:
+        for entry in contents:
             digest.update(f"{entry.name}\0{entry.size}\0".encode())
             if total <= WHOLE:
                 digest = files.retried(lambda place=entry.place, before=digest: _with_content(before, place))
     except files.UNREADABLE as error:
         raise DataError(f"{where} cannot be read ({files.brief(error)}). Check the path.") from error
-    return {"path": path, "files": len(found), "bytes": total, "sha256": digest.hexdigest()}
+    return {"path": path, "files": len(contents), "bytes": total, "sha256": digest.hexdigest()}
 
 
 def _with_content(before: "hashlib._Hash", place: str) -> "hashlib._Hash":
@@ -105,12 +105,12 @@ def _with_content(before: "hashlib._Hash", place: str) -> "hashlib._Hash":
     return digest
 
 
-def state(found: Sequence[Entry]) -> dict[str, Any]:
+def state(contents: Sequence[Entry]) -> dict[str, Any]:
     """State of a source, as JSON, which differs after any of its files was changed or replaced."""
-    every = "\0".join(f"{entry.name}\0{entry.size}\0{entry.changed}" for entry in found)
+    every = "\0".join(f"{entry.name}\0{entry.size}\0{entry.changed}" for entry in contents)
     return {
-        "files": len(found),
-        "bytes": sum(entry.size for entry in found),
-        "changed": max((entry.changed for entry in found), default=""),
+        "files": len(contents),
+        "bytes": sum(entry.size for entry in contents),
+        "changed": max((entry.changed for entry in contents), default=""),
         "sha256": hashlib.sha256(every.encode()).hexdigest(),
     }

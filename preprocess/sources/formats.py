@@ -85,9 +85,9 @@ def of(start: bytes, size: int | None = None) -> Format | None:
     """
     if not start and not size:
         return _EMPTY
-    for magic, known in _MAGIC:
+    for magic, kind in _MAGIC:
         if start.startswith(magic):
-            return known
+            return kind
     if start[257:262] == b"ustar":
         return _TAR
     if not start.strip(b"\0"):
@@ -132,11 +132,11 @@ def tell(path: Path) -> Format | None:
     return of(start, path.stat().st_size)
 
 
-def advice(known: Format, path: str) -> str:
+def advice(kind: Format, path: str) -> str:
     """End of a message: the format of the file at `path`, and the remedy; a URL is named by its last part."""
     address = path.rpartition("::")[2].partition("?")[0]
     name = (PurePosixPath(address).name if "://" in address else address) or path
     place = PurePosixPath(name)
     stem = str(place.with_name(place.name.partition(".")[0] or place.name))
-    remedy = known.remedy.format(path=name, stem=stem)
-    return f"it is {known.name}. {remedy}{'' if remedy.endswith('.') else '.'}"
+    remedy = kind.remedy.format(path=name, stem=stem)
+    return f"it is {kind.name}. {remedy}{'' if remedy.endswith('.') else '.'}"

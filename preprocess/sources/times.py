@@ -45,10 +45,10 @@ def seconds(stored: np.ndarray, attributes: Mapping[str, Any], where: str) -> np
     """
     values = np.asarray(stored)
     if values.dtype.kind not in "iufM":
-        values, wrong = of_text(texts(values))
-        if wrong:
+        values, bad = of_text(texts(values))
+        if bad:
             raise DataError(
-                f"{where}: {len(wrong)} of {len(values)} times cannot be read as ISO 8601 text, such as {wrong[0]!r}; "
+                f"{where}: {len(bad)} of {len(values)} times cannot be read as ISO 8601 text, such as {bad[0]!r}; "
                 "expected such as 2010-01-31T06:00:00Z, and nothing where a time is missing. Rewrite the times in UTC, "
                 "with pandas for instance: pandas.to_datetime(times, format=...).dt.strftime('%Y-%m-%dT%H:%M:%SZ'), "
                 "where '%d.%m.%Y %H:%M' is the format of 31.01.2010 06:00."
@@ -68,14 +68,14 @@ def seconds(stored: np.ndarray, attributes: Mapping[str, Any], where: str) -> np
     raw = decode(values, attributes, where)
     with np.errstate(over="ignore"):
         approximate = raw.astype(np.float64) * length
-    known = (approximate >= _EARLIEST - zero) & (approximate <= _LATEST - zero)
+    in_range = (approximate >= _EARLIEST - zero) & (approximate <= _LATEST - zero)
     if raw.dtype.kind in "iu" and length >= 1:
-        exact = np.where(known, raw, 0).astype(np.int64) * int(length)
+        exact = np.where(in_range, raw, 0).astype(np.int64) * int(length)
     else:
-        exact = np.rint(np.where(known, approximate, 0.0)).astype(np.int64)
-    times = np.where(known, exact + zero, NO_TIME)
+        exact = np.rint(np.where(in_range, approximate, 0.0)).astype(np.int64)
+    times = np.where(in_range, exact + zero, NO_TIME)
     if calendar == "julian":
-        _check_alike(times[known], where)
+        _check_alike(times[in_range], where)
     return times
 
 

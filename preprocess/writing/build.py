@@ -91,33 +91,35 @@ class Build:
         """
         layout, wanted, days = self.plan.layout, [], []
         for shard in shards:
-            held = layout.samples_of(shard)
-            for number, levels in self.needed(held).items():
+            samples = layout.samples_of(shard)
+            for number, levels in self.needed(samples).items():
                 wanted += self.currents[number].keys(levels) if together else []
-            days.append(float(np.ptp(self.plan.placement.time[held.start : held.stop]) + layout.time_step) / DAY)
+            days.append(float(np.ptp(self.plan.placement.time[samples.start : samples.stop]) + layout.time_step) / DAY)
         self.levels.expect(wanted)
         return [Pending(k, n, functools.partial(self.task, k, lock)) for k, n in zip(shards, days, strict=True)]
 
-    def needed(self, held: range) -> dict[int, np.ndarray]:
-        """The levels of each source that the samples `held` need, ascending."""
-        level, current = (values[held.start : held.stop] for values in (self.plan.placement.level, self.plan.current))
-        found = {}
+    def needed(self, samples: range) -> dict[int, np.ndarray]:
+        """The levels of each source that the samples `samples` need, ascending."""
+        level, current = (
+            values[samples.start : samples.stop] for values in (self.plan.placement.level, self.plan.current)
+        )
+        levels = {}
         for number in np.unique(current).tolist():
             n_times = 1 if self.currents[number].frozen else self.plan.shape.n_times
-            found[number] = windows.needed(level[current == number], n_times)
-        return found
+            levels[number] = windows.needed(level[current == number], n_times)
+        return levels
 
     def task(self, shard: int, lock: Path) -> ShardTask:
         """The task that writes `shard`, as long as the file `lock` is there."""
         plan = self.plan
-        held = plan.layout.samples_of(shard)
-        part = slice(held.start, held.stop)
+        samples = plan.layout.samples_of(shard)
+        part = slice(samples.start, samples.stop)
         candidate, current = plan.candidate[part], plan.current[part]
-        placement = take(plan.placement, np.arange(held.start, held.stop))
+        placement = take(plan.placement, np.arange(samples.start, samples.stop))
         level = placement.level.copy()
         land = np.empty((len(candidate), -(-plan.shape.n_lat * plan.shape.n_lon // 8)), np.uint8)
         currents = {}
-        for number, needed in self.needed(held).items():
+        for number, needed in self.needed(samples).items():
             of_source, source = np.flatnonzero(current == number), self.currents[number]
             dry = windows.masked_always(take(placement, of_source), plan.shape, source)
             land[of_source] = np.packbits(dry.reshape(len(of_source), -1), axis=1)

@@ -130,16 +130,16 @@ def check_workers(client: Any, address: str) -> None:
     Raises:
         ConfigError: there is one.
     """
-    ours, wrong = edition.own(), []
+    ours, others = edition.own(), []
     for worker, came in client.run(edition.own, on_error="return").items():
         if isinstance(came, Exception):
-            wrong.append(f"{worker} runs without this driftcal ({files.brief(came)})")
+            others.append(f"{worker} runs without this driftcal ({files.brief(came)})")
         elif differs := edition.difference(ours, came):
-            wrong.append(f"{worker} has {differs}")
-    if wrong:
-        more = f"; and {len(wrong) - 3} more" if len(wrong) > 3 else ""
+            others.append(f"{worker} has {differs}")
+    if others:
+        more = f"; and {len(others) - 3} more" if len(others) > 3 else ""
         raise ConfigError(
-            f"--scheduler {address}: workers that would make other shards: {'; '.join(wrong[:3])}{more}. {SAME}."
+            f"--scheduler {address}: workers that would make other shards: {'; '.join(others[:3])}{more}. {SAME}."
         )
 
 

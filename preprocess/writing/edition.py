@@ -24,12 +24,12 @@ Edition = dict[str, str]
 
 
 def _read() -> Edition:
-    found = {"driftcal": _version("driftcal"), PYTHON: "{}.{}".format(*sys.version_info)}
-    found |= {name: _version(name) for name in LIBRARIES}
+    versions = {"driftcal": _version("driftcal"), PYTHON: "{}.{}".format(*sys.version_info)}
+    versions |= {name: _version(name) for name in LIBRARIES}
     for package in PACKAGES:
         for name, file in _sources(resources.files(package), package.replace(".", "/")):
-            found[name] = hashlib.sha256(file.read_bytes()).hexdigest()[:16]
-    return found
+            versions[name] = hashlib.sha256(file.read_bytes()).hexdigest()[:16]
+    return versions
 
 
 def _sources(folder: Traversable, name: str) -> Iterator[tuple[str, Traversable]]:
@@ -65,12 +65,12 @@ def difference(expected: Edition, came: Edition) -> str | None:
     if not names:
         return None
     files = [name for name in names if "/" in name]
-    told = [
+    differences = [
         f"{name} {came.get(name, 'missing')} (expected {expected.get(name, 'none')})"
         for name in names
         if "/" not in name
     ]
     if files:
         more = f" and {len(files) - 3} more" if len(files) > 3 else ""
-        told.append(f"other code in {', '.join(files[:3])}{more}")
-    return "; ".join(told)
+        differences.append(f"other code in {', '.join(files[:3])}{more}")
+    return "; ".join(differences)

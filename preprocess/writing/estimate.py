@@ -98,8 +98,8 @@ def estimate(build: Build, share: tuple[int, int], workers: int | None, processe
         memory = workers * per_worker + (workers + 1 if processes else 1) * process + waiting
     trial = _trial(build)
     every = [layout.samples_of(number) for number in range(layout.n_shards)[share[0] - 1 :: share[1]]]
-    levels = sum(len(needed) for held in every for needed in build.needed(held).values())
-    work = levels * trial.per_level + sum(len(held) for held in every) * trial.per_sample
+    levels = sum(len(needed) for samples in every for needed in build.needed(samples).values())
+    work = levels * trial.per_level + sum(len(samples) for samples in every) * trial.per_sample
     return Estimate(
         samples=layout.n_samples,
         shards=layout.n_shards,
@@ -150,10 +150,10 @@ def _trial(build: Build) -> _Trial:
     status = windows.judge(cut, land)
     encoder.put(range(n), cut)
     encoded = sum(map(len, encoder.content()))
-    made = time.perf_counter() - began
+    elapsed = time.perf_counter() - began
     counts = np.bincount(status, minlength=len(schema.STATUS)).tolist()
     unusable = {schema.STATUS[code]: count for code, count in enumerate(counts) if code and count}
-    return _Trial(seconds / decoded, made / n, min(1.0, encoded / (n * spec.sample_bytes)), n, unusable)
+    return _Trial(seconds / decoded, elapsed / n, min(1.0, encoded / (n * spec.sample_bytes)), n, unusable)
 
 
 def check_memory(wanted: Estimate, limit: int) -> None:

@@ -42,10 +42,10 @@ def _places(path: str) -> list[Path]:
     local = Path(path).expanduser()
     if os.path.exists(local) or not glob.has_magic(path):  # noqa: PTH110 - not an error where one may not look
         return [_real(local)]
-    found = [_real(name) for name in glob.glob(str(local), recursive=True)]  # noqa: PTH207 - as it is opened
+    matches = [_real(name) for name in glob.glob(str(local), recursive=True)]  # noqa: PTH207 - as it is opened
     # what a glob may match later lies under its fixed part; the last name of that may be a piece of a name only
     fixed = re.split(r"[*?\[]", str(local), maxsplit=1)[0]
-    return [*found, _real(fixed + "_")]
+    return [*matches, _real(fixed + "_")]
 
 
 def _real(path: str | Path) -> Path:

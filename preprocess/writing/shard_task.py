@@ -118,13 +118,13 @@ def write_shard(task: ShardTask) -> int:
     read = _records(task)
     values = {name: read[name] for name in OF_SURVEY} | task.labels
     values |= {"status": status, "split": np.where(status == 0, task.labels["split"], -1)}
-    held = layout.samples_of(task.number)
+    numbers = layout.samples_of(task.number)
     listed = {}
     for spec, content in shard_bytes.encode_shard(layout, values | {"currents": currents}):
         name = spec.file_of(task.number)
         lock.check(task.lock)
         entry = manifest.write_file(task.store / name, content, "shard")
-        listed[name] = replace(entry, samples=(held.start, held.stop))
+        listed[name] = replace(entry, samples=(numbers.start, numbers.stop))
     lock.check(task.lock)
     # the folder is not made again where another run has finished and removed it
     mark = Mark.of(

@@ -16,15 +16,15 @@ from driftcal.shared.store.manifest import FileEntry, Manifest, Stage
 def trees(build: Build) -> dict[str, Any]:
     """The files beside the shards and the manifest, as JSON by their names."""
     layout = build.plan.layout
-    found: dict[str, Any] = {
+    contents: dict[str, Any] = {
         store_files.metadata_of(spec): shard_bytes.metadata(
             spec, layout.n_samples, layout.samples_per_shard, layout.compression
         )
         for spec in schema.arrays(layout)
     }
-    found[store_files.GROUP] = _group(build.recipe)
-    found[store_files.DRIFTERS] = {"drifters": build.drifters}
-    return found
+    contents[store_files.GROUP] = _group(build.recipe)
+    contents[store_files.DRIFTERS] = {"drifters": build.drifters}
+    return contents
 
 
 def manifest_of(
@@ -68,11 +68,11 @@ def bytes_at_most(build: Build) -> int:
     overhead = 0 if layout.compression == "none" else shard_bytes.OVERHEAD
     for spec in schema.arrays(layout):
         for shard in range(layout.n_shards):
-            held = layout.samples_of(shard)
-            size = len(held) * (spec.sample_bytes + overhead) + 16 * per_shard + 4  # chunks and their index
+            samples = layout.samples_of(shard)
+            size = len(samples) * (spec.sample_bytes + overhead) + 16 * per_shard + 4  # chunks and their index
             if not spec.sharded:
                 size = per_shard * spec.sample_bytes + 4
-            files[spec.file_of(shard)] = FileEntry(size, "0" * 64, (held.start, held.stop))
+            files[spec.file_of(shard)] = FileEntry(size, "0" * 64, (samples.start, samples.stop))
     splits = {name: {"samples": n, "drifters": len(build.drifters)} for name in schema.SPLITS}
     # as long as it can be: both reasons, and a warning of the one with the longer text
     remarks = [note for source in build.currents for note in longest(source.where)]

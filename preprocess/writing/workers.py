@@ -38,15 +38,15 @@ def at_once(scheduler: str, asked: int | None, shards: int) -> int:
 
 def _of_dask() -> int | None:
     """The setting of dask itself, from its files or DASK_NUM_WORKERS."""
-    found = config.get("num_workers", None)
-    if found is None:
+    setting = config.get("num_workers", None)
+    if setting is None:
         return None
-    if type(found) is not int or found < 1:
+    if type(setting) is not int or setting < 1:
         raise ConfigError(
-            f"dask's setting num_workers is {found!r}, expected a whole number of at least 1. Correct it "
+            f"dask's setting num_workers is {setting!r}, expected a whole number of at least 1. Correct it "
             f"(DASK_NUM_WORKERS or ~/.config/dask), or give --workers."
         )
-    return found
+    return setting
 
 
 def cores() -> int:

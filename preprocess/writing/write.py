@@ -90,10 +90,10 @@ class Writing:
     def _write(self, share: tuple[int, int], scheduler: str, workers: int | None, progress: bool) -> None:
         """Writes the shards of `write` that are not done."""
         k, n = share
-        mine = range(self.build.plan.layout.n_shards)[k - 1 :: n]
-        pending = [shard for shard in mine if not self._done(shard)]
-        if len(pending) < len(mine):
-            command.say(f"continuing: {len(mine) - len(pending)} of {len(mine)} shards are done.")
+        shards = range(self.build.plan.layout.n_shards)[k - 1 :: n]
+        pending = [shard for shard in shards if not self._done(shard)]
+        if len(pending) < len(shards):
+            command.say(f"continuing: {len(shards) - len(pending)} of {len(shards)} shards are done.")
         together = scheduler in ("threads", "synchronous")
         tasks = self.build.pending(pending, self.lock.file, together)
         if scheduler.startswith(cluster.ADDRESSES):
@@ -121,8 +121,8 @@ class Writing:
             gathered.files.update(mark.files)
             gathered.status.update(dict(enumerate(mark.status)))
             gathered.samples.update(mark.samples)
-            for name, held in gathered.drifters.items():
-                held.update(mark.drifters[name])
+            for name, drifters in gathered.drifters.items():
+                drifters.update(mark.drifters[name])
             for number, odd in odd_of(mark).items():
                 gathered.odd.setdefault(number, []).append(odd)
         return gathered
@@ -138,16 +138,16 @@ class Writing:
         """
         if not durable.there(self.store / manifest.NAME):
             return False
-        held = manifest.read(self.store)
+        listing = manifest.read(self.store)
         facts = self.build.facts
-        if (held.recipe, held.sources) != (facts["recipe"], facts["sources"]):
+        if (listing.recipe, listing.sources) != (facts["recipe"], facts["sources"]):
             raise ConfigError(
                 f"{self.store} is a finished store made from another manifest or other sources. Choose another --out, "
                 f"or replace it with --overwrite."
             )
-        for name, entry in held.files.items():
-            found = limits.look(self.store / name)
-            if found is None or found.st_size != entry.size:
+        for name, entry in listing.files.items():
+            status = limits.look(self.store / name)
+            if status is None or status.st_size != entry.size:
                 raise StoreError(
                     f"{self.store} is a finished store and damaged: {name} is missing or has another size. Make it "
                     f"again with --overwrite."
@@ -169,11 +169,11 @@ class Writing:
                 durable.remove(left)
             manifest.write_file(path, manifest.to_bytes(now.as_json()), "plan")
             return
-        held = unfinished.read_begun(self.store)
-        if manifest.to_bytes(held.as_json()) != manifest.to_bytes(now.as_json()):
+        begun = unfinished.read_begun(self.store)
+        if manifest.to_bytes(begun.as_json()) != manifest.to_bytes(now.as_json()):
             raise ConfigError(
                 f"{self.store} was begun from another manifest or other sources (see {path}), so its shards cannot be "
-                f"continued: {_difference(held, now)}. Choose another --out, or start afresh with --overwrite."
+                f"continued: {_difference(begun, now)}. Choose another --out, or start afresh with --overwrite."
             )
 
     def _finish(self, gathered: "_Gathered") -> None:
@@ -183,9 +183,9 @@ class Writing:
         notes = self.build.remarks({number: Odd.joined(parts) for number, parts in gathered.odd.items()})
         if not status[0]:
             said = " ".join(f"{note}." for note in notes)
-            what = " ".join(f"{n} of {sum(dropped.values())} windows, {why!r}: {advice.OF_SAMPLES[why]}"
+            reasons = " ".join(f"{n} of {sum(dropped.values())} windows, {why!r}: {advice.OF_SAMPLES[why]}"
                             for why, n in dropped.items())  # fmt: skip
-            raise StoreError(f"no window can be used. {what} {said}".strip())
+            raise StoreError(f"no window can be used. {reasons} {said}".strip())
         wanted = [name for name in schema.SPLITS if getattr(self.build.recipe.split, name)]
         splits = {
             name: {"samples": gathered.samples[name], "drifters": len(gathered.drifters[name])} for name in wanted
@@ -194,11 +194,11 @@ class Writing:
             name: manifest.write_file(store / name, manifest.to_bytes(tree), "metadata")
             for name, tree in store_metadata.trees(self.build).items()
         }
-        held = store_metadata.manifest_of(self.build, files, status[0], dropped, splits, notes)
+        listing = store_metadata.manifest_of(self.build, files, status[0], dropped, splits, notes)
         for left in store.rglob(f".*{durable.PART}"):  # of a writer that was killed; every shard is there now
             if left.parent.name != manifest.STAGING:
                 durable.remove(left)
-        manifest.write_file(store / manifest.NAME, manifest.to_bytes(held.as_json()), "manifest")
+        manifest.write_file(store / manifest.NAME, manifest.to_bytes(listing.as_json()), "manifest")
         self.lock.clean()
         for note in notes:
             command.say(f"note: {note}")
@@ -223,19 +223,19 @@ class _Gathered:
     odd: dict[int, list[Odd]]
 
 
-def _difference(held: Begun, now: Begun) -> str:
+def _difference(begun: Begun, now: Begun) -> str:
     """Differences in a few words: the manifest's sections first, as other sources follow from those."""
-    if (held.driftcal_version, held.schema_version) != (now.driftcal_version, now.schema_version):
+    if (begun.driftcal_version, begun.schema_version) != (now.driftcal_version, now.schema_version):
         return (
-            f"it was begun by driftcal {held.driftcal_version} (schema {held.schema_version}), this is "
+            f"it was begun by driftcal {begun.driftcal_version} (schema {begun.schema_version}), this is "
             f"{now.driftcal_version} (schema {now.schema_version})"
         )
-    sections = [key for key in {**held.recipe, **now.recipe} if held.recipe.get(key) != now.recipe.get(key)]
+    sections = [key for key in {**begun.recipe, **now.recipe} if begun.recipe.get(key) != now.recipe.get(key)]
     if sections:
         return f"in the manifest {' and '.join(sections)} changed"
     changed = []
     for kind, sources in now.sources.items():
-        before = list(zip(held.sources.get(kind, []), held.states.get(kind, []), strict=False))
+        before = list(zip(begun.sources.get(kind, []), begun.states.get(kind, []), strict=False))
         for k, (source, state) in enumerate(zip(sources, now.states[kind], strict=True)):
             if k >= len(before) or before[k] != (source, state):
                 changed.append(f"{kind} {source['path']}")

@@ -37,11 +37,11 @@ def degrees(texts: pd.Series, axis: Axis, name: str, where: str) -> np.ndarray:
     right &= ~(parts["sign"].notna() & (letters != ""))
     right &= ~((minutes > 0) & (whole % 1 > 0)) & ~((seconds > 0) & (minutes % 1 > 0))
     right &= ~(minutes >= 60) & ~(seconds >= 60)
-    wrong = np.flatnonzero(~(right | missing).to_numpy(bool))
-    if wrong.size:
+    rows = np.flatnonzero(~(right | missing).to_numpy(bool))
+    if rows.size:
         kind, ways = ("latitude", "N or S") if axis == "lat" else ("longitude", "E or W")
         raise DataError(
-            f"{where}: {name!r} holds {str(texts.iloc[wrong[0]])!r} in row {wrong[0]} ({wrong.size} such cells), which "
+            f"{where}: {name!r} holds {str(texts.iloc[rows[0]])!r} in row {rows[0]} ({rows.size} such cells), which "
             f"cannot be read as a {kind}; expected degrees such as -12.5, 12.5{ways[0]} or 12°30.5'{ways[-1]}, and an "
             "empty cell where it is missing. Write the column as decimal degrees."
         )
@@ -66,10 +66,10 @@ def numbers(texts: pd.Series, name: str, where: str) -> np.ndarray:
     plain = pd.Series(pd.to_numeric(stripped.where(~missing), errors="coerce"))
     comma = stripped.str.fullmatch(r"[-+]?\d*,\d+") & ~stripped.str.fullmatch(r"[-+]?[1-9]\d{0,2},\d{3}")
     out = plain.where(~comma, _decimal(stripped))
-    wrong = np.flatnonzero((out.isna() & ~missing).to_numpy(bool))
-    if wrong.size:
+    rows = np.flatnonzero((out.isna() & ~missing).to_numpy(bool))
+    if rows.size:
         raise DataError(
-            f"{where}: {name!r} holds {str(texts.iloc[wrong[0]])!r} in row {wrong[0]} ({wrong.size} such cells), which "
+            f"{where}: {name!r} holds {str(texts.iloc[rows[0]])!r} in row {rows[0]} ({rows.size} such cells), which "
             "cannot be read as a number; expected such as 12.5 without separators of thousands, and an empty cell "
             "where it is missing. Correct the column."
         )

@@ -42,16 +42,16 @@ def read_table(path: str, where: str, source: DrifterSource) -> tuple[xr.Dataset
         local = files.local_file(path)
         with local.open("rb") as stream:
             start = stream.read(formats.START)
-        told = formats.of(start)
-        if told is formats.NETCDF:
+        by_start = formats.of(start)
+        if by_start is formats.NETCDF:
             return None
-        if told is formats.PARQUET:
+        if by_start is formats.PARQUET:
             return parquet.read(local, where, source)
         packed = start.startswith(tuple(magic for magic, _ in dialect.COMPRESSIONS))
-        if (packed or told is None) and (written := dialect.tell(local, where)) is not None:
+        if (packed or by_start is None) and (written := dialect.tell(local, where)) is not None:
             return tables.read(local, written, where, source)
-    known = files.content(path)
-    said = formats.advice(known, path) if known is not None and known.remedy else "Give one of these."
+    kind = files.content(path)
+    said = formats.advice(kind, path) if kind is not None and kind.remedy else "Give one of these."
     raise DataError(f"{where} is neither NetCDF, zarr nor csv, nor Parquet (it starts with {start[:8]!r}): {said}")
 
 
@@ -73,10 +73,10 @@ def check_chunks(path: str, dataset: xr.Dataset, names: Mapping[str, str], fill:
         fill: Whether the manifest says that absent chunks are the fill value.
         where: The source, for messages.
     """
-    found = absences(path, dataset, [names[role] for role in ("lat", "lon", "time", "id") if role in names])
+    absent = absences(path, dataset, [names[role] for role in ("lat", "lon", "time", "id") if role in names])
     # there may be one drifter, whose name is 0
-    refuse_unwritten([absence for absence in found if absence.name != names.get("id")], where)
-    for absence in found:
+    refuse_unwritten([absence for absence in absent if absence.name != names.get("id")], where)
+    for absence in absent:
         lone = absence.name == names.get("id") and absence.absent == absence.chunks
         if not (fill or lone or absence.is_missing or absence.chunk_size == 1):
             raise DataError(

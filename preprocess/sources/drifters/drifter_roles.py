@@ -182,18 +182,18 @@ def absent(roles: Sequence[str], variables: Mapping[str, Attributes], where: str
         where: The file.
         taken: Variables that play other roles.
     """
-    known = " and ".join(f"no {role!r} variable under any known name ({_aliases(role)})" for role in roles)
+    lacks = " and ".join(f"no {role!r} variable under any known name ({_aliases(role)})" for role in roles)
     settings = ", ".join(f"drifters.variables.{role}" for role in roles)
     free = [name for name in variables if name not in taken]
     if "time" in roles and {"year", "month"} <= {plain(name) for name in variables}:
         return (
-            f"{where}: {known}; found {listing(list(variables))}. Years, months and days in columns of their own are "
+            f"{where}: {lacks}; found {listing(list(variables))}. Years, months and days in columns of their own are "
             "not read: write one column `time` such as 2010-01-31T06:00:00Z."
         )
     likely = _likely(roles, {name: variables[name] for name in free})
     guesses = ", ".join(f"{role}: {likely.get(role, 'NAME')}" for role in roles)
     return (
-        f"{where}: {known}; found {listing(list(variables))}. Set {settings} in the manifest, to names that are there: "
+        f"{where}: {lacks}; found {listing(list(variables))}. Set {settings} in the manifest, to names that are there: "
         f"variables: {{{guesses}}}."
     )
 

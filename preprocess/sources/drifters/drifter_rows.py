@@ -149,7 +149,7 @@ def _ragged_rows(lat: xr.DataArray, ids: xr.Variable, rowsize: xr.DataArray, whe
     counts = sizes[index]
     starts = np.cumsum(counts) - counts
     if ids.dims == (obs_dim,):
-        firsts, found = _runs(ids)
+        firsts, run_ids = _runs(ids)
         run = np.searchsorted(firsts, starts, side="right") - 1
         mixed = index[np.searchsorted(firsts, starts + counts, side="left") - 1 != run]
         if mixed.size:
@@ -157,7 +157,7 @@ def _ragged_rows(lat: xr.DataArray, ids: xr.Variable, rowsize: xr.DataArray, whe
                 f"{where}: the id changes inside row {mixed[0]} ({mixed.size} such rows); expected one drifter per "
                 f"row. Correct {rowsize.name!r} or the ids."
             )
-        values = found[run]
+        values = run_ids[run]
     elif ids.ndim == 0 or ids.dims == (row_dim,):
         values = ids.values[index] if ids.ndim else np.full(len(index), ids.values)
     else:
@@ -216,8 +216,8 @@ def _indexed_rows(lat: xr.DataArray, ids: xr.Variable, of_fix: xr.DataArray, whe
 
 def _grouped_rows(lat: xr.DataArray, ids: xr.Variable, where: str) -> tuple[Rows, list[str]]:
     """Rows of a table with one row per fix: one per drifter, in the order of their first fixes."""
-    firsts, found = _runs(ids) if ids.ndim else (np.zeros(1, np.int64), np.full(1, ids.values))
-    names = identifiers(found, ids.attrs, where, firsts.tolist())
+    firsts, run_ids = _runs(ids) if ids.ndim else (np.zeros(1, np.int64), np.full(1, ids.values))
+    names = identifiers(run_ids, ids.attrs, where, firsts.tolist())
     codes, drifters = pd.factorize(np.array(names, dtype=object))
     lengths = np.diff(firsts, append=lat.size)
     counts = np.zeros(len(drifters), np.int64)
@@ -252,13 +252,13 @@ def _filled_rows(sizes: np.ndarray, where: str, notes: list[str]) -> np.ndarray:
 def _row_sizes(rowsize: xr.DataArray, where: str) -> np.ndarray:
     """Checked row sizes, int64 `[rows]`."""
     sizes = decode(rowsize.values, rowsize.attrs, f"{where}: {rowsize.name!r}")
-    found = f"{sizes.dtype} values"
+    content = f"{sizes.dtype} values"
     if sizes.dtype.kind in "iuf":
         bad = np.flatnonzero(~((sizes >= 0) & (sizes < 2.0**62) & (sizes == np.rint(sizes))))
         if not bad.size:
             return sizes.astype(np.int64)
-        found = f"{sizes[bad[0]]} in row {bad[0]}"
-    raise DataError(f"{where}: {rowsize.name!r} holds {found}; expected whole numbers of fixes, 0 or more.")
+        content = f"{sizes[bad[0]]} in row {bad[0]}"
+    raise DataError(f"{where}: {rowsize.name!r} holds {content}; expected whole numbers of fixes, 0 or more.")
 
 
 def _counts(ids: list[str]) -> bool:
@@ -275,12 +275,12 @@ def _changes(time: xr.DataArray) -> bool:
 
 def _runs(ids: xr.Variable) -> tuple[np.ndarray, np.ndarray]:
     """Start `[runs]` and id of each run of equal ids along the observations; read piece by piece."""
-    firsts, found, last = [], [], None
+    firsts, run_ids, last = [], [], None
     for start in range(0, ids.size, _PIECE):
         values = ids[start : start + _PIECE].values
         new = np.append(0, np.flatnonzero(values[1:] != values[:-1]) + 1)
         new = new[1:] if start and values[0] == last else new
         firsts.append(new + start)
-        found.append(values[new])
+        run_ids.append(values[new])
         last = values[-1]
-    return np.concatenate(firsts), np.concatenate(found)
+    return np.concatenate(firsts), np.concatenate(run_ids)

@@ -45,7 +45,7 @@ def open_file(path: str, name: str, source: DrifterSource) -> DrifterFile:
     table = read_table(path, where, source)
     if table is not None:
         content, roles = table
-        return replace(_checked(content, roles, path, name, source), held=content)
+        return replace(_checked(content, roles, path, name, source), loaded=content)
     with opened(path, where) as dataset:
         whole = _on_one_dimension(dataset)
         scalars = [str(name) for name, variable in whole.variables.items() if not variable.ndim]
@@ -58,7 +58,7 @@ def open_file(path: str, name: str, source: DrifterSource) -> DrifterFile:
             return file
         # Scattered reads would read the whole file for every block.
         with files.reading(path, where, "the table"):
-            return replace(file, held=files.retried(lambda: whole[list(file.names.values())].load()))
+            return replace(file, loaded=files.retried(lambda: whole[list(file.names.values())].load()))
 
 
 def _checked(dataset: xr.Dataset, names: dict[str, str], path: str, name: str, source: DrifterSource) -> DrifterFile:

@@ -52,7 +52,7 @@ class Drifters:
         entries = fingerprint.entries([f.path for f in opened], where)
         names = {role: sorted({f.names[role] for f in opened if role in f.names}) for role in drifter_roles.TIERS}
         self.fingerprint: dict[str, Any] = fingerprint.fingerprint(source.path, entries, where) | {
-            "variables": {role: found for role, found in names.items() if found},
+            "variables": {role: name for role, name in names.items() if name},
             "rows": self.n_rows,
             "fixes": self.n_fixes,
         }

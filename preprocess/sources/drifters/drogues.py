@@ -51,8 +51,8 @@ def _meanings(attributes: Mapping[str, Any]) -> dict[float, int] | None:
     """State by flag, as the attributes `flag_values` and `flag_meanings` say (CF 3.5); None where they do not."""
     words = [word.lower() for word in str(attributes.get("flag_meanings", "")).split()]
     flags = np.ravel(attributes.get("flag_values", [])).tolist()
-    known = (*_ON, *_LOST, *_UNKNOWN)
-    if not words or len(words) != len(flags) or any(word not in known for word in words):
+    meanings = (*_ON, *_LOST, *_UNKNOWN)
+    if not words or len(words) != len(flags) or any(word not in meanings for word in words):
         return None
     return {float(flag): -1 if word in _UNKNOWN else int(word in _ON) for flag, word in zip(flags, words, strict=True)}
 
@@ -87,11 +87,11 @@ def of_lost_date(values: np.ndarray, attributes: Mapping[str, Any], time: np.nda
     else:
         codes, words = pd.factorize(np.array(texts(values), dtype=object))
         dates = np.array(["" if str(word).lower() in _NEVER else str(word) for word in words], dtype=object)
-        instants, wrong = of_text(dates.tolist())
+        instants, bad_texts = of_text(dates.tolist())
         of_word = seconds(instants, attributes, where)
-        if wrong:
+        if bad_texts:
             raise DataError(
-                f"{where} holds {wrong[0]!r}, which is no date; expected such as 2010-01-31T06:00:00Z, and "
+                f"{where} holds {bad_texts[0]!r}, which is no date; expected such as 2010-01-31T06:00:00Z, and "
                 "nothing where the drogue was never lost. Rewrite the dates."
             )
         lost = of_word[codes]

@@ -97,12 +97,12 @@ class DrifterFile:
     notes: tuple[str, ...]
     factors: Mapping[str, float]
     """Factors from stored positions to degrees north and east, by role, other than 1."""
-    held: xr.Dataset | None = None
-    """The content, where it is held in memory."""
+    loaded: xr.Dataset | None = None
+    """The content, if it is in memory."""
 
     def opened(self) -> AbstractContextManager[xr.Dataset]:
         """The content, to read fixes from; undecoded."""
-        return opened(self.path, self.where) if self.held is None else nullcontext(self.held)
+        return opened(self.path, self.where) if self.loaded is None else nullcontext(self.loaded)
 
     def _stored(self, dataset: xr.Dataset, start: int, stop: int) -> dict[str, np.ndarray]:
         """Values of the fixes of rows [start, stop) as stored, by role, each `[n]`."""

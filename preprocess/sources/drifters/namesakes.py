@@ -80,15 +80,15 @@ def astray(row: np.ndarray, time: np.ndarray, lon: np.ndarray, lat: np.ndarray) 
     others = np.flatnonzero(~marks)
     astray = np.zeros(len(marks), bool)
     for row_of in np.unique(row[marks]):
-        mine, known = np.flatnonzero(marks & (row == row_of)), others[row[others] == row_of]
-        if not len(known):
+        marked, neighbours = np.flatnonzero(marks & (row == row_of)), others[row[others] == row_of]
+        if not len(neighbours):
             continue
-        after = np.clip(np.searchsorted(time[known], time[mine]), 1, max(len(known) - 1, 1))
-        near = np.stack([known[after - 1], known[np.minimum(after, len(known) - 1)]])
-        wait = np.abs(time[near] - time[mine])
+        after = np.clip(np.searchsorted(time[neighbours], time[marked]), 1, max(len(neighbours) - 1, 1))
+        near = np.stack([neighbours[after - 1], neighbours[np.minimum(after, len(neighbours) - 1)]])
+        wait = np.abs(time[near] - time[marked])
         nearest = np.where(wait[0] <= wait[1], near[0], near[1])
-        far = separation(np.zeros((len(mine), 2)), np.stack([lon[nearest], lat[nearest]], axis=-1))
-        astray[mine] = far > TOGETHER + FASTEST * wait.min(axis=0)
+        far = separation(np.zeros((len(marked), 2)), np.stack([lon[nearest], lat[nearest]], axis=-1))
+        astray[marked] = far > TOGETHER + FASTEST * wait.min(axis=0)
     return astray
 
 

@@ -39,10 +39,10 @@ def bad(values: np.ndarray, attributes: Mapping[str, Any], where: str) -> np.nda
     else:
         words = pd.Series(texts(values.ravel()), dtype=object)
         flags = pd.Series(pd.to_numeric(words, errors="coerce")).to_numpy(np.float64)
-        wrong = pd.Series(words[np.isnan(flags) & ~words.str.lower().isin(MISSING)])
-        if len(wrong):
+        invalid = pd.Series(words[np.isnan(flags) & ~words.str.lower().isin(MISSING)])
+        if len(invalid):
             raise DataError(
-                f"{where} holds {wrong.iloc[0]!r}; expected flags of quality from 0 to 9, of which 0, 1 and 2 are "
+                f"{where} holds {invalid.iloc[0]!r}; expected flags of quality from 0 to 9, of which 0, 1 and 2 are "
                 "used. Write them so, or give the variable another name and it is not looked at."
             )
     return ~(np.isin(flags, USED) | np.isnan(flags)).reshape(values.shape)

@@ -111,11 +111,11 @@ def _frame(path: Path, dialect: Dialect, n: int, used: Mapping[str, int], where:
     except ValueError:
         frame = _parsed(path, dialect, n, list(used.values()), [])
     more = frame.pop(n)
-    wrong = np.flatnonzero(more.notna().to_numpy())
-    if wrong.size:
+    rows = np.flatnonzero(more.notna().to_numpy())
+    if rows.size:
         mark = " Where the comma is the decimal mark, separate the columns by semicolons." * (dialect.separator == ",")
         raise DataError(
-            f"{where}: row {wrong[0]} has more cells than the header, which names {n} columns ({wrong.size} such rows);"
+            f"{where}: row {rows[0]} has more cells than the header, which names {n} columns ({rows.size} such rows);"
             f" expected as many.{mark} Write such cells in quotes, or name every column."
         )
     return frame
@@ -192,8 +192,8 @@ def _times(cells: pd.Series, name: str, attributes: Mapping[str, Any], where: st
         values = pd.Series(pd.to_numeric(cells, errors="coerce"))
         if values.notna().eq(cells.notna()).all():
             return values.to_numpy(np.float64)
-    known = cells.dropna().astype(str)
-    if _ELSEWHERE.fullmatch(attributes["units"].strip()) and not known.str.fullmatch(_OFFSET).all():
+    present = cells.dropna().astype(str)
+    if _ELSEWHERE.fullmatch(attributes["units"].strip()) and not present.str.fullmatch(_OFFSET).all():
         raise DataError(
             f"{where}: {name!r} is in the time zone {attributes['units']!r}; expected UTC. Write the times in UTC, or "
             "each with its offset, such as 2010-01-31T06:00:00+02:00."

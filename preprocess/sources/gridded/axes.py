@@ -211,9 +211,9 @@ def _checked(values: np.ndarray, where: str, limit: float) -> np.ndarray:
             f"{values.dtype}. Give a gridded field with such axes."
         )
     values = values.astype(np.float64)
-    wrong = ~(np.abs(values) <= limit)
-    if wrong.any():
-        i = int(np.argmax(wrong))
+    beyond = ~(np.abs(values) <= limit)
+    if beyond.any():
+        i = int(np.argmax(beyond))
         raise DataError(
             f"{where}: expected degrees within {limit:.0f}, came {values[i]:g} at index {i}. Are lat and lon swapped, "
             "or are the axes in other units? Set currents.variables in the manifest."

@@ -203,8 +203,8 @@ def _is_smooth(jump: np.ndarray, beyond: np.ndarray) -> bool:
     """Tells whether the flow sets in gently at the edge of a patch, by the differences across it and those beyond."""
     if np.median(jump) < JUMP:
         return True
-    known = ~np.isnan(beyond)
-    return bool(np.count_nonzero(known) >= FEWEST and jump[known].sum() < GENTLE * beyond[known].sum())
+    valid = ~np.isnan(beyond)
+    return bool(np.count_nonzero(valid) >= FEWEST and jump[valid].sum() < GENTLE * beyond[valid].sum())
 
 
 def _edges(
@@ -232,13 +232,13 @@ def _edges(
         inner, outer = np.where(inside.reshape(-1)[behind], (behind, ahead), (ahead, behind))
         inner, outer = inner[open_sea[outer]], outer[open_sea[outer]]
         further = 2 * outer - inner
-        known = (further >= 0) & (further < labels.size)
+        valid = (further >= 0) & (further < labels.size)
         if away == 1:
-            known &= further // columns == outer // columns
-        known[known] = open_sea[further[known]]
+            valid &= further // columns == outer // columns
+        valid[valid] = open_sea[further[valid]]
         patch.append(labels.reshape(-1)[inner])
         jump.append(differences(inner, outer))
-        beyond.append(np.where(known, differences(outer, np.where(known, further, outer)), np.nan))
+        beyond.append(np.where(valid, differences(outer, np.where(valid, further, outer)), np.nan))
     return np.concatenate(patch), np.concatenate(jump), np.concatenate(beyond)
 
 

@@ -45,9 +45,9 @@ _FILL = ("_FillValue", "missing_value")
 _RANGE = ("valid_range", "valid_min", "valid_max")
 
 
-def stored(variable: xr.Variable, what: str, path: str) -> np.ndarray:
+def stored(variable: xr.Variable, subject: str, path: str) -> np.ndarray:
     """Values of `variable` as they are stored."""
-    with reading(path, f"currents {path}", what):
+    with reading(path, f"currents {path}", subject):
         return retried(lambda: variable.values)
 
 

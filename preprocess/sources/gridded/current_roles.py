@@ -212,10 +212,10 @@ def _check(dataset: xr.Dataset, names: Mapping[str, str], given: Mapping[str, st
             f"{where}: {u!r} and {v!r} are not the components of one current by their names. Set currents.variables.u "
             f"and currents.variables.v in the manifest: currents: {{variables: {{u: {u}, v: {v}}}}} if they are."
         )
-    for role, name, wrong in (("u", u, "northward"), ("v", v, "eastward")):
+    for role, name, opposite in (("u", u, "northward"), ("v", v, "eastward")):
         said = f"{name} {dataset.variables[name].attrs.get('standard_name', '')}".lower()
-        if wrong in said and {"northward": "eastward", "eastward": "northward"}[wrong] not in said:
+        if opposite in said and {"northward": "eastward", "eastward": "northward"}[opposite] not in said:
             raise DataError(
-                f"{where}: {role!r} is {name!r}, the {wrong} component ({said.strip()}). u is eastward and v is "
+                f"{where}: {role!r} is {name!r}, the {opposite} component ({said.strip()}). u is eastward and v is "
                 "northward: exchange currents.variables.u and currents.variables.v in the manifest."
             )

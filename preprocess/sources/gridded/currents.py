@@ -227,7 +227,7 @@ class Currents:
 
     def load(self, keys: list[Key]) -> list[np.ndarray]:
         """Decodes the levels `keys`, each int16 `(2, lat, lon)`, whether or not they are kept somewhere."""
-        found: dict[Key, np.ndarray] = {}
+        levels: dict[Key, np.ndarray] = {}
         for path, of_file in itertools.groupby(sorted(keys), key=lambda key: key[1]):
             with files.opened(path, f"currents {path}", self.layout.axes) as dataset:
                 packings = [self.layout.packing(dataset, role, f"currents {path}") for role in COMPONENTS]
@@ -236,8 +236,8 @@ class Currents:
                     pair = [self.layout.stored(dataset, role, first, stop, path) for role in COMPONENTS]
                     for level in block:
                         stored = [self.oriented(component[level - first]) for component in pair]
-                        found[self.number, path, level] = self.packed(stored, packings, path, level)
-        return [found[key] for key in keys]
+                        levels[self.number, path, level] = self.packed(stored, packings, path, level)
+        return [levels[key] for key in keys]
 
     def oriented(self, stored: np.ndarray) -> np.ndarray:
         """One component as stored, `(rows, columns)`, on the axes `lat` and `lon`."""

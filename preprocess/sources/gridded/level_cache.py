@@ -83,13 +83,13 @@ class Levels:
         with self._lock:
             ready = {key: self._held[key] for key in keys if key in self._held}
             others = {key: self._coming[key] for key in keys if key in self._coming}
-            mine = [key for key in keys if key not in ready and key not in others]
-            beside = self._beside(mine, source)
+            missing = [key for key in keys if key not in ready and key not in others]
+            beside = self._beside(missing, source)
             self._promised += len(beside) * source.level_bytes
             done: Future[dict[Key, np.ndarray]] = Future()
-            self._coming |= dict.fromkeys(mine + beside, done)
-        if mine:
-            ready |= self._decode(mine, beside, source, done)
+            self._coming |= dict.fromkeys(missing + beside, done)
+        if missing:
+            ready |= self._decode(missing, beside, source, done)
         for key in list(others):  # let go one by one: each holds all that its thread has decoded
             ready[key] = others.pop(key).result()[key]
         with self._lock:
@@ -112,8 +112,8 @@ class Levels:
         every = ((number, path, chunk * size + k) for number, path, chunk in chunks for k in range(size))
         taken = set(keys)
         room = max(0, CAP - self._bytes - self._promised) // source.level_bytes
-        found = (key for key in every if key in self._left and key not in taken)
-        return [key for key in found if key not in self._held and key not in self._coming][:room]
+        keys_left = (key for key in every if key in self._left and key not in taken)
+        return [key for key in keys_left if key not in self._held and key not in self._coming][:room]
 
     def _decode(self, asked: list[Key], beside: list[Key], source: Source, done: Future) -> dict[Key, np.ndarray]:
         began, keys = time.perf_counter(), asked + beside

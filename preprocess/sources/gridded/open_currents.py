@@ -105,15 +105,15 @@ def _absent(dataset: xr.Dataset, names: list[str], path: str) -> list[str]:
     if addresses.is_url(path):  # listing a remote store can take longer than reading the part of it that a run needs
         return []
     with files.reading(path, where, "the list of chunks"):
-        found = files.retried(lambda: absences(path, dataset, names))
-    refuse_unwritten(found, where)
-    refuse_values(found, where)
+        absent = files.retried(lambda: absences(path, dataset, names))
+    refuse_unwritten(absent, where)
+    refuse_values(absent, where)
     return [
         f"{where}: {absence}: no currents there"
         if absence.is_missing
         else f"WARNING: {where}: {absence}, and {absence.fill} is read there. Of zeros over the sea no window is used. "
         "If the copy is unfinished, fetch it again"
-        for absence in found
+        for absence in absent
     ]
 
 
@@ -171,12 +171,12 @@ def _without_repeat(currents: Currents, where: str) -> Currents:
 
 def warnings(sources: Sequence[CurrentSource], currents: Sequence[Currents]) -> list[str]:
     """Warnings of avoidable losses that are no errors: one record, cut in time, given as several `sources`."""
-    found = []
+    messages = []
     for (before, a), (after, b) in itertools.permutations(zip(sources, currents, strict=True), 2):
         grids = [(c.lat.start, c.lat.size, c.lon.start, c.lon.size) for c in (a, b)]
         if grids[0] == grids[1] and 0 < b.time[0] - a.time[-1] <= a.step:
-            found.append(
+            messages.append(
                 f"WARNING: currents {after.path} go on where {before.path} end, on the same grid. A window takes one "
                 f"source, so segments across both are left out. Give them as one source, by a glob"
             )
-    return found
+    return messages

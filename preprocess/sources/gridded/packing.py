@@ -85,12 +85,12 @@ class Packing:
         values = self.encoding.read(stored)
         return (values == 0) | (np.abs(values * np.float64(self.scale) + self.offset) <= ROUNDING)
 
-    def check(self, wrong: np.ndarray, where: str) -> None:
-        """Refuses stored numbers that `pack_slab` found `wrong`, if any."""
-        if found := wrong.tolist():
+    def check(self, strange: np.ndarray, where: str) -> None:
+        """Refuses stored numbers that `pack_slab` found `strange`, if any."""
+        if numbers := strange.tolist():
             raise DataError(
-                f"{where}: {found[0] * self.scale + self.offset:.10g} m/s in {len(found)} cells: an unmasked fill "
-                f"value, or not a current (raw {found[0]:.10g}; missing are "
+                f"{where}: {numbers[0] * self.scale + self.offset:.10g} m/s in {len(numbers)} cells: an unmasked fill "
+                f"value, or not a current (raw {numbers[0]:.10g}; missing are "
                 f"{', '.join(f'{fill:.10g}' for fill in self.fills) or 'none'}). Declare it as _FillValue in the file."
             )
 
@@ -171,7 +171,7 @@ def pack_level(
         DataError: values that are neither currents nor declared as fills.
     """
     n_rows, n_columns = stored[0].shape
-    wrong: list[list[np.ndarray]] = [[], []]
+    strange_numbers: list[list[np.ndarray]] = [[], []]
     rows = max(1, SLAB // max(1, n_columns))
     for start in range(0, n_rows, rows):
         slab = level[:, start : start + rows]
@@ -179,7 +179,7 @@ def pack_level(
         for component in (0, 1):
             part = stored[component][start : start + rows]
             gone, strange = packings[component].pack_slab(part, slab[component])
-            wrong[component].append(strange)
+            strange_numbers[component].append(strange)
             lost = gone if component == 0 else lost | gone
         if lost.any():
             # slab[:, lost] = FILL, by a minimum with FILL there and the largest number elsewhere, which is vectorised
@@ -188,4 +188,4 @@ def pack_level(
             most ^= np.int16(32767)
             np.minimum(slab, most, out=slab)
     for component, packing in enumerate(packings):
-        packing.check(np.concatenate(wrong[component]), names[component])
+        packing.check(np.concatenate(strange_numbers[component]), names[component])

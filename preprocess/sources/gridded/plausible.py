@@ -40,10 +40,10 @@ def check_units(
         return
     said, name, _ = units[fast[0]]
     # stated for both they would be wrong of the other one
-    what = "currents.units" if len(fast) == 2 else f"currents.units.{'uv'[fast[0]]}"
+    setting = "currents.units" if len(fast) == 2 else f"currents.units.{'uv'[fast[0]]}"
     raise DataError(
         f"{where}: {name}: the median of its absolute values is {middles[fast[0]]:.3g} as m/s (units "
-        f"{said or 'not given'}): values like cm/s. Set {what} in the manifest to what they are, such as cm/s, or "
+        f"{said or 'not given'}): values like cm/s. Set {setting} in the manifest to what they are, such as cm/s, or "
         "correct the attribute `units` in the file."
     )
 
@@ -65,10 +65,10 @@ def _check_beside(
         abs(np.log(middles[1] / v_factor * u_factor / TYPICAL)),
         abs(np.log(middles[0] / u_factor * v_factor / TYPICAL)),
     ]
-    role, wrong, said, other = ("v", v, v_units, u_units) if odd[0] < odd[1] else ("u", u, u_units, v_units)
+    role, suspect, said, other = ("v", v, v_units, u_units) if odd[0] < odd[1] else ("u", u, u_units, v_units)
     raise DataError(
         f"{where}: {u} in {u_units} and {v} in {v_units} have medians of {middles[0]:.3g} and {middles[1]:.3g} m/s, "
-        f"though their numbers are alike: the units {said!r} of {wrong} contradict its values. Set currents.units: "
+        f"though their numbers are alike: the units {said!r} of {suspect} contradict its values. Set currents.units: "
         f"{{{role}: {other}}} in the manifest, or correct the attribute `units` in the file; if both are right, state "
         f"both: currents.units: {{u: {u_units}, v: {v_units}}}."
     )

@@ -55,11 +55,11 @@ def checked(currents: Currents, levels: Levels | None, where: str) -> Probed:
         packed = currents.packed(stored, packings, path, level)
         if levels is not None:
             levels.put(currents.keys([i])[0], packed)
-        known = ~(packings[0].missing(stored[0]) | packings[1].missing(stored[1]))
-        if known.any():
-            zero.append([bool(packing.zero(values[known]).all()) for packing, values in pairs])
-        known = packed[0] != FILL
-        if known.any():
+        valid = ~(packings[0].missing(stored[0]) | packings[1].missing(stored[1]))
+        if valid.any():
+            zero.append([bool(packing.zero(values[valid]).all()) for packing, values in pairs])
+        valid = packed[0] != FILL
+        if valid.any():
             break
     else:
         raise DataError(_nothing(currents, zero, len(probes), where))
@@ -69,7 +69,7 @@ def checked(currents: Currents, levels: Levels | None, where: str) -> Probed:
             f"{stamp(currents.time[i])} {currents.layout.names[currents.always_zero]!r} is not. Remove "
             "currents.always_zero from the manifest."
         )
-    speeds = [packing.speeds(values[known]) for packing, values in pairs]
+    speeds = [packing.speeds(values[valid]) for packing, values in pairs]
     moving = np.concatenate([speed[speed > 0] for speed in speeds])
     if moving.size and moving.max() < 1e-3 and np.median(moving) < 1e-4:
         raise DataError(
@@ -89,10 +89,10 @@ def _settled(currents: Currents, dataset: xr.Dataset, stored: list[np.ndarray], 
         encoding, said = settle_range(packing.encoding, sample(values), name)
         if encoding != packing.encoding:
             ranges[role] = encoding.valid
-        known = values[~encoding.missing(values)]
-        notes += [*said, *doubts(packing, sample(known), name)]
+        present = values[~encoding.missing(values)]
+        notes += [*said, *doubts(packing, sample(present), name)]
         if role not in layout.stated:
-            notes += doubt_units(packing, layout.units_of(dataset, role)[0], sample(known), name)
+            notes += doubt_units(packing, layout.units_of(dataset, role)[0], sample(present), name)
     return replace(
         currents,
         layout=replace(layout, ranges={**layout.ranges, **ranges}),

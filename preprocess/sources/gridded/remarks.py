@@ -96,21 +96,21 @@ class Odd:
             levels: Number of levels looked at.
             pairs: Number of those that follow another one of them without a gap.
         """
-        found = []
+        texts = []
         if self.blank:
-            found.append(
+            texts.append(
                 f"WARNING: {where}: {len(self.blank)} of {levels} levels hold exact zeros over the sea, in "
                 f"{_range(self.blank.values())} cells ({_dates(list(self.blank))}): a chunk or a download that is "
                 "missing, ice or dry ground. They are taken as missing currents, and no window uses them. Fetch these "
                 "dates again if the source has them"
             )
         if 0 < len(self.repeated) < pairs:
-            found.append(
+            texts.append(
                 f"WARNING: {where}: {len(self.repeated)} of {levels} levels repeat the level before them exactly "
                 f"({_dates(self.repeated)}): a gap that was filled, or one file under two dates. They are used as they "
                 "are. Fetch these dates again, or leave them out of the record"
             )
-        return found
+        return texts
 
 
 def longest(where: str) -> list[str]:
