@@ -1,4 +1,4 @@
-"""Moving log C_s: a Newton step that needs no learning rate, Adam, and the average that either ends in.
+"""Steps of log C_s: a Newton step that needs no learning rate, Adam, and the average of iterates that ends both.
 
 For an ensemble of Gaussian spread s around a drifter whose own spread is s0, in two dimensions,
 ES = sqrt(pi/2) (sqrt(s^2 + s0^2) - s / sqrt(2)), so that with K ~ s^2 and D the second term of ES the ratio

@@ -1,4 +1,4 @@
-"""Which engine simulates: this project's own, the same as a C++ kernel, or pastax where it is installed."""
+"""Engines that simulate: this project's own, the same as a C++ kernel, or pastax if it is installed."""
 
 import json
 from collections.abc import Callable, Mapping

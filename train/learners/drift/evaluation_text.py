@@ -1,4 +1,4 @@
-"""What an evaluation came to, as text for terminal and page."""
+"""The results of an evaluation, as text for terminal and page."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -25,7 +25,7 @@ RELIABILITY = {
 
 
 def warnings(scores: Mapping[str, Any]) -> list[str]:
-    """What to know before the scores of an evaluation are used for anything."""
+    """Warnings to read before the scores of an evaluation are used."""
     dropped, left_out = scores["dropped_samples"], scores["trained_drifters_left_out"]
     names = left_out["drifters"]
     others = {n: f["energy_score_above_calibrated_km"] for n, f in scores["scores"].items()}
@@ -47,7 +47,7 @@ def warnings(scores: Mapping[str, Any]) -> list[str]:
 
 
 def unreadable(found: Mapping[str, Any]) -> dict[str, bool]:
-    """What to say of samples that could not be read (`--on-bad-shard skip`), and whether there are any."""
+    """Warning on unreadable samples (`--on-bad-shard skip`), and whether there are any."""
     lost = found.get("unreadable_samples", [])  # runs before 0.2 have none
     text = f"{len(lost):,} sample(s) of damaged shards could not be read and were left out: {first(lost)}. Run "
     return {f"{text}drift-inspect verify on the store.": bool(lost)}
@@ -68,7 +68,7 @@ def table(scores: Mapping[str, Any]) -> str:
 
 
 def scored(scores: Mapping[str, Any]) -> str:
-    """What was scored: how much of which split, and whether the constant has seen it."""
+    """Samples that were scored: their number and split, and whether the constant was trained on them."""
     n, n_split, n_drifters = scores["n_samples"], scores["n_split"], scores["n_drifters"]
     rest = scores["trained_drifters_left_out"]["n_samples"] + len(scores["dropped_samples"])
     rest += len(scores.get("unreadable_samples", []))
@@ -93,7 +93,7 @@ def _reliability_rows(scores: Mapping[str, Any]) -> list[list[str]]:
 RELIABLE = (
     "spread / error 1, ranks 0.5, their spread 1: reliable. Ratio below 1 and rank by distance above 0.5: too narrow."
 )
-"""How to read the table of reliability."""
+"""Explanation of the table of reliability."""
 
 
 def reliability_lines(scores: Mapping[str, Any]) -> list[str]:

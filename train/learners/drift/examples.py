@@ -1,4 +1,4 @@
-"""A few ensembles of an evaluation with their windows, to look at."""
+"""Examples: a few ensembles of an evaluation with their windows, for figures."""
 
 import io
 from pathlib import Path

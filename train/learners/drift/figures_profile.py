@@ -1,4 +1,4 @@
-"""Figures of a constant's examination: the score against it, and the groups' constants as a map or by name."""
+"""Figures of a profile: the score against the constant, and the groups' constants as a map or by name."""
 
 from collections.abc import Callable, Mapping
 from typing import Any

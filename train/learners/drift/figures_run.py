@@ -54,7 +54,7 @@ CAPTIONS = {
     "drifters": """Where the training samples start; no coastline is drawn. The constant holds for such waters, and is
         extrapolated elsewhere.""",
 }
-"""How to read every figure."""
+"""Captions of all figures."""
 
 
 def render(make: Callable[[], Figure]) -> dict[str, bytes]:

@@ -1,4 +1,4 @@
-"""What an evaluation measures of every sample: scores, error and spread, and ranks of the drifter in its ensemble."""
+"""Metrics of every sample of an evaluation: scores, error and spread, and ranks of the drifter in its ensemble."""
 
 import equinox as eqx
 import jax

@@ -1,4 +1,4 @@
-"""Random increments that depend on nothing but what they are for.
+"""Random increments that depend on nothing but their purpose.
 
 A draw is a function of (seed, stream, epoch, sample, step, member): the Threefry-2x32 counter-based generator (Salmon
 et al. 2011, "Parallel random numbers: as easy as 1, 2, 3") keyed by the first four, its counter the last two. So a
@@ -22,10 +22,10 @@ Noise = Callable[[Array], tuple[Float[Array, "S B"], Float[Array, "S B"]]]
 """Number of a step -> standard normal increments, east and north."""
 
 ROTATIONS = (13, 15, 26, 6, 17, 29, 16, 24)
-"""Of Threefry-2x32, round by round."""
+"""Rotations of Threefry-2x32, round by round."""
 
 PARITY = 0x1BD11BDA
-"""Of the Threefish key schedule."""
+"""Parity constant of the Threefish key schedule."""
 
 KEY_ROUNDS, DRAW_ROUNDS = 20, 13
 """Rounds where keys are made, and where increments are drawn."""

@@ -92,7 +92,7 @@ def sample_of(store: ShardStore, number: int) -> Sample:
 
 
 class Forcing(NamedTuple):
-    """What a term reads: `currents` with `u`, `v` [m/s], `diffusion` with `kappa` [m2/s], `kappa_x`, `kappa_y` [m/s].
+    """Fields that a term reads: `currents`: `u`, `v` [m/s]; `diffusion`: `kappa` [m2/s], `kappa_x`, `kappa_y` [m/s].
 
     Degrees of longitude are counted from the window's western column, seconds from its first level. Longitude enters
     pastax as differences alone, so counting it from elsewhere changes nothing, and in a window there is no seam.
@@ -185,7 +185,7 @@ class Term(eqx.Module):
 
 
 def _ashore(forcing: Forcing, y: Float[Array, "2"]) -> Bool[Array, ""]:
-    """Whether `y` lies in a cell of four land corners, where a masked field of ones is 0 to pastax."""
+    """Tells whether `y` lies in a cell of four land corners, where a masked field of ones is 0 to pastax."""
     field = forcing.currents["u"]
     ones = jnp.ones((2, *field.mask.shape), y.dtype)
     axes = pastax.Grid(jnp.arange(2, dtype=y.dtype), field.lat_coords, field.lon_coords)
@@ -223,7 +223,7 @@ class Prescribed(AbstractSolver):
         return Member(jnp.where(inside, moved, y.position), inside)
 
     def sde_step(self, term: Any, t: Any, y: Any, dt: Any, args: Any, ctrl: Any, z: Any) -> Any:
-        """Not defined: the increments are given."""
+        """Raises, since the increments are given."""
         raise NotImplementedError("Prescribed is driven by controls: call pastax.solve without a key.")
 
 

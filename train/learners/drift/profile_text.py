@@ -1,4 +1,4 @@
-"""What a page and a terminal say of a constant's examination: other minima, whether one constant fits, the groups'."""
+"""The profile of a constant as text for terminal and page: other minima, whether one constant fits, the groups."""
 
 from collections.abc import Mapping
 from html import escape
@@ -27,7 +27,7 @@ def unequal(result: Mapping[str, Any]) -> dict[str, float]:
 
 
 def facts(run: Run) -> list[tuple[str, str]]:
-    """In words, for a terminal and a table."""
+    """Facts of the profile in words, for a terminal and a table."""
     result, found = run.result, []
     if result.get("minima") is not None:
         profile = result["profile"]
@@ -48,7 +48,7 @@ def facts(run: Run) -> list[tuple[str, str]]:
 
 
 def warnings(result: Mapping[str, Any]) -> list[str]:
-    """What to know of the constant's examination before it is used."""
+    """Warnings from the profile, to read before the constant is used."""
     minima, keys = result.get("minima") or (), unequal(result)
     at = ", ".join(f"{least['cs']:.3g}" for least in minima)
     by = ", ".join(f"{_key(key)} (p = {p:.1g})" for key, p in keys.items())

@@ -1,4 +1,4 @@
-"""Scoring an ensemble of tracks against the observed one.
+"""Scoring rules for an ensemble of tracks against the observed one.
 
 The kernel score (energy score, Gneiting and Raftery 2007, eq. 21; the ensemble form of the CRPS) with the separation
 distance d [m] as kernel and the fair estimator (Ferro 2014), at every fix t:
@@ -28,8 +28,8 @@ from driftcal.train.settings import Objective
 from jaxtyping import Array, Float
 
 LEAST_SPREAD = 1.0
-"""Where the reference ensemble's members are less than this apart [m] there is no diffusivity, hence nothing to learn
-about C_s and no scale to divide by: such fixes (and so whole samples in calm without any strain) count 0."""
+"""Least mean separation of the reference ensemble's members [m]: below it there is no diffusivity, hence nothing to
+learn about C_s and no scale to divide by. Such fixes (and so whole samples in calm without any strain) count 0."""
 
 LEAST_PATH = 1.0
 """Length [m] that a cumulated observed path must have for an index normalised by it to count."""

@@ -1,4 +1,4 @@
-"""One scan through time over all members of all samples.
+"""The simulation: one scan through time over all members of all samples.
 
 State: positions in cells relative to the starting cell, arrays of shape (member, sample) so that every operation runs
 along samples. Schemes, for drift a and amplitude b as functions of (X, t), noise dW ~ N(0, dt):
@@ -30,17 +30,17 @@ from driftcal.train.settings import Engine, Scheme
 from jaxtyping import Array, Bool, Float
 
 GRADIENT_SHARE: dict[Scheme, float] = {"heun": 0.5, "ito-heun": 1.0, "euler": 1.0, "reference": 1.0}
-"""How much of grad K each scheme adds to the drift."""
+"""Share of grad K that each scheme adds to the drift."""
 
 Amplitude = Array | tuple[Array, Array]
-"""Of the noise [m s^-1/2]: one for both directions, or east and north."""
+"""Amplitude of the noise [m s^-1/2]: one for both directions, or east and north."""
 
 Dynamics = Callable[[Flow, float], tuple[tuple[Array, Array], Amplitude]]
 """(flow, gradient share) -> ((east, north) drift [m/s], amplitude [m s^-1/2])."""
 
 
 class Plan(eqx.Module):
-    """What does not change during a run: static under jit."""
+    """The settings of an integration, which do not change during a run: static under jit."""
 
     grid: Grid = eqx.field(static=True)
     step: int = eqx.field(static=True)
@@ -55,12 +55,12 @@ class Plan(eqx.Module):
 
 
 class Simulation(NamedTuple):
-    """What comes out of a simulation.
+    """The result of a simulation.
 
     Attributes:
         distances: between members, and from them to the observed track, at every fix but the first.
-        inside: whether each member was inside its window to the end.
-        ashore: whether it ended in a cell without any current.
+        inside: True for members inside their window to the end.
+        ashore: True for those that ended in a cell without any current.
         positions: all members at every fix but the first, (column, row) [cells] relative to the starting cell; None
             unless asked for.
     """

@@ -25,7 +25,7 @@ from driftcal.train.reading.batches import Grid
 from jaxtyping import Array, Bool, Float, Int, UInt8
 
 FORMULA = "K = C_s dx dy sqrt(u_x^2 + v_y^2 + (u_y + v_x)^2 / 2)"
-"""What C_s multiplies: results carry it, because other codes' constants differ by factors of sqrt(2) or a square."""
+"""Formula of K, which results carry because other codes' constants differ by factors of sqrt(2) or a square."""
 
 CORNERS = (0, 0), (1, 0), (0, 1), (1, 1)
 """Column, row of a cell's corners from its south-western one."""
@@ -38,7 +38,7 @@ LEAST_KAPPA = 1e-12
 
 
 class Place(NamedTuple):
-    """When and where particles are.
+    """Positions of particles in time and space.
 
     Attributes:
         time: after the sample's first fix [s].
@@ -114,7 +114,7 @@ class Neighbours(NamedTuple):
 
     @classmethod
     def of(cls, ocean: Bool[Array, "*batch lat lon"], dtype: np.dtype) -> "Neighbours":
-        """Of the nodes of a grid with this mask."""
+        """Neighbours of the nodes of a grid with this mask."""
 
         def weight(there: Array, opposite: Array) -> Array:
             return (jnp.where(there, jnp.where(opposite, 0.5, 1.0), 0.0) * ocean).astype(dtype)
@@ -251,7 +251,7 @@ def bilinear_weights(x: Array, y: Array) -> tuple[Array, Array, Array, Array]:
 
 
 def corner_weights(x: Array, y: Array, ocean: UInt8[Array, "..."]) -> list[Array]:
-    """As `bilinear_weights`, where some corners may be land; `ocean` as in `Table`.
+    """Weights of the corners, some of which may be land; arguments as in `bilinear_weights`, `ocean` as in `Table`.
 
     pastax's coastal scheme: bilinear between four corners of ocean, else inverse squared distance among those that are.
     """

@@ -87,7 +87,7 @@ def _along_sphere(square: Array) -> Array:
 
 @_along_sphere.defjvp
 def _along_sphere_jvp(squares: tuple[Array], slopes: tuple[Array]) -> tuple[Array, Array]:
-    """By the arc's derivative, 1 / sqrt(1 - q): half as dear as that of every term of the series."""
+    """Derivative by that of the arc, 1 / sqrt(1 - q): half the cost of that of every term of the series."""
     (square,), (slope,) = squares, slopes
     q = square * (0.25 / EARTH_RADIUS**2)
     steep = 1.0 + q * (1.0 / 2.0 + q * (3.0 / 8.0 + q * (15.0 / 48.0)))

@@ -1,4 +1,4 @@
-"""Walls that the compiler does not fuse through.
+"""Barriers that keep XLA:CPU from fusing producers into gathers.
 
 XLA:CPU fuses producers into every consumer. Around a gather that is ruinous: index arithmetic is done again for each
 of its four corners, weights for each of their eight channels, and what could be vectors becomes scalar code. A value

@@ -1,4 +1,4 @@
-"""The compiled kernel, known to XLA."""
+"""The compiled kernel, registered with XLA."""
 
 import functools
 from importlib.metadata import version

@@ -22,14 +22,14 @@ from driftcal.train.settings import Scheme
 from jaxtyping import Array, Float
 
 SCHEMES: dict[Scheme, int] = {"heun": 0, "ito-heun": 1, "euler": 2, "reference": 3}
-"""As the kernel numbers them."""
+"""Numbers of the schemes in the kernel."""
 
 N_REAL = 5
 """Results that have a derivative; two flags follow them."""
 
 
 class Call(NamedTuple):
-    """What is wanted of the kernel: static under jit."""
+    """The arguments of a call of the kernel that are static under jit."""
 
     grid: Grid
     step: int
@@ -40,7 +40,7 @@ class Call(NamedTuple):
     keep_positions: bool
 
     def shapes(self, n: int, dtype: Any) -> list[jax.ShapeDtypeStruct]:
-        """Of the results for `n` samples; those that are not asked for are empty."""
+        """Shapes of the results for `n` samples; those that are not asked for are empty."""
         fixes, members = self.grid.n_obs - 1, self.members
         each, tracks = fixes * self.own_lengths, fixes * self.keep_positions
         real = [(fixes,), (fixes,), (each, members), (each, members), (tracks, 2, members)]

@@ -1,4 +1,4 @@
-"""What function a run calibrated, as its folder remembers it, and whether a term of today is still that.
+"""The fingerprint of the function that a run calibrated, and its comparison with a term of today.
 
 A term is code of a user's: a line of it, of a helper that it imports, or of a file that it reads may change between a
 run and its resumption or evaluation, and the numbers then belong to nothing. So a run keeps a fingerprint of the term:
@@ -31,7 +31,7 @@ ROUNDING = 1e-6
 """Constants computed on another processor agree within this, relative to their root mean square."""
 
 NUMBERS = 8
-"""Of a point: t [s], longitude, latitude [degrees], u, v, kappa, kappa_x, kappa_y."""
+"""Number of values at a point: t [s], longitude, latitude [degrees], u, v, kappa, kappa_x, kappa_y."""
 
 VERSIONS = ("jax", "equinox")
 """Packages whose version decides how a term is traced."""
@@ -82,12 +82,12 @@ def check(recorded: Fingerprint | None, now: Fingerprint, where: str, remedy: st
 
 
 def same(one: Fingerprint, other: Fingerprint) -> str | None:
-    """In what two fingerprints of one process differ; None where they do not."""
+    """First difference between two fingerprints of one process; None if there is none."""
     return next(_differences(one, other), None)
 
 
 def _differences(recorded: Fingerprint, now: Fingerprint) -> Iterator[str]:
-    """In what they differ, the plainest first."""
+    """Yields their differences, the plainest first."""
     before, today = recorded["made_with"], now["made_with"]
     comparable = all(before[name] == today[name] for name in VERSIONS)
     if comparable:

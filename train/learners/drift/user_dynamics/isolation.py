@@ -1,8 +1,8 @@
-"""Code that users write, run by a command that must not end, speak or move by it.
+"""Isolation of user code, which must not end the command, print to its results or move it elsewhere.
 
-A module may do anything when it is imported: leave the interpreter, parse the arguments of whoever runs it, print,
-close streams, change the working directory or what a signal does. All of that is an error with a name here, or is set
-back and said. What such code prints goes to stderr, so that stdout stays for results.
+A module may do anything when it is imported: leave the interpreter, parse the arguments of the command, print, close
+streams, change the working directory or a signal handler. Here each of these is either an error with a name, or undone
+with a remark. Text that such code prints goes to stderr, so that stdout stays for results.
 """
 
 import contextlib
@@ -47,11 +47,11 @@ def load(name: str, attribute: str, what: str) -> Any:
 
 @contextlib.contextmanager
 def guarded(doing: str, silent: bool = False) -> Iterator[None]:
-    """Inside, a user's code runs; its exceptions are the caller's.
+    """Isolates a user's code that runs inside; its exceptions are the caller's.
 
     Args:
-        doing: what it is run for, for messages.
-        silent: what it prints and changes is not spoken of, as it was when the same ran before.
+        doing: Purpose of the run, for messages.
+        silent: Omits remarks on what the code prints and changes, since they were made when it ran before.
 
     Raises:
         ConfigError: it ends the process, or raises what ends one.
@@ -85,7 +85,7 @@ def _ended(error: BaseException) -> str:
 
 @contextlib.contextmanager
 def _signals(doing: str, silent: bool) -> Iterator[list[int]]:
-    """Inside, signals do what they did, and those that came are listed; handlers that were replaced are set back."""
+    """Restores signal handlers that code inside replaces, and lists signals that came; signals do what they did."""
     came: list[int] = []
     if threading.current_thread() is not threading.main_thread():
         yield came
@@ -126,7 +126,7 @@ class _Kept(io.StringIO):
 
 @contextlib.contextmanager
 def _streams(silent: bool) -> Iterator[_Kept]:
-    """Inside, what is printed is kept, for stderr in the end; streams that were closed are opened again."""
+    """Keeps text printed inside, for stderr in the end; streams that were closed are opened again."""
     kept, before = _Kept(), (sys.stdout, sys.stderr)
     numbers = {}
     for number in (1, 2):
@@ -199,7 +199,7 @@ def _state(doing: str, silent: bool) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _no_way_out() -> Iterator[None]:
-    """Inside, `os._exit` of this process, which nothing could catch, is `sys.exit`."""
+    """Replaces `os._exit` of this process, which nothing could catch, by `sys.exit` inside."""
     true, process = os._exit, os.getpid()
 
     def leave(status: int) -> Any:

@@ -1,4 +1,4 @@
-"""Loads dynamics that users write (`terms`), and refuses before a run what would fail or mislead in it."""
+"""Loads dynamics that users write (`terms`), and refuses those that would fail or mislead, before a run begins."""
 
 import importlib.util
 import io
@@ -20,7 +20,7 @@ from driftcal.train.run.run_folder import CONFIG
 from jaxtyping import Array
 
 TRACES = 4
-"""So often a term is traced: what is drawn at random would have to come out alike each time."""
+"""Number of times that a term is traced: a random draw would have to repeat itself each time to pass."""
 
 
 def load(spec: str, arguments: Mapping[str, Any], dtype: np.dtype) -> eqx.Module:
@@ -73,7 +73,7 @@ def fingerprint_of(spec: str, module: eqx.Module, points: tracing.Points) -> Fin
 
 
 def function_of(spec: str, module: eqx.Module, arguments: Mapping[str, Any], points: tracing.Points) -> Fingerprint:
-    """As `fingerprint_of`, of a term that is a function of its arguments.
+    """Fingerprint, as `fingerprint_of` takes it, of a term that is a function of its arguments.
 
     Raises:
         ConfigError: it is none: it computes otherwise when it is traced, called or built again.
@@ -108,7 +108,7 @@ def function_of(spec: str, module: eqx.Module, arguments: Mapping[str, Any], poi
 
 @contextmanager
 def _computing(spec: str, silent: bool = False) -> Iterator[None]:
-    """Inside, a term is traced and called; what fails is a ConfigError."""
+    """Turns failures of a term that is traced or called inside into a ConfigError."""
     try:
         with isolation.guarded(f"dynamics {spec!r}: tracing its term", silent):
             yield

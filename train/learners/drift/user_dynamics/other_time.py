@@ -1,6 +1,6 @@
-"""Another time of day for a moment: a term that reads the clock shows itself by computing otherwise then.
+"""Another time of day for a moment, at which a term that reads the clock gives other values.
 
-A trace keeps what the clock said as a number, in float32 to two minutes, so two traces one after the other would agree.
+A trace keeps the clock's reading as a number, in float32 to two minutes, so two traces in a row would agree.
 """
 
 import contextlib
@@ -12,7 +12,7 @@ from typing import Any
 from unittest import mock
 
 LATER = datetime.timedelta(days=97, hours=7, minutes=13, seconds=11, microseconds=370_000)
-"""All of month, day, hour, minute and second are others by it."""
+"""Shift of time that changes month, day, hour, minute and second."""
 
 
 class _Datetime(datetime.datetime):
@@ -58,7 +58,7 @@ _FUNCTIONS = {name: _shifted(name, getattr(time, name)) for name in (*_CLOCKS, *
 
 @contextlib.contextmanager
 def later(modules: Iterable[ModuleType]) -> Iterator[None]:
-    """Inside, it is another time for the code in `modules`."""
+    """Sets another time of day for the code in `modules`."""
     calendar = ModuleType("datetime")
     vars(calendar).update({**vars(datetime), "datetime": _Datetime, "date": _Date})
     others = {id(getattr(time, name)): function for name, function in _FUNCTIONS.items()}

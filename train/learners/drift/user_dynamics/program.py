@@ -1,8 +1,8 @@
-"""The canonical form of a traced function: what it computes, whatever it is called and wherever it runs.
+"""The canonical form of a traced function: its computation, whatever its name and wherever it runs.
 
 `jax.make_jaxpr` writes a function as equations. Names of variables and functions, places in files, addresses and the
-order of what is never used are no part of what those compute, and are left out here. Numbers and arrays that are
-written into the equations stand apart from them, so that a difference can be told by its value.
+order of unused equations do not affect the computation, and are left out here. Constants are kept apart from the
+equations, so that a difference can be judged by its value.
 """
 
 import dataclasses

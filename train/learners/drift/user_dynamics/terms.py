@@ -95,7 +95,7 @@ class Adapter(eqx.Module):
 
 
 def is_trained(leaf: Any) -> bool:
-    """Whether a leaf of a module is trained: as `equinox.is_inexact_array`, which takes numpy arrays too."""
+    """Tells whether a leaf of a module is trained: like `equinox.is_inexact_array`, which takes numpy arrays too."""
     return isinstance(leaf, jax.Array) and eqx.is_inexact_array(leaf)
 
 
@@ -114,7 +114,7 @@ def trained_leaves(module: eqx.Module) -> list[Leaf]:
 
 
 def rebuilder(module: eqx.Module) -> Callable[[Array], Term]:
-    """From a vector of trained numbers back to the module's term."""
+    """Returns the function that rebuilds the module's term from a vector of its trained numbers."""
     trained, rest = eqx.partition(module, is_trained)
     unravel = ravel_pytree(trained)[1]
     return lambda vector: term_of(eqx.combine(unravel(vector), rest))
@@ -138,7 +138,7 @@ def save(path: Path, module: eqx.Module) -> None:
 
 
 def encoded(tree: Any) -> bytes:
-    """What `save` writes of a module, or of a part of one."""
+    """Bytes that `save` writes for a module, or for a part of one."""
     buffer = io.BytesIO()
     eqx.tree_serialise_leaves(buffer, tree)
     return buffer.getvalue()

@@ -1,7 +1,7 @@
-"""Takes the fingerprint of a term (`user_dynamics.fingerprint`): its program, its values, where it starts.
+"""Takes the fingerprint of a term (`user_dynamics.fingerprint`): its program, its values, its start.
 
-What is traced is what a run computes with: drift and diffusion, and their derivatives with respect to everything.
-Values are taken on the processor where JAX has one, in full precision, so that they hardly depend on the device.
+The traced functions are those that a run computes with: drift and diffusion, and their derivatives with respect to
+all inputs. Values are taken on the CPU if JAX has one, in full precision, so that they hardly depend on the device.
 """
 
 import contextlib
@@ -80,7 +80,7 @@ def fingerprint(spec: str, module: eqx.Module, points: Points) -> Fingerprint:
 
 
 def traced(module: eqx.Module, later: bool = False) -> dict[str, Any]:
-    """What a trace of the term and its derivatives says: `program`, `numbers` and `arrays` of a fingerprint.
+    """Traces the term and its derivatives: `program`, `numbers` and `arrays` of a fingerprint.
 
     It is traced afresh: no trace from before is taken for it. `later` it is another time of day for the user's code.
     """
@@ -120,7 +120,7 @@ def _on_the_processor() -> AbstractContextManager[Any]:
 
 
 def _number(value: float) -> float | str:
-    """As JSON has it, which knows no infinity."""
+    """The value for JSON, which has no infinity."""
     return float(value) if np.isfinite(value) else str(value)
 
 
@@ -171,6 +171,6 @@ def _is_users(name: str, path: Path) -> bool:
 
 
 def _simd() -> list[str]:
-    """What NumPy has found the processor to be able to: its functions round by that."""
+    """Instruction sets that NumPy detects in the processor: its functions round differently with each."""
     shown = np.show_config(mode="dicts")
     return list((shown or {}).get("SIMD Extensions", {}).get("found", []))
