@@ -405,7 +405,7 @@ def test_a_run_of_a_few_parameters(own: Path, small: Path, capsys) -> None:
     assert found["dynamics"] == "my_terms:Wind"
     lines = [json.loads(line) for line in (own / "run" / run_folder.METRICS).read_text().splitlines()]
     assert all(set(line["parameters"]) == set(line["gradient"]) == {"share", "k"} for line in lines)
-    assert {*undescribed(found, folder.RESULT), *undescribed(lines[0], folder.METRICS)} == set()
+    assert {*undescribed(found, run_folder.RESULT), *undescribed(lines[0], run_folder.METRICS)} == set()
     shown = capsys.readouterr().out
     assert "share = " in shown
     assert "C_s =" not in shown
@@ -423,8 +423,8 @@ def test_a_run_of_many_parameters(own: Path, small: Path, capsys) -> None:
     found = run(small, own / "run", "dynamics=my_terms:Net", "epochs=2")
     assert (found["optimizer"], found["gradient_mode"], found["n_parameters"]) == ("adam", "reverse", 26)
     assert "no standard errors" in found["convergence"]
-    line = json.loads((own / "run" / folder.METRICS).read_text().splitlines()[0])
-    assert {*undescribed(found, folder.RESULT), *undescribed(line, folder.METRICS)} == set()
+    line = json.loads((own / "run" / run_folder.METRICS).read_text().splitlines()[0])
+    assert {*undescribed(found, run_folder.RESULT), *undescribed(line, run_folder.METRICS)} == set()
     weights = found["parameters"]["net.layers.0.weight"]
     assert weights["shape"] == [5, 3]
     assert weights["standard_error"] is None

@@ -1,1 +1,1 @@
-"""From statistics of single samples to means, ratios and their errors."""
+"""Evaluation: statistics of single samples become means, ratios and their errors."""

@@ -1,4 +1,4 @@
-"""What an evaluation keeps of every batch, and the means, ratios and ranks that it comes to, with errors over drifters.
+"""Aggregation of an evaluation: sums over batches become means, ratios and ranks, with errors over drifters.
 
 Reliability of an ensemble, by three ranks of the drifter among its members, each uniform where the ensemble is right:
 
@@ -7,7 +7,7 @@ Reliability of an ensemble, by three ranks of the drifter among its members, eac
                   the drifter: the pre-rank of the energy score (Allen, Ziegel and Ginsbourger 2024). High ranks: the
                   drifter lies further out than a member does, so the ensemble is too narrow.
 
-Ranks are told as shares p = (rank + 1/2) / (S + 1). The spread of p, 12 mean (p - 1/2)^2 over that of uniform ranks, is
+Ranks are shares p = (rank + 1/2) / (S + 1). The spread of p, 12 mean (p - 1/2)^2 over that of uniform ranks, is
 1; above 1 the histogram is hollow. The spread-skill ratio is that of root mean square spread and error (Fortin et al.
 2014), 1 where the ensemble knows how wrong it is.
 """
@@ -84,7 +84,7 @@ class Tally:
             np.add.at(held, (np.broadcast_to(drifter, rank.shape), rank), 1.0)
 
     def reliability(self, name: str) -> dict[str, Any]:
-        """Of the ensemble `name`: spread-skill ratio and ranks, over all lead times and by lead time."""
+        """Spread-skill ratio and ranks of the ensemble `name`, over all lead times and by lead time."""
         moments, ranks = self.moments[name], self.ranks[name]
         error, spread = moments["error2"], moments["spread2"]
         overall = _root(*ratio(spread.sum(axis=1, keepdims=True), error.sum(axis=1, keepdims=True)))
@@ -127,7 +127,7 @@ def _root(square: np.ndarray, error: np.ndarray) -> tuple[np.ndarray, np.ndarray
 
 
 def _degrees(counts: np.ndarray) -> float:
-    """Of freedom: drifters that weigh alike, less one."""
+    """Degrees of freedom: the effective number of drifters, less one."""
     return max(float(counts.sum()) ** 2 / float((counts**2).sum()) - 1.0, 1.0)
 
 
@@ -149,7 +149,7 @@ def _many(value: np.ndarray, error: np.ndarray, counts: np.ndarray) -> dict[str,
 
 
 def bins(n_ranks: int) -> Float[np.ndarray, "ranks bins"]:
-    """How much of each rank falls into each bin of a histogram over shares of [0, 1]."""
+    """Fraction of each rank that falls into each bin of a histogram over shares of [0, 1]."""
     n_bins = n_ranks if n_ranks <= MOST_BINS else MOST_BINS - 1
     edges, marks = np.arange(n_ranks + 1) / n_ranks, np.arange(n_bins + 1) / n_bins
     low = np.maximum(edges[:-1, None], marks[:-1])

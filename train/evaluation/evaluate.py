@@ -1,4 +1,4 @@
-"""How good a calibrated simulator is on drifters it has not seen.
+"""Skill of a calibrated simulator on drifters that it was not trained on.
 
 The calibrated ensemble is set beside three baselines: no motion, the currents alone, and the constant that the run
 began with. Every score is a mean over samples with a standard error clustered by drifter:

@@ -1,1 +1,1 @@
-"""From parameters and gradients to better parameters and their standard errors."""
+"""Fitting: parameters and gradients give better parameters and their standard errors."""

@@ -1,12 +1,12 @@
-"""The end of a run: the objective of fixed samples, always with the same noise, brought to the zero of its gradient.
+"""Minimisation with fixed samples and fixed noise, at the end of a run: finds the zero of the gradient.
 
 With samples and noise fixed the objective is a smooth function, so Newton's method inside a trust region
 (`fit.trust_region`) finds the minimum near its start without a learning rate. Every pass gives every sample's gradient;
 the curvature comes from two more passes per parameter over some of the samples. A pass is repeated from the corrected
 parameters until the correction is small against its error (`fit.standard_errors`).
 
-`approach` does the same on few samples, then on ever more: how a user's parameters come from anywhere to the
-neighbourhood of the minimum.
+`approach` does the same on few samples, then on samples whose number doubles: it brings a user's parameters from any
+start to the neighbourhood of the minimum.
 """
 
 from dataclasses import dataclass
@@ -43,7 +43,7 @@ NEAR = 1.0
 
 @dataclass(frozen=True)
 class Pass:
-    """What a pass over samples found at fixed parameters; of the good samples.
+    """The result of a pass over samples at fixed parameters, for its good samples.
 
     Attributes:
         parameters: as trained.
@@ -118,7 +118,7 @@ class Passes:
     def settle(
         self, name: str, start: np.ndarray, numbers: np.ndarray, most: int, near: float | None = None
     ) -> list[Estimate]:
-        """From `start` to the zero of the gradient of the samples `numbers`; what each pass found, the last one last.
+        """Minimises over the samples `numbers` from `start`. Returns the estimate after every pass, in order.
 
         Args:
             name: of the passes, for the record.
@@ -153,7 +153,7 @@ class Passes:
         return history
 
     def approach(self, start: np.ndarray, numbers: np.ndarray) -> np.ndarray:
-        """From anywhere to near the minimum, on the first few of `numbers`, then on ever more."""
+        """Approaches the minimum from any start, on the first few of `numbers`, then on samples whose number grows."""
         size = FIRST
         while size == FIRST or 2 * size < len(numbers):
             start = self.settle(f"approach with {size}:", start, numbers[:size], MOST_STEPS, NEAR)[-1].corrected

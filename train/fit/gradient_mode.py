@@ -19,13 +19,13 @@ FORWARD, FORWARD_EACH = 0.50, 0.187
 `REVERSE` counts."""
 
 REVERSE = 1.99
-"""Likewise in reverse mode, for any number of parameters."""
+"""CPU ms of a trajectory in reverse mode, for any number of parameters."""
 
 FORWARD_NUMBERS = 14
 """Numbers that forward mode holds for every member, sample and parameter."""
 
 REVERSE_NUMBERS = 2.25
-"""Likewise that reverse mode keeps at every fix: position, and a byte for whether it is inside."""
+"""Numbers that reverse mode keeps for every member, sample and fix: position, and a byte for whether it is inside."""
 
 
 class Choice(NamedTuple):
@@ -36,7 +36,7 @@ class Choice(NamedTuple):
 
 
 def memory_of_device() -> int:
-    """What the device can hold [bytes]: a CPU's is the machine's."""
+    """Memory of the device [bytes]; for a CPU that of the machine."""
     told = jax.local_devices()[0].memory_stats() or {}  # another process does not tell
     return told.get("bytes_limit") or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 

@@ -1,4 +1,4 @@
-"""A constant for every group of samples: where and when C_s differs, and how surely.
+"""A constant for every group of samples: differences of C_s in space and time, with their errors.
 
 One fit for all groups. The constant of a sample is that of its group, so that a pass over the samples moves all groups
 at once: from the constant of all, by Newton steps of log C_s, each group until its correction is small against its
@@ -27,10 +27,10 @@ from driftcal.train.settings import Training
 from jaxtyping import Float, Int
 
 DIFFERENCE = 0.2
-"""The curvature is measured from so far below and above in log C_s."""
+"""Distance in log C_s, below and above, at which the curvature is measured."""
 
 MOVED = 0.3
-"""It is measured again where a group has moved further than that."""
+"""Distance in log C_s beyond which a group's curvature is measured again."""
 
 LONGEST = 1.0
 """Longest step of log C_s in one pass."""
@@ -39,11 +39,11 @@ FURTHEST = np.log(1e3)
 """A group that goes further than this from the constant of all has no minimum."""
 
 MOST_PASSES = 12
-"""Of one fit; four to six are usual."""
+"""Passes of one fit at most; four to six are usual."""
 
 
 class Fitted(NamedTuple):
-    """Where the groups' descents ended.
+    """The end of the groups' descents.
 
     Attributes:
         log_cs: of every group, corrected.

@@ -1,4 +1,4 @@
-"""Which group a sample is in: a region, a band of latitude, a season, or the value of a label of the store.
+"""Group keys: each sample's region, band of latitude, season, or value of a label of the store.
 
 Keys, as `--group-by` takes them:
 
@@ -49,7 +49,7 @@ class Grouping:
 
     @property
     def size(self) -> int:
-        """How many groups there are."""
+        """Number of groups."""
         return len(self.names)
 
 

@@ -1,4 +1,4 @@
-"""Whether one constant fits all groups, and what each group's is, shrunk towards their mean where data are few.
+"""Tests of whether one constant fits all groups, and each group's constant, shrunk towards the mean if data are few.
 
 Groups' estimates of log C_s come with a joint covariance, clustered by drifter: a drifter that passes through several
 groups makes their estimates depend on one another. Three things are made of them, all in log C_s:
@@ -82,7 +82,7 @@ def joint_covariance(
 
 
 class Test(NamedTuple):
-    """Whether one constant fits.
+    """The test of whether one constant fits all groups.
 
     Attributes:
         statistic: Q over what it is on average under one constant.

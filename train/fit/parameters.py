@@ -1,4 +1,4 @@
-"""What is trained: named parameters as one vector, and the dynamics that they make.
+"""Parameters that are trained: names and one vector, and the dynamics that they make.
 
 Everything that moves parameters sees the vector alone, in the coordinates in which it is trained: the logarithm of what
 must be positive, the number itself otherwise. Names and values are for people.
@@ -54,7 +54,7 @@ class Model:
 
     @property
     def few(self) -> bool:
-        """Whether the parameters are so few that each is reported by name, with an error."""
+        """Tells whether the parameters are so few that each is reported by name, with an error."""
         return self.size <= MOST_NAMED
 
     def values(self, vector: np.ndarray) -> np.ndarray:

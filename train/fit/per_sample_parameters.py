@@ -18,14 +18,14 @@ from tqdm import tqdm
 
 
 class Found(NamedTuple):
-    """What a pass found of every sample; NaN where loss or gradient are not finite.
+    """The result of a pass for every sample; NaN where loss or gradient is not finite.
 
     Attributes:
         loss: the objective.
         gradient: its derivative in log C_s.
         dispersion: size of the objective's second term.
         escaped: members that left their window.
-        good: whether all are finite.
+        good: True if all are finite.
     """
 
     loss: Float[np.ndarray, " m"]

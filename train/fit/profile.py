@@ -1,4 +1,4 @@
-"""What a calibrated constant is examined for: other minima of the objective, and whether one constant fits.
+"""The profile of the objective along the constant: other minima, and whether one constant fits.
 
 The score against the constant: some of the training samples at constants from 0.01 to 10, always with the same noise,
 so that the curve is smooth. A minimum is where its gradient, beyond its error over drifters, turns from falling to
@@ -28,7 +28,7 @@ LEAST_CS, MOST_CS, N_CONSTANTS = 0.01, 10.0, 13
 """The constants of the curve: a factor of 1.78 apart."""
 
 SHARE = 0.1
-"""Of the run's samples with gradient, what the curve may take."""
+"""Share of the run's samples with gradient that the curve may take."""
 
 FEWEST, MOST = 32, 2048
 """Samples of the curve."""
@@ -84,7 +84,7 @@ def _profile(store: ShardStore, passes: Varied, samples: np.ndarray, result: dic
 
 
 def minima(cs: np.ndarray, score: np.ndarray, gradient: np.ndarray, error: np.ndarray) -> list[dict[str, float]]:
-    """Where the gradient turns from falling to rising, both beyond chance.
+    """Finds minima: the gradient turns from falling to rising, both beyond chance.
 
     Args:
         cs: constants, ascending.

@@ -35,16 +35,16 @@ Losses = Callable[[Array], tuple[Array, tuple[Array, Array, Array]]]
 
 
 class Sums(NamedTuple):
-    """What one batch gives, per sample; padding and poisoned samples are 0 with `good` False.
+    """Loss, gradient and counts of each sample of a batch; padding and poisoned samples are 0 with `good` False.
 
     Attributes:
         loss: the objective.
         gradient: its derivative with respect to the parameters as trained.
         dispersion: the positive size of the objective's second term, which sets the gradient's scale.
-        good: whether the sample is real and its loss and gradient are finite.
-        poisoned: whether it is real and they are not.
-        escaped: how many members left their window.
-        ashore: how many ended in a cell without any current.
+        good: True if the sample is real and its loss and gradient are finite.
+        poisoned: True if it is real and they are not.
+        escaped: number of members that left their window.
+        ashore: number that ended in a cell without any current.
     """
 
     loss: Float[Array, " B"]
@@ -57,13 +57,13 @@ class Sums(NamedTuple):
 
 
 def plan_of(settings: Training, grid: Grid) -> Plan:
-    """How a run integrates on a store's grid."""
+    """Integration plan of a run on a store's grid."""
     integration = settings.integration
     return Plan(grid, integration.step, integration.kappa_every, integration.scheme, settings.engine)
 
 
 def mode_of(settings: Training, n_parameters: int, grid: Grid) -> Choice:
-    """How the gradient of so many parameters is computed, and why."""
+    """Mode in which the gradient of so many parameters is computed, with the reason."""
     if settings.gradient.mode != "auto":
         return Choice(settings.gradient.mode, f"{settings.gradient.mode} mode: asked for by gradient.mode")
     if settings.engine != "driftcal":
@@ -147,7 +147,7 @@ def _forward(losses: Losses, parameters: Array, batch: Batch) -> tuple[Array, Ar
 
 
 def _reverse(losses: Losses, parameters: Array, batch: Batch) -> tuple[Array, Array, tuple[Array, Array, Array]]:
-    """With parameters of its own for every sample, the gradient of the sum is every sample's gradient."""
+    """Gradients by reverse mode: with a copy of the parameters for every sample, that of the sum is every sample's."""
     each = jnp.broadcast_to(parameters, (batch.weight.size, parameters.size))
     loss, back, aux = jax.vjp(losses, each, has_aux=True)
     return loss, back(jnp.ones_like(loss))[0], aux

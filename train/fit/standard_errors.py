@@ -28,7 +28,7 @@ LEAST_REST = 1e-3
 
 @dataclass(frozen=True)
 class Estimate:
-    """What one pass at fixed parameters found about the gradient's zero near them; all as trained.
+    """The zero of the gradient near fixed parameters, as one pass estimates it; all as trained.
 
     Attributes:
         parameters: where the gradients were taken, `(P,)`.
@@ -69,7 +69,7 @@ class Estimate:
 
     @property
     def standard_error(self) -> Float[np.ndarray, " P"] | None:
-        """Of every parameter."""
+        """Standard error of every parameter, as trained."""
         return None if self.covariance is None else np.sqrt(np.diag(self.covariance))
 
     @property
@@ -80,7 +80,7 @@ class Estimate:
 
     @property
     def settled(self) -> bool:
-        """Whether the correction is small against what is known about the parameters, at a minimum."""
+        """Tells whether the parameters are at a minimum, with a correction small against their standard errors."""
         if not self.minimum:
             return False
         if self.covariance is None:
@@ -88,7 +88,7 @@ class Estimate:
         return self.distance <= SETTLED
 
     def explain(self, what: str) -> str:
-        """Whether the run converged, and how that was judged, in a sentence; `what` names what was corrected."""
+        """Sentence on whether the run converged, and by which criterion; `what` names what was corrected."""
         if not self.minimum:
             return f"no: the objective is not convex in {what} where the run ended, so this is not a minimum"
         error = self.standard_error
@@ -114,7 +114,7 @@ def estimate(
     escaped: int,
     ashore: int,
 ) -> Estimate:
-    """From per-sample losses and gradients at `parameters`, and the correction they ask for, to how sure that is.
+    """Estimate, with its uncertainty, from per-sample losses and gradients at `parameters` and the correction of those.
 
     Args:
         parameters: as trained.
@@ -140,7 +140,7 @@ def estimate(
 
 
 def degrees_of_freedom(gradient: Float[np.ndarray, "n P"], drifter: Int[np.ndarray, " n"]) -> float:
-    """Of a variance clustered by drifter (Imbens and Kolesar 2016); of several parameters', the fewest; at least 1.
+    """Degrees of freedom (>= 1) of a variance clustered by drifter (Imbens and Kolesar 2016); the fewest of several.
 
     A drifter with n samples has a sum of variance v = n + r n (n - 1), r their correlation with one another, estimated
     from all and taken to be no less than 0. Satterthwaite's degrees of freedom are then (sum of v)^2 / sum of v^2, less
@@ -169,7 +169,7 @@ def covariance_of_mean(gradient: Float[np.ndarray, "n P"], drifter: Int[np.ndarr
 
 
 def _shares(gradient: Float[np.ndarray, "n P"], drifter: Int[np.ndarray, " n"]) -> Float[np.ndarray, "drifters P"]:
-    """What each drifter adds to the mean gradient's departure: their outer products sum to its covariance.
+    """Each drifter's contribution to the covariance of the mean gradient, which is the sum of their outer products.
 
     Departures are from a mean that the drifter itself has drawn near, by its share of the samples; they are enlarged by
     as much (CR2: Bell and McCaffrey 2002). With equal shares that is the factor n / (n - 1) of n drifters.
@@ -183,7 +183,7 @@ def _shares(gradient: Float[np.ndarray, "n P"], drifter: Int[np.ndarray, " n"]) 
 
 @dataclass(frozen=True)
 class Judged:
-    """What a last pass at fixed parameters says of many of them: no correction, no error, but whether it is a zero.
+    """The stationarity check of a last pass with too many parameters for a covariance: no correction and no error.
 
     Attributes:
         parameters: where the gradients were taken, `(P,)`.
@@ -211,11 +211,11 @@ class Judged:
 
     @property
     def settled(self) -> bool:
-        """Whether the mean gradient is no longer than chance makes it."""
+        """Tells whether the mean gradient is no longer than chance makes it."""
         return self.ratio <= 1.0
 
     def explain(self, what: str) -> str:
-        """Whether the run converged, and how that was judged, in a sentence."""
+        """Sentence on whether the run converged, and by which criterion."""
         del what
         drifters = f"what {self.n_drifters} other drifters would give it by chance"
         return (
@@ -232,7 +232,7 @@ def judge(
     escaped: int,
     ashore: int,
 ) -> Judged:
-    """What a pass at fixed parameters says of many of them; arguments as those of `estimate`."""
+    """Checks a pass at many fixed parameters for stationarity; arguments as those of `estimate`."""
     n_clusters, ratio = len(np.unique(drifter)), float("inf")
     if n_clusters > 1:
         mean = gradient.mean(axis=0)

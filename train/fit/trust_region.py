@@ -36,7 +36,7 @@ class Metric(NamedTuple):
     inverse: Float[np.ndarray, "P P"]
 
     def length(self, step: Float[np.ndarray, " P"]) -> float:
-        """Of a step."""
+        """Length of a step in this metric."""
         return float(np.linalg.norm(self.inverse @ step))
 
 
@@ -84,7 +84,7 @@ def curvature_from(metric: Metric, slopes: Float[np.ndarray, "P P"]) -> Float[np
 
 
 def is_minimum(metric: Metric, curvature: Float[np.ndarray, "P P"]) -> bool:
-    """Whether the curvature is positive in every direction."""
+    """Tells whether the curvature is positive in every direction."""
     return bool(np.linalg.eigvalsh(metric.axes.T @ curvature @ metric.axes)[0] > 0.0)
 
 
@@ -113,7 +113,7 @@ def step_within(
 def predicted_gain(
     gradient: Float[np.ndarray, " P"], curvature: Float[np.ndarray, "P P"], step: Float[np.ndarray, " P"]
 ) -> float:
-    """By how much the quadratic model falls along `step`."""
+    """Decrease of the quadratic model along `step`."""
     return -float(gradient @ step + 0.5 * step @ curvature @ step)
 
 

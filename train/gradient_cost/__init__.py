@@ -1,4 +1,4 @@
-"""What a gradient through time costs: the study behind `drift-train cost`."""
+"""The cost of a gradient through time: the study behind `drift-train cost`."""
 
 from driftcal.train.gradient_cost.timed_model import Model
 

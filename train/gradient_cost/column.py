@@ -27,7 +27,7 @@ from jaxtyping import Array, Float
 
 LEVELS = 100
 SPACING = 2.0
-"""Between levels [m]."""
+"""Distance between levels [m]."""
 
 STEP = 1800.0
 """[s]."""
@@ -39,16 +39,16 @@ GRAVITY = 9.81
 """[m s-2]."""
 
 EXPANSION = 2e-4
-"""Of sea water, thermal [1/K]."""
+"""Thermal expansion of sea water [1/K]."""
 
 HEAT_CAPACITY = 1025.0 * 3990.0
 """Density times specific heat of sea water [J m-3 K-1]."""
 
 GRADIENT = 0.02
-"""Of the reference temperature, upwards [K/m]."""
+"""Gradient of the reference temperature, upwards [K/m]."""
 
 PARAMETERS = {"k_0": 5e-3, "alpha": 5.0, "n": 0.8, "k_b": 1e-4, "k_c": 1e-2}
-"""Of the closure [m2/s, 1, 1, m2/s, m2/s]."""
+"""Parameters of the closure [m2/s, 1, 1, m2/s, m2/s]."""
 
 PASSAGE = 0.2
 """Richardson number over which the one regime goes over into the other."""
@@ -83,7 +83,7 @@ def advance(
     flux: Callable[[Array], Array] = heat_flux,
     iterations: int = ITERATIONS,
 ) -> Float[Array, " z"]:
-    """One step.
+    """Steps the column once.
 
     Args:
         theta: temperature less the reference [K].

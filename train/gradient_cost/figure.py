@@ -19,7 +19,7 @@ COLOURS = {
     "recursive": "#CC79A7",
     "forward": "#009E73",
 }
-"""Of Okabe and Ito (2008)."""
+"""Colours of Okabe and Ito (2008)."""
 
 MARKERS = dict(zip(COLOURS, "sDo^v<P", strict=True))
 

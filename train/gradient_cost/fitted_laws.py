@@ -1,4 +1,4 @@
-"""Laws fitted to what was measured, and what follows from them. Numpy alone.
+"""Laws fitted to measurements, and their consequences. Numpy alone.
 
 memory   bytes(n) = fixed + per_step n
 time     seconds(n) ~ n^exponent

@@ -1,7 +1,7 @@
 """One measurement of the study, in a process of its own: `python -m MODULE SPEC`, JSON in and out.
 
-So that it can be stopped when it takes too long, and so that its memory is its own. Times are of one core: medians of
-rounds in which the model and its gradient take turns, CPU time on a CPU and the clock on an accelerator.
+A process can be stopped when it takes too long, and its memory can be measured. Times are of one core: medians of
+rounds in which the model and its gradient take turns, CPU time on a CPU and wall time on an accelerator.
 """
 
 import ctypes
@@ -25,13 +25,13 @@ from driftcal.train.gradient_cost.timed_model import Model, load
 from driftcal.train.machine import devices, modes
 
 ROUNDS, LEAST_SECONDS = 5, 1.0
-"""Of a measurement: at least so many rounds unless they take long, and more until so much time has passed."""
+"""Rounds of a measurement at least, unless they take long; more follow until so much time has passed [s]."""
 
 MOST_CHECKED = 16
 """Parameters whose derivative is compared with finite differences; of more, as many evenly among them."""
 
 DIFFERENCE = 1e-5
-"""Of central differences in float64, relative to a parameter above 1."""
+"""Step of central differences in float64, relative to a parameter above 1."""
 
 DIRECTIONS = 1, 2, 4, 8, 16
 """Numbers of parameters at which forward mode is timed."""
@@ -67,7 +67,7 @@ def _status(key: str) -> int:
 
 
 def peak_of(call: Call) -> int | None:
-    """By how much the process grows at most during `call` [bytes]; None where the system does not tell (Linux does)."""
+    """Greatest growth of the process during `call` [bytes]; None if the system does not report it (Linux does)."""
     reset = Path("/proc/self/clear_refs")
     if not reset.exists():
         unit = 1 if sys.platform == "darwin" else 1024
@@ -85,7 +85,7 @@ def peak_of(call: Call) -> int | None:
 
 
 def _bytes(compiled: Any) -> tuple[int, int]:
-    """What the compiler sets aside for a program beside its arguments and results, and the size of its results."""
+    """Bytes that a program needs beside its arguments and results, and the size of its results."""
     memory = compiled.memory_analysis()
     return memory.temp_size_in_bytes, memory.output_size_in_bytes
 
@@ -157,7 +157,7 @@ def directions(model: Model, n: int) -> dict[str, Any]:
 
 
 def run(spec: dict[str, Any]) -> dict[str, Any]:
-    """What `spec` asks for: `what` is `measure` (of a `strategy`), `reference`, `directions` or `check`."""
+    """Runs the measurement that `spec` describes: `measure` (of a `strategy`), `reference`, `directions` or `check`."""
     with jax.enable_x64(spec["precision"] == "float64"):
         model, n = load(spec["model"]), spec["steps"]
         if spec["what"] == "measure":

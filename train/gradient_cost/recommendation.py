@@ -1,4 +1,4 @@
-"""What a study recommends, in words for someone who has never heard of checkpointing."""
+"""The recommendation of a study, in words for someone who has never heard of checkpointing."""
 
 import math
 
@@ -47,7 +47,7 @@ def recommendation(study: Study) -> str:
 
 
 def _plain(study: Study, chosen: Cell) -> list[str]:
-    """How far keeping everything goes, if that is not what is recommended."""
+    """Limit up to which everything can be kept, if that is not what is recommended."""
     law = study.memory("scan")
     if chosen.strategy == "scan" or law is None or law.each == 0.0:
         return []

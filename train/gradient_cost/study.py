@@ -19,7 +19,7 @@ CROSSOVER_STEPS = 1000
 """Steps at most of the run in which the numbers of parameters are compared."""
 
 LEAST_RUNS = ROUNDS + 2
-"""Of model and gradient in a cell: one for the values, one whose memory is watched, and those that are timed."""
+"""Runs of model and gradient in a cell at least: one for the values, one for the memory, and those that are timed."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Study:
-    """All that was measured.
+    """The measurements of a study.
 
     Attributes:
         model: its name.
@@ -90,7 +90,7 @@ class Study:
         return [cell for cell in self.cells if cell.strategy == strategy and not cell.note]
 
     def strategies(self) -> list[str]:
-        """Those asked for."""
+        """Strategies that were asked for."""
         return list(dict.fromkeys(cell.strategy for cell in self.cells))
 
     def memory(self, strategy: str) -> fitted_laws.Line | None:
@@ -99,7 +99,7 @@ class Study:
         return fitted_laws.Line.through([c.steps for c in cells], [c.compiler_bytes or 0 for c in cells])
 
     def tree(self) -> dict[str, Any]:
-        """All of it with the fitted laws, for JSON."""
+        """Measurements with the fitted laws, for JSON."""
         fitted = {}
         for name in self.strategies():
             cells, memory = self.of(name), self.memory(name)
@@ -118,7 +118,7 @@ class _Slow(Exception):
 
 
 def _ask(spec: dict[str, Any], limit: float | None) -> dict[str, Any]:
-    """What the process of one cell answers."""
+    """Runs the process of one cell and returns its answer."""
     command = [sys.executable, "-m", "driftcal.train.gradient_cost.measurement", json.dumps(spec)]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=limit, check=False)
@@ -202,7 +202,7 @@ class Spent(NamedTuple):
 
     @classmethod
     def of(cls, name: str, seconds: float, found: dict[str, Any]) -> "Spent":
-        """Of a cell of strategy `name` that took `seconds` and found this; only written-out steps compile longer."""
+        """The time of a cell of strategy `name` that took `seconds`; only unrolled steps compile longer."""
         runs = LEAST_RUNS * (found["model_s"] + found["gradient_s"])
         growing = min(seconds, runs + (found["compile_s"] if name == "unrolled" else 0.0))
         return cls(seconds - growing, growing)

@@ -1,4 +1,4 @@
-"""What the study measures: a model that steps through time.
+"""A timed model, which the study measures: it steps through time.
 
 A user's model is a function without arguments, named `module:function`, that returns a `Model`. It is called once for
 every precision, so arrays that it makes with `jax.numpy` have the precision of the run. A loss that runs along with the

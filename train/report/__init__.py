@@ -1,1 +1,1 @@
-"""From a finished run to one page."""
+"""Report: a finished run as one page."""

@@ -17,17 +17,17 @@ def measured(value: float, error: float | None) -> str:
 
 
 def own(result: Mapping[str, Any]) -> bool:
-    """Whether the dynamics of a run are a user's own, so that there is no C_s."""
+    """Tells whether the dynamics of a run are a user's own, so that there is no C_s."""
     return result.get("dynamics") is not None
 
 
 def few(result: Mapping[str, Any]) -> bool:
-    """Whether the parameters are reported by name."""
+    """Tells whether the parameters are reported by name."""
     return all("value" in found for found in result["parameters"].values())
 
 
 def found(result: Mapping[str, Any], cs: str = "C_s") -> str:
-    """What was calibrated, with its error; `cs` is how to write the Smagorinsky constant."""
+    """Calibrated parameters as text, with their errors; `cs` is the notation for the Smagorinsky constant."""
     if not own(result):
         return f"{cs} = {measured(result['cs'], result['cs_standard_error'])}"
     if not few(result):
@@ -48,7 +48,7 @@ def errors(result: Mapping[str, Any]) -> str:
 
 
 def start(result: Mapping[str, Any]) -> str:
-    """Where the calibration began."""
+    """Start of the calibration, as text."""
     if not own(result):
         return f"C_s = {result['initial_cs']:g}"
     if not few(result):
@@ -65,7 +65,7 @@ def hardly_known(result: Mapping[str, Any]) -> list[str]:
 
 
 def has_error(result: Mapping[str, Any]) -> bool:
-    """Whether there are standard errors."""
+    """Tells whether there are standard errors."""
     if not own(result):
         return result["cs_standard_error"] is not None
     return all(p["standard_error"] is not None for p in result["parameters"].values())

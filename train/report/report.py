@@ -1,8 +1,8 @@
-"""The page that a run ends in: `report.html`, one file to read, print or send, with its figures beside it for papers.
+"""The report of a run: `report.html`, one file to read, print or send, with its figures beside it for papers.
 
-A pure function of what lies in the run folder and of the store's manifest and labels, so the same run gives the same
-bytes. A page may be written with another store than the one trained on (an evaluation elsewhere); what it says of the
-training data comes from `training_data.json` in the run folder.
+It is a pure function of the files in the run folder and of the store's manifest and labels, so the same run gives the
+same bytes. It may be written with a store other than the one trained on (an evaluation elsewhere); its facts about the
+training data come from `training_data.json` in the run folder.
 """
 
 from collections.abc import Mapping
@@ -87,7 +87,7 @@ def headline(out: Path) -> str:
 
 
 def warnings(result: Mapping[str, Any]) -> list[str]:
-    """What to know before the constant is used for anything."""
+    """Warnings to read before the constant is used."""
     share, dropped = result["escaped_share"], result["dropped_samples"]
     own = numbers.own(result)
     them, doubtful = "the parameters" if own else "C_s", numbers.hardly_known(result)
