@@ -1,4 +1,4 @@
-"""`drift-train`: from a shard store to a calibrated constant, and its evaluation."""
+"""`drift-train`: calibrates a constant on a shard store, and evaluates it."""
 
 import argparse
 import contextlib
@@ -33,7 +33,7 @@ MOST_OF_TRAINING = 2048
 """Samples on which a run without a validation split is evaluated: all of a large one take as long as training."""
 
 INTERRUPTED = "interrupted before anything was written. Run the command again."
-"""What Ctrl-C says while the run has not begun."""
+"""Message after Ctrl-C before the run has begun."""
 
 RESUMABLE = "Run the same command with --resume to go on."
 
@@ -108,7 +108,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def entry() -> NoReturn:
-    """What the installed command calls."""
+    """Entry point of the installed command."""
     command.leave(main())
 
 
@@ -175,7 +175,7 @@ def _evaluate(options: argparse.Namespace) -> int:
 
 @contextlib.contextmanager
 def _results_alone() -> Iterator[None]:
-    """Inside, what is printed, such as by a user's term, goes to stderr: stdout is for results."""
+    """Sends text printed inside, such as by a user's term, to stderr: stdout is for results."""
     with contextlib.redirect_stdout(sys.stderr):
         yield
 

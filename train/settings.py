@@ -1,4 +1,4 @@
-"""What a training run is told: `--config FILE` and `--set` over these defaults. Durations are whole seconds."""
+"""Settings of a training run: `--config FILE` and `--set` over these defaults. Durations are whole seconds."""
 
 from math import degrees, radians
 from typing import Any, Literal
@@ -20,7 +20,7 @@ class Ensemble(Settings):
 
 
 class Integration(Settings):
-    """How the stochastic differential equation is stepped (see `drift.simulate`)."""
+    """The integration of the stochastic differential equation (see `drift.simulate`)."""
 
     step: Duration = Field(
         default=1800, description="time step; must divide the step of the fixes and `integration.kappa_every`"
@@ -38,7 +38,7 @@ class Integration(Settings):
 
 
 class Score(Settings):
-    """What is minimised (see `drift.scoring_rules`)."""
+    """The objective that is minimised (see `drift.scoring_rules`)."""
 
     objective: Objective = Field(
         default="energy",
@@ -52,7 +52,7 @@ class Score(Settings):
 
 
 class Gradient(Settings):
-    """How the gradient is computed (see `fit.sample_gradients`)."""
+    """The computation of the gradient (see `fit.sample_gradients`)."""
 
     mode: Literal["auto", "forward", "reverse"] = Field(
         default="auto",
@@ -62,7 +62,7 @@ class Gradient(Settings):
 
 
 class Optimizer(Settings):
-    """How the parameters are moved (see `drift.energy_newton` and `fit.fixed_noise`)."""
+    """The method that moves the parameters (see `drift.energy_newton` and `fit.fixed_noise`)."""
 
     method: Literal["auto", "newton", "adam"] = Field(
         default="auto", description="`newton`, `adam`, or `auto`: newton for up to 10 parameters, else adam"
@@ -81,7 +81,7 @@ class Optimizer(Settings):
 
 
 class Checkpointing(Settings):
-    """How often a run is saved, so that it can be resumed (see `run.checkpoints`)."""
+    """The intervals at which a run is saved, so that it can be resumed (see `run.checkpoints`)."""
 
     every: Duration = Field(
         default=60, description="save after a batch if this much time has passed since the last save"
@@ -91,7 +91,7 @@ class Checkpointing(Settings):
 
 
 class Reading(Settings):
-    """How samples come from the store (see `reading.batches`); none of this but `run_length` changes a result."""
+    """The reading of samples from the store (see `reading.batches`); of all this only `run_length` changes a result."""
 
     run_length: int = Field(
         default=1,
@@ -115,7 +115,7 @@ class Reading(Settings):
 
 
 class Tracking(Settings):
-    """Where the lines of a run go beside `metrics.jsonl`."""
+    """Outputs for the lines of a run beside `metrics.jsonl`."""
 
     tensorboard: bool = Field(
         default=False, description="write event files for TensorBoard too; needs `pip install '.[tensorboard]'`"

@@ -24,7 +24,7 @@ BATCH = "batch"
 """The one axis of the mesh."""
 
 PATIENCE = 60
-"""How long [s] a process that leaves waits for the others: one that failed must not hold up the job."""
+"""Time [s] that a process which leaves waits for the others: one that failed must not hold up the job."""
 
 
 CHOOSING = ("JAX_PLATFORMS", "JAX_PLATFORM_NAME", "CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES")
@@ -108,12 +108,12 @@ class Devices:
 
     @property
     def n(self) -> int:
-        """How many."""
+        """Number of devices."""
         return self.mesh.size
 
     @property
     def first(self) -> bool:
-        """Whether this process is the one that writes."""
+        """Tells whether this process is the one that writes."""
         return jax.process_index() == 0
 
     def check(self, batch_size: int, on_bad_shard: str = "fail") -> None:
@@ -136,7 +136,7 @@ class Devices:
 
     @contextlib.contextmanager
     def first_alone(self) -> Iterator[None]:
-        """Inside, the first process goes before the others: what it writes there they read.
+        """Lets the first process go before the others, which read what it writes inside.
 
         Raises:
             ConfigError: in the others, if the first process failed there.
@@ -154,7 +154,7 @@ class Devices:
             self.any(failed)
 
     def rows(self, size: int) -> slice:
-        """Which samples of a batch of `size` this process needs."""
+        """Samples of a batch of `size` that this process needs."""
         each = size // self.n
         mine = [k for k, device in enumerate(self.mesh.devices.flat) if device.process_index == jax.process_index()]
         return slice(mine[0] * each, (mine[-1] + 1) * each)
@@ -165,7 +165,7 @@ class Devices:
         return {name: jax.make_array_from_process_local_data(sharding, values) for name, values in rows.items()}
 
     def any(self, asked: bool) -> bool:
-        """Whether any process was asked; all of them must call."""
+        """Tells whether any process was asked; all of them must call."""
         if jax.process_count() == 1:
             return asked
         return bool(np.any(multihost_utils.process_allgather(np.array([asked]))))

@@ -1,8 +1,8 @@
-"""Variables of the environment whose values JAX refuses, named.
+"""Checks of environment variables whose values JAX would refuse, with an error that names them.
 
 JAX reads its variables when it is imported, and refuses a bad one with a traceback; XLA ends the process at a bad flag
-when the first device is asked for. So this loads no jax. What is wrong with a device itself says `machine.devices`, and
-what is a mode for code under test, `machine.modes`.
+when the first device is requested. So this module loads no jax. Errors of a device itself are reported by
+`machine.devices`, and modes for code under test are handled by `machine.modes`.
 """
 
 import os
@@ -26,7 +26,7 @@ def drop_empty() -> None:
 
 
 def refusal(error: Exception) -> ConfigError:
-    """What to say when JAX cannot be imported for what `error` says of a variable of its own."""
+    """The error when JAX refuses, by `error`, to be imported because of one of its own variables."""
     text = " ".join(str(error).split())
     name = next((name for name in sorted(os.environ) if name.startswith("JAX_") and name.lower() in text.lower()), None)
     if name is None:

@@ -1,7 +1,7 @@
-"""What the environment says of the other processes of a run, and meeting them before JAX does.
+"""The launch of a run on several processes: read from the environment, and a meeting of all before JAX starts.
 
-JAX waits for processes that do not come without a word, for five minutes, and then ends the process: so all meet here
-first, at the address where JAX's coordinator will listen. A variable that is empty is not set.
+JAX waits silently for missing processes, for five minutes, and then ends the process. So all processes meet here first,
+at the address where JAX's coordinator will listen. An empty variable counts as unset.
 """
 
 import contextlib
@@ -24,7 +24,7 @@ PORTS = 61440, 4096
 """The first port of a SLURM job's coordinator and how many there are; JAX's own."""
 
 ALONE, PATIENCE = 60.0, 300.0
-"""How long to wait for the others [s] if none comes, and if some do."""
+"""Waits for the others [s] if none comes, and if some do."""
 
 QUIET, AGAIN = 5.0, 30.0
 """The wait is spoken of after so long, and then every so often [s]."""
@@ -50,7 +50,7 @@ class Launch:
 
 
 def launch_of(environ: Mapping[str, str]) -> Launch | None:
-    """What `environ` says; None of a process alone.
+    """Launch that `environ` describes; None for a single process.
 
     Raises:
         ConfigError: it contradicts itself.
@@ -100,7 +100,7 @@ def _checked(launch: Launch, numbered_by: str) -> Launch:
 
 
 def _address(told: Mapping[str, str], port: str) -> str:
-    """Of the first node of a SLURM step, such as node001 of node[001-004,7],other, by JAX's rule."""
+    """Address of the first node of a SLURM step, such as node001 of node[001-004,7],other, by JAX's rule."""
     first = re.match(r"([^,\[]*)(?:\[([^,\-\]]*))?", told["SLURM_STEP_NODELIST"])
     assert first is not None
     if not re.fullmatch("[0-9]{1,5}", port.strip()):
@@ -148,7 +148,7 @@ class _Waiting:
         return f"{missing} other process{'es' if missing > 1 else ''} of this run"
 
     def refusal(self) -> ConfigError:
-        """What to say in the end."""
+        """The error to raise at the end."""
         name, n = self.launch.counted_by, self.launch.n
         return ConfigError(
             f"{name}={n} in the environment says that this process is number {self.launch.number} of {n}, and "

@@ -1,6 +1,6 @@
-"""Modes of JAX that are for code under test, such as strict promotion or guarded transfers.
+"""Modes of JAX for code under test, such as strict promotion or guarded transfers.
 
-They would refuse our own computations, or change them: those always run in JAX's usual modes, whatever the environment
+They would refuse our own computations, or change them. Those always run in JAX's usual modes, whatever the environment
 asks for, and so give the same bytes.
 """
 

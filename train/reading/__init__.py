@@ -1,1 +1,1 @@
-"""From a store to batches on the devices."""
+"""Reading: batches on the devices, from a store."""

@@ -1,4 +1,4 @@
-"""From shards to batches on the device.
+"""Batches on the device, read from shards.
 
 The order of the samples is a function of (seed, epoch) alone, so a run can be continued from a step number. A batch
 stays int16 until the jitted step decodes it. The next batch is decoded in a few threads while the device works on this
@@ -36,7 +36,7 @@ DEFAULT = Reading()
 
 @dataclass(frozen=True)
 class Grid:
-    """What all windows of a store share; static under jit. Steps in [s] and degrees."""
+    """The grid that all windows of a store share; static under jit. Steps in [s] and degrees."""
 
     n_times: int
     n_lat: int
@@ -106,7 +106,7 @@ def load(
     dtype: np.dtype,
     crew: Crew | None = None,
 ) -> dict[str, np.ndarray]:
-    """What a batch of `size` holds, on the host; fewer `samples` are padded by repeating the last with weight 0.
+    """Content of a batch of `size`, on the host; fewer `samples` are padded by repeating the last with weight 0.
 
     A sample that cannot be read, where the store leaves such out, is zero and has weight 0 too. `crew` decodes, where
     there is one.

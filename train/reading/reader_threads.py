@@ -1,4 +1,4 @@
-"""Threads that work ahead, and are waited for only as long as they get on.
+"""Background reader threads with a stall timeout.
 
 The threads are daemons, and not those of `concurrent.futures`, which are joined when the interpreter ends: one that is
 stuck in a read from a dead file system would keep a failed command alive.
@@ -14,11 +14,11 @@ from typing import Any, Self, TypeVar
 T = TypeVar("T")
 
 LOOKS = 20
-"""How often, within the time after which it is a stall, progress is looked for."""
+"""Number of checks for progress within the stall timeout."""
 
 
 class Stalled(Exception):
-    """Nothing has got on for too long."""
+    """No read has finished within the timeout."""
 
 
 class Crew:

@@ -101,14 +101,14 @@ FREE: Any = {"checkpoint": True, "tracking": True, "data": Reading.model_fields.
 def identity_of(
     store: ShardStore, settings: Training, engine: str | None, names: Sequence[str], function: Fingerprint | None
 ) -> dict[str, Any]:
-    """What makes a run this one, for JSON.
+    """Identity of a run, for JSON.
 
     Args:
-        store: what it is trained on.
-        settings: of it.
-        engine: version of a simulator that is another package, which computes in place of ours.
-        names: of the parameters.
-        function: of a user's dynamics.
+        store: The store that it is trained on.
+        settings: Its settings.
+        engine: Version of a simulator from another package, which computes in place of ours.
+        names: Names of the parameters.
+        function: Fingerprint of a user's dynamics.
     """
     return {
         "store": store.manifest.digest,

@@ -1,8 +1,8 @@
-"""The right to write into a folder of results: one process has it, from before it looks until its last file is there.
+"""A lock on a folder of results: one process holds it from before its first check until its last file is written.
 
-A lock of the kernel on the file `.lock` in the folder, which goes with the process however that ends. File systems
-without such locks (some of Lustre and NFS) have the files that builders of a store use instead (`disk.claims`): they
-hold there too, but stay when a process is killed, and from another host nobody sees that it was.
+It is a lock of the kernel on the file `.lock` in the folder, which is released when the process ends, however that
+happens. File systems without such locks (some of Lustre and NFS) use the files that builders of a store do
+(`disk.claims`): they are reliable there too, but remain when a process is killed, which another host cannot detect.
 """
 
 import contextlib
@@ -24,7 +24,7 @@ FILE, FILES = ".lock", ".locks"
 """Names in the folder while it is locked."""
 
 _CANNOT = (errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL, errno.EBADF, errno.EPERM)
-"""What file systems without locks of the kernel answer."""
+"""Error numbers of file systems without locks of the kernel."""
 
 
 class FolderLock:

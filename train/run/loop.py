@@ -1,4 +1,4 @@
-"""The training run, top to bottom: descend, then settle, then say how sure.
+"""The training run, top to bottom: descend, minimise with fixed noise, estimate the error.
 
 Descent: for C_s, `epochs` passes over the training samples in batches, one Newton step of log C_s each, iterates
 averaged (`drift.energy_newton`). For a few parameters of a user's own, Newton's method on a part of the samples
@@ -148,7 +148,7 @@ def _calibrate(
 
 
 def method_of(settings: Training, model: Model) -> str:
-    """How the parameters are moved: by Newton's method if they are few, unless the settings say otherwise."""
+    """Method that moves the parameters: Newton's if they are few, unless the settings say otherwise."""
     method = settings.optimizer.method
     if method == "newton" and not model.few:
         raise ConfigError(

@@ -1,4 +1,4 @@
-"""What a run counts and writes down while it goes: `metrics.jsonl`, one line a step.
+"""The log of a run, `metrics.jsonl`, with one line a step, and the counts of its samples.
 
 A line says at which parameters a batch's mean loss and gradient were taken. A sample without finite loss and gradient
 is left out, counted and named; too many of them end the run.
@@ -57,7 +57,7 @@ class Taken(NamedTuple):
 
 @dataclass
 class Counts:
-    """What has been counted of a run so far; with the lines of `metrics.jsonl` that it covers.
+    """Counts of a run so far, with the lines of `metrics.jsonl` that they cover.
 
     Attributes:
         poisoned: numbers of the samples left out.
@@ -93,7 +93,7 @@ class Record:
         writes: bool = True,
         board: Board | None = None,
     ):
-        """With `counts` a run goes on where they were taken: lines beyond them are cut off. One process `writes`."""
+        """Opens the log; with `counts` it continues from there, and lines beyond are cut off. One process `writes`."""
         self.counts = counts or Counts(np.zeros(len(store), bool))
         self._first: tuple[int, float] | None = None
         self.store = store
@@ -226,7 +226,7 @@ class Record:
 
 
 def differs(out: Path, counts: Counts) -> str | None:
-    """What is wrong with the lines of the run in `out` that `counts` cover; None where they are as they were."""
+    """Defect of the lines of the run in `out` that `counts` cover; None if they are unchanged."""
     try:
         with (out / METRICS).open("rb") as file:
             content = file.read(counts.size)

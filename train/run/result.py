@@ -1,4 +1,4 @@
-"""What `result.json` says of a run: what was found, how sure that is, and how it was come by."""
+"""The result of a run, `result.json`: the estimate, its uncertainty, and how it was obtained."""
 
 from importlib.metadata import version
 from typing import Any
@@ -22,7 +22,7 @@ PROPER = {
     "liu": (False, "each sample is weighted by its drifter's own path, which the score is then not proper for"),
     "reference": (False, "squares the score, and divides members' distances by their own paths"),
 }
-"""Whether each objective is a proper score, and why."""
+"""Verdict on each objective, whether it is a proper score, with the reason."""
 
 
 def result_of(
@@ -95,7 +95,7 @@ def _constant(model: Model, found: Estimate | Judged) -> dict[str, Any]:
 
 
 def _parameters(model: Model, found: Estimate | Judged) -> dict[str, Any]:
-    """Every parameter of a few by name; of many, what shape each array has and how large its numbers are."""
+    """Parameters by name with their errors if they are few; else shape and size of the numbers of each array."""
     trained, errors = found.corrected, found.standard_error
     if not model.few:
         assert model.template is not None
@@ -127,7 +127,7 @@ def _parameters(model: Model, found: Estimate | Judged) -> dict[str, Any]:
 
 
 def _correlation(found: Estimate | Judged) -> list[list[float]] | None:
-    """Of the parameters' errors, as trained; None where they have none, or there is but one parameter."""
+    """Correlation of the parameters' errors, as trained; None if they have none, or there is only one parameter."""
     if isinstance(found, Judged) or found.covariance is None or len(found.covariance) == 1:
         return None
     error = np.sqrt(np.diag(found.covariance))

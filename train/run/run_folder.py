@@ -1,4 +1,4 @@
-"""What lies in the folder of a run: the names of its files, and the one reader that says what a finished run is.
+"""The folder of a run: the names of its files, and the one reader of a finished run.
 
 Loads no jax, so a page is written without it.
 """

@@ -1,9 +1,9 @@
-"""How far a run has come, and keeping that: what a checkpoint of a run holds.
+"""The state of a run, and when it is saved.
 
-A run is a descent followed by passes at fixed parameters. Of the descent its state is kept, of every pass what each
-sample gave: a few numbers. A resumed run walks the same way again from the top, but takes from the checkpoint what is
-known already, so what it decides on the way comes out the same to the last bit. The noise of a sample and the order of
-the samples need no keeping: they are functions of the seed.
+A run is a descent followed by passes at fixed parameters. A checkpoint holds the state of the descent, and a few
+numbers per sample for every pass. A resumed run repeats all decisions from the start, but takes results that exist
+already from the checkpoint, so its decisions are the same to the last bit. The noise of a sample and the order of the
+samples are functions of the seed and need not be saved.
 """
 
 import time
@@ -24,12 +24,12 @@ from jaxtyping import Array, Float
 
 
 class State(NamedTuple):
-    """Where a descent stands: a pytree.
+    """The state of a descent: a pytree.
 
     Attributes:
         parameters: as trained.
         moments: state of the optax transformation.
-        average: of the iterates.
+        average: average of the iterates.
         epoch: passes done.
         position: samples of the next one that have been taken.
     """
@@ -42,7 +42,7 @@ class State(NamedTuple):
 
 
 class Held:
-    """What a pass at fixed parameters has found so far, in the order of its samples.
+    """The results so far of a pass at fixed parameters, in the order of its samples.
 
     Attributes:
         parameters: as trained, `(P,)` float64.
@@ -91,7 +91,7 @@ class Held:
 
 
 class Progress:
-    """How far a run has come.
+    """The progress of a run.
 
     Attributes:
         state: of the descent; None before it, or where there is none.
@@ -107,7 +107,7 @@ class Progress:
             self.passes = [Held.of(part) for part in parts]
 
     def descent(self, begin: State) -> State:
-        """Where the descent stands; `begin` where it has not begun."""
+        """State of the descent; `begin` if it has not begun."""
         if self._saved is not None and self._saved.about["descended"]:
             leaves, structure = jax.tree.flatten(begin)
             held = _within(self._saved.arrays, "descent/")
@@ -160,7 +160,7 @@ class Keeper:
         self._saved_at, self._saved_step = time.monotonic(), record.counts.step
 
     def batch_done(self, savable: bool = True) -> None:
-        """To be called after every batch, when `progress` has it; unless it is `savable`, nothing is saved.
+        """Saves if it is time, after every batch that `progress` includes; never unless it is `savable`.
 
         Raises:
             Interrupted: a signal asked for it, and the run is saved.
@@ -201,7 +201,7 @@ _NUMBERS = ("step", "seen", "size", "crc", "timed", "seconds")
 
 
 def counts_of(saved: Saved, n_samples: int) -> Counts:
-    """What had been counted when `saved` was written, of a store of `n_samples`.
+    """Counts at the time when `saved` was written, for a store of `n_samples`.
 
     Raises:
         Damaged: it lacks something.

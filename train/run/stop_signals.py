@@ -1,6 +1,6 @@
-"""Being asked to stop: SIGTERM, SIGINT (Ctrl-C) and SIGUSR1, one of which batch systems send before they kill.
+"""Stop signals: SIGTERM, SIGINT (Ctrl-C) and SIGUSR1, one of which batch systems send before they kill.
 
-While a run trains, a signal is only noted: the run finishes its batch, saves and leaves. At any other time it ends the
+While a run trains, a signal is only noted: the run finishes its batch, saves and ends. At any other time it ends the
 work at once. A second Ctrl-C always does.
 """
 
@@ -40,7 +40,7 @@ class Stop:
 
     @contextlib.contextmanager
     def noted(self) -> Iterator[None]:
-        """Inside, signals are noted in `asked` for the work to see; one that nobody saw ends it on leaving."""
+        """Notes signals in `asked` for the work inside to see; one that it did not see ends it on leaving."""
         self._waits = True
         try:
             yield

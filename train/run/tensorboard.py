@@ -1,4 +1,4 @@
-"""The lines of a run as TensorBoard shows them: an extra beside `metrics.jsonl`, never instead of it."""
+"""TensorBoard event files with the lines of a run: an extra beside `metrics.jsonl`, never instead of it."""
 
 from importlib import import_module
 from pathlib import Path
