@@ -27,8 +27,11 @@ NEITHER = {
 }
 """First words of a clause or a fragment, which leave the reader to find its noun."""
 
-UNFINISHED = ("train/", "shared/disk/claims.py", "shared/disk/holder.py", "shared/native/checked_copy.py")
-"""Beginnings of the paths whose words are still to be rewritten."""
+UNFINISHED = ("shared/disk/claims.py", "shared/disk/holder.py", "shared/native/checked_copy.py")
+"""Modules whose words are still to be rewritten."""
+
+NAMES_UNFINISHED = (*UNFINISHED, "train/")
+"""Beginnings of the paths whose names are still to be changed."""
 
 VAGUE = {"found", "held", "known", "made", "mine", "told", "what", "wrong"}
 """Names that say what was done to a value and not what it is; a local is called by what it is, such as encounters."""
@@ -85,7 +88,7 @@ def test_locals_are_called_by_what_they_are(folder: str):
     vague = []
     for path in sorted((ROOT / folder).rglob("*.py")):
         name = path.relative_to(ROOT).as_posix()
-        if not name.startswith(UNFINISHED):
+        if not name.startswith(NAMES_UNFINISHED):
             tree = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
             names = ((node, node.id if isinstance(node, ast.Name) else getattr(node, "arg", None)) for node in tree)
             vague += [f"{name}:{node.lineno} {word}" for node, word in names if word in VAGUE]
