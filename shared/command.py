@@ -64,7 +64,7 @@ def run(work: Callable[[argparse.Namespace], int], options: argparse.Namespace, 
     error; a stdout that is full or closed is told by the exit code `UNPRINTED`.
 
     Args:
-        work: What the command does.
+        work: Work of the command.
         options: Its options; `debug` shows the traceback of an error.
         interrupted: The message on Ctrl-C and on SIGTERM, unless the work listens to signals itself.
     """

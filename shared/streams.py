@@ -38,7 +38,7 @@ class _Sink(io.RawIOBase):
     """Writes to the file descriptor `number` until that fails, and takes the rest without writing it.
 
     Attributes:
-        failed: Why something was not written, if so.
+        failed: Error by which something was not written, if any.
     """
 
     def __init__(self, number: int | None):

@@ -224,10 +224,10 @@ class _Lag:
 
     Attributes:
         hours: The lag [h]; at most that of the currents that were compared.
-        beyond: Whether it may be more.
-        sure: Whether currents at the one side surely fit better than at the other.
+        beyond: True if it may be more.
+        sure: True if currents at one side certainly fit better than at the other.
         correlations: Real parts of the correlation, by `LAGS`.
-        figures: What is kept.
+        figures: Figures for the manifest.
     """
 
     hours: float

@@ -157,7 +157,7 @@ def read_records(scratch: Path, n_obs: int, index: np.ndarray) -> np.ndarray:
     Args:
         scratch: File of the survey.
         n_obs: Fixes of a track.
-        index: Which ones, `(n,)`.
+        index: Numbers of the segments, `(n,)`.
 
     Raises:
         OSError: the file cannot be read, or ends too early.

@@ -251,7 +251,7 @@ def instants_of(time: np.ndarray, step: int, tolerance: int) -> Instants:
 
     Args:
         time: Ascending times of one stretch [s] `[n]`.
-        step: Of the clock [s].
+        step: Step of the clock [s].
         tolerance: Greatest time from an instant to the nearest fix [s]. A single instant without one does not end the
             clock and is left out.
 

@@ -58,8 +58,8 @@ class Encounters:
     """Drifters at levels, one row each, in the order of (source of currents, time, drifter).
 
     Attributes:
-        drifter: Which one, a position in `Survey.drifters`, int64 (n).
-        time: Of the level [s since 1970-01-01], int64 (n).
+        drifter: Position in `Survey.drifters`, int64 (n).
+        time: Time of the level [s since 1970-01-01], int64 (n).
         track: Mean velocity of the drifter [m/s], complex eastward + i northward, (n).
         current: Mean along that track [m/s], likewise, `(n, 3)`: of the currents whose times are `LAGS` times `lag`
             later. NaN where one is missing.
@@ -83,7 +83,7 @@ def meet(plan: Plan, survey: Survey, scratch: Path, currents: Sequence[Currents]
     """The encounters of the segments that `plan` takes with some levels of their `currents`.
 
     Args:
-        plan: Which segments, and which currents each is in.
+        plan: The segments, and the currents of each.
         survey: Their labels.
         scratch: The file with their tracks.
         currents: The sources, of one time step.

@@ -35,7 +35,7 @@ class Plan:
         split: Index in `schema.SPLITS`, int8.
         split_counts: Samples and drifters of every split.
         funnel: The stages up to here; the last one is completed when the windows have been cut.
-        warnings: What one reason takes more than half of, with what to do.
+        warnings: Losses of more than half for one reason, each with a remedy.
     """
 
     layout: Layout

@@ -42,7 +42,7 @@ class Segments:
         positions: `(n, obs, 2)` lon, lat [degrees] relative to `origin`, longitudes continuous, float32.
         drogue: 1 on, 0 lost, -1 unknown, int8.
         source_row: Index of the first fix along the source's observations, int64.
-        aground: Whether the drifter stood still for `AGROUND_HOURS`, bool.
+        aground: True if the drifter stood still for `AGROUND_HOURS`, bool.
         kept: Fixes of the block kept by each filter, by the filter's name; with its first segments only.
         dropped: Fixes of the block dropped, by reason; likewise.
     """
@@ -66,9 +66,9 @@ def cut(fixes: Fixes, source: DrifterSource, segment: Segment, has_drogue: bool)
 
     Args:
         fixes: Whole rows, times ascending within a row.
-        source: Which drogue states, gaps and speeds are accepted.
+        source: The drogue states, gaps and speeds that are accepted.
         segment: Length, step and stride.
-        has_drogue: Whether the source tells the drogue's state at all; without it every fix is kept.
+        has_drogue: True if the source has a drogue flag; without it every fix is kept.
     """
     kept: Counter = Counter({"fixes": len(fixes.time)})
     dropped: Counter = Counter(fixes.dropped)

@@ -27,10 +27,10 @@ def check(recipe: Recipe, split: np.ndarray, drifter: np.ndarray, before: str) -
     """Refuses a split that was asked for and has no sample.
 
     Args:
-        recipe: What was asked for.
-        split: Of each sample, `(n,)`.
-        drifter: Of each sample, `(n,)`.
-        before: What became of the others, for the message.
+        recipe: The fractions asked for.
+        split: Split of each sample, `(n,)`.
+        drifter: Drifter of each sample, `(n,)`.
+        before: Explanation of earlier losses, for the message.
 
     Raises:
         ConfigError: there is one.

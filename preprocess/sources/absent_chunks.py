@@ -30,11 +30,11 @@ class Absence:
     """Chunks that an array lacks, if any.
 
     Attributes:
-        name: Of the variable.
+        name: Name of the variable.
         absent: Number of chunks that are not there.
         chunks: Number of all chunks.
-        fill: What is read there.
-        is_missing: Whether that means missing.
+        fill: Value that is read there.
+        is_missing: True if that means missing.
         size: Numbers in the array.
         chunk_size: Numbers in a chunk.
     """

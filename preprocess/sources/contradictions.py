@@ -40,8 +40,8 @@ def is_decoded(numbers: np.ndarray, encoding: Encoding) -> bool:
     """Tells whether floats are decoded already: all are whole multiples of `scale_factor`, and not whole numbers.
 
     Args:
-        numbers: As stored, without missing ones, `(n,)`.
-        encoding: What their attributes declare.
+        numbers: Stored numbers, without missing ones, `(n,)`.
+        encoding: Encoding that their attributes declare.
     """
     if numbers.dtype.kind != "f" or (encoding.scale, encoding.offset) == (1.0, 0.0):
         return False
@@ -58,7 +58,7 @@ def check_angles(numbers: np.ndarray, attributes: Mapping[str, Any], limit: floa
     """Refuses coordinates that are decoded already and have their scale_factor still.
 
     Args:
-        numbers: As stored, of one kind of coordinate.
+        numbers: Stored numbers of one kind of coordinate.
         attributes: Beside them.
         limit: Largest angle that they can be [degrees].
         where: File and variable.
@@ -78,8 +78,8 @@ def settle_range(encoding: Encoding, numbers: np.ndarray, where: str) -> tuple[E
     """The encoding with its valid range given for the numbers that it can only be meant for; and notes.
 
     Args:
-        encoding: What the attributes declare.
-        numbers: Of one level as stored, fills among them, `(n,)`.
+        encoding: Encoding that the attributes declare.
+        numbers: Stored numbers of one level, fills included, `(n,)`.
         where: File and variable.
 
     Raises:

@@ -81,7 +81,7 @@ def of(start: bytes, size: int | None = None) -> Format | None:
 
     Args:
         start: Its first `START` bytes, or all of it.
-        size: Of the whole file [bytes], where it is known.
+        size: Size of the whole file [bytes], if known.
     """
     if not start and not size:
         return _EMPTY

@@ -26,15 +26,15 @@ class Build:
     Attributes:
         store: Folder of the store.
         recipe: The manifest.
-        plan: Which sample goes where.
+        plan: The place of every sample.
         drifters: Names of the drifters.
         currents: The opened sources of currents.
-        levels: What they keep of their decoded levels.
+        levels: Cache of their decoded levels.
         scratch: File of the survey, with the tracks and labels of the plan's candidates.
         sources: Fingerprints of the sources, by kind.
         states: Their sizes and times of change, likewise.
-        agreement: What currents and drifters say of each other.
-        notes: What was resolved, assumed and repaired on the way.
+        agreement: Figures of currents against drifters.
+        notes: Notes on what was resolved, assumed and repaired on the way.
     """
 
     store: Path

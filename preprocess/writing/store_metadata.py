@@ -38,12 +38,12 @@ def manifest_of(
     """The manifest of the store.
 
     Args:
-        build: What was made.
+        build: The store that was made.
         files: All of its files.
         kept: Number of usable samples.
         dropped: Number of the others, by reason.
         splits: Number of samples and of drifters of each split that is wanted.
-        remarks: What was odd about the levels of currents.
+        remarks: Oddities of the levels of currents.
     """
     last = Stage("samples", "samples", kept, dropped)
     return Manifest(

@@ -25,7 +25,7 @@ def at_once(scheduler: str, asked: int | None, shards: int) -> int:
     Args:
         scheduler: threads, processes or synchronous.
         asked: `--workers`, else dask's setting `num_workers`, else the cores that this process may use.
-        shards: As many are to be made.
+        shards: Number of shards to be made.
 
     Raises:
         ConfigError: dask's setting is no number of workers.

@@ -27,7 +27,7 @@ class Writing:
     """The making of a store by this process, which holds the right to.
 
     Attributes:
-        build: What is made.
+        build: The store that is made.
         lock: The right to write the shards of a part.
     """
 
@@ -213,7 +213,7 @@ class _Gathered:
         status: Number of samples by position in `schema.STATUS`.
         samples: Number of samples of each split.
         drifters: The drifters of each split, as numbers.
-        odd: What was odd about the levels of each source of currents, by its number.
+        odd: Oddities of the levels of each source of currents, by its number.
     """
 
     files: dict[str, FileEntry]

@@ -71,9 +71,9 @@ def refused(action: str, error: BaseException, whole: str = "") -> LimitError:
     """The error of what the system refused.
 
     Args:
-        action: What could not be done, such as "cannot read PATH".
+        action: Action that failed, such as "cannot read PATH".
         error: Why.
-        whole: What may be whole all the same, such as "the store".
+        whole: Object that may be whole all the same, such as "the store".
     """
     reason, remedy = str(error), "Run the command again; --debug shows where it failed"
     if isinstance(error, MemoryError):

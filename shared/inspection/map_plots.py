@@ -102,7 +102,7 @@ def window(
     """Draws one window: the mean current over its levels, land, the drifter's track and the members of an ensemble.
 
     Args:
-        ax: Where to draw; it becomes a map.
+        ax: Axes to draw on, which become a map.
         currents_mps: `(2, time, lat, lon)` eastward, northward current [m/s], NaN on land.
         corner: (lon, lat) of the south-western cell's centre [degrees].
         steps: (lon, lat) size of a cell [degrees].
@@ -161,7 +161,7 @@ def origins(
     """Draws a map of positions, coloured by group.
 
     Args:
-        ax: Where to draw; it becomes a map.
+        ax: Axes to draw on, which become a map.
         lonlat: `(n, 2)` positions [degrees], on any turn of longitude.
         groups: Name and mask or indices of every group, in the order of drawing; splits have their own colours.
         land: `(m, 2)` centres of cells of land, shaded.

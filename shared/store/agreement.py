@@ -15,7 +15,7 @@ class Agreement:
 
     Attributes:
         encounters: Means that were compared: of a drifter over the window at a level.
-        drifters: Of how many drifters.
+        drifters: Number of drifters.
         independent: Drifters, or stretches of ten days where the drifters are few, that were taken as independent.
         levels: Levels of the currents at which.
         window_hours: Length of the means.

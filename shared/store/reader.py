@@ -96,7 +96,7 @@ class ShardedArray:
         Args:
             samples: Their numbers; many in one call, since a raw sample is copied so fast that calls count.
             out: `(n, bytes a sample)`, C-contiguous.
-            damaged: What is done about one that is damaged, or not the sample that the store was made with: called with
+            damaged: Handler of one that is damaged, or not the sample that the store was made with: called with
                 its place in `samples`, and why. Its row is of no use.
 
         Raises:
@@ -193,7 +193,7 @@ class ShardStore:
     """A finished store, opened for reading.
 
     Attributes:
-        manifest: What it holds and where it came from.
+        manifest: Its content and origin.
         currents: int16, `(sample, 2, time, lat, lon)` [1e-4 m/s].
         positions: float32, `(sample, obs, 2)` (lon, lat) [degrees] relative to the sample's origin.
         labels: every other array of the schema by name, `(sample, ...)`, in memory.

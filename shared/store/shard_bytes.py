@@ -160,7 +160,7 @@ def encode_shard(
     """The files of one shard one after the other, as array and content, which is in parts.
 
     Args:
-        layout: Of the store.
+        layout: Layout of the store.
         values: By name the shard's samples, `(n, *inner_shape)`, of every array but `checksum`, which is made here; a
             sharded one may be encoded already.
     """

@@ -70,7 +70,7 @@ def check_chunks(path: str, dataset: xr.Dataset, names: Mapping[str, str], fill:
         path: The store; other files have no chunks to miss.
         dataset: The same, opened.
         names: The variable of each role.
-        fill: Whether the manifest says that absent chunks are the fill value.
+        fill: True if the manifest says that absent chunks are the fill value.
         where: The source, for messages.
     """
     absent = absences(path, dataset, [names[role] for role in ("lat", "lon", "time", "id") if role in names])

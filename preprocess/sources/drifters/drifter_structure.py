@@ -35,7 +35,7 @@ def open_file(path: str, name: str, source: DrifterSource) -> DrifterFile:
 
     Args:
         path: Local path or URL.
-        name: What the file is called among those of the source.
+        name: Name of the file among those of the source.
         source: The source.
 
     Raises:

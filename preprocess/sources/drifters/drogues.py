@@ -79,7 +79,7 @@ def of_lost_date(values: np.ndarray, attributes: Mapping[str, Any], time: np.nda
     In GDP files no date means never lost, and 1970-01-01 unknown from the start.
 
     Raises:
-        DataError: What is no date, or a number without units.
+        DataError: a value is no date, or a number without units.
     """
     if values.dtype.kind in "iufM":
         numbers = values.dtype.kind != "M" and np.isfinite(decode(values, attributes, where)).any()

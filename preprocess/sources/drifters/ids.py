@@ -24,7 +24,7 @@ def identifiers(values: np.ndarray, attributes: Mapping[str, Any], where: str, p
 
     Args:
         values: Ids as stored `[n]`.
-        attributes: Of their variable.
+        attributes: Attributes of their variable.
         where: The file, for messages.
         positions: Rows that an error names `[n]`.
 

@@ -51,7 +51,7 @@ def read(path: Path, dialect: Dialect, where: str, source: DrifterSource) -> tup
 
     Raises:
         DataError: A role without a column, or cells that are not what the column's role asks for.
-        ValueError: What pandas cannot parse.
+        ValueError: pandas cannot parse the file.
     """
     names = _distinct(dialect)
     units = dict(zip(names, dialect.units, strict=True))

@@ -65,7 +65,7 @@ def remove_blanks(
     Args:
         level: Packed, int16 `(2, rows, columns)`; changed in place.
         stored: Both components as stored, `(rows, columns)`.
-        packings: How each was packed.
+        packings: Packing of each.
         always_zero: The component that is meant to be 0 everywhere, if any.
 
     Returns:

@@ -132,8 +132,8 @@ def _degrees(dataset: xr.Dataset, name: str, axis: Axis, stated: str | None, pat
 
     Args:
         dataset: The opened file.
-        name: Of the variable.
-        axis: Which of the two it is.
+        name: Name of the variable.
+        axis: Latitude or longitude.
         stated: Units that the manifest states for it; None: those of its attributes, degrees where it has none.
         path: The file, for messages.
 

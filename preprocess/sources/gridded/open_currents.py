@@ -38,9 +38,9 @@ def open_currents(source: CurrentSource, levels: Levels | None = None, number: i
     Every file's time axis and grid is read; levels in the middle and at both ends of the record are decoded.
 
     Args:
-        source: Of the manifest.
+        source: Source as the manifest gives it.
         levels: Keeps what is decoded for whoever reads it next; None keeps nothing.
-        number: Of the source among those that share `levels`.
+        number: Number of the source among those that share `levels`.
 
     Raises:
         DataError: the source is missing, unreadable, ambiguous, irregular, or does not hold currents.

@@ -163,9 +163,9 @@ def pack_level(
 
     Args:
         stored: Both components, `(rows, columns)`.
-        packings: How each is packed.
-        names: Of file and variable, for messages.
-        level: Where it goes, int16 `(2, rows, columns)`.
+        packings: Packing of each.
+        names: Names of file and variable, for messages.
+        level: The packed level, which is filled, int16 `(2, rows, columns)`.
 
     Raises:
         DataError: values that are neither currents nor declared as fills.

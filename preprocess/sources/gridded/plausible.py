@@ -26,8 +26,8 @@ def check_units(
 
     Args:
         speeds: Absolute values of u and v where they are known [m/s by their units], `(n,)` each.
-        units: Of u and v: as given, the variable whose they are, and their factor to m/s.
-        stated: Whether the manifest states both.
+        units: Units of u and v: text, name of the variable that has them, and factor to m/s.
+        stated: True if the manifest states both.
         where: `currents <path>`, for messages.
 
     Raises:
@@ -85,7 +85,7 @@ def repeated_columns(
 
     Args:
         stored: Both components of one level as stored, `(rows, columns)` of the file.
-        packings: How each is packed.
+        packings: Packing of each.
         pairs: Columns left out, and those kept for them, indices `(n,)`.
         lon: Longitudes of the columns as in the file [degrees].
         where: The source, for messages.

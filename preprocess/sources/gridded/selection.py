@@ -33,8 +33,8 @@ class Pick:
         index: Place on it.
         name: The variable whose value was asked for, None where there is none.
         value: Its value there: a number, or text.
-        vertical: Whether it is a depth or height, so that every file must have the same.
-        asked: Whether the manifest asks for it; otherwise it is the only one.
+        vertical: True for a depth or height, so that every file must have the same.
+        asked: True if the manifest asks for it; otherwise it is the only one.
     """
 
     dim: str
@@ -74,7 +74,7 @@ def picks(
 
     Args:
         dataset: The opened file.
-        select: Of the manifest.
+        select: The manifest's `select`.
         extra: Dimensions of the components besides time, latitude and longitude.
         taken: Names of the variables that have a role already.
         path: The file, for messages.

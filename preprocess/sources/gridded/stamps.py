@@ -30,12 +30,12 @@ class Stamps:
     """Times of the levels of one file.
 
     Attributes:
-        time: For which the levels stand, int64 `(n,)`.
+        time: Instants that the levels represent, int64 `(n,)`.
         kind: `mean` or `point` as `cell_methods` say, without bounds; `known` where bounds or the manifest say when;
             None where nothing tells.
-        notes: On how they were read, without their source.
-        shifted: Whether bounds have moved them.
-        climatology: Whether they are those of means over several years.
+        notes: Notes on how they were read, without their source.
+        shifted: True if bounds have moved them.
+        climatology: True for means over several years.
     """
 
     time: np.ndarray
@@ -52,10 +52,10 @@ def read(
 
     Args:
         dataset: The file.
-        name: Of its time.
+        name: Name of its time variable.
         components: Names of the currents, whose `cell_methods` say what a level is.
         stated: Units of time that the manifest states; None: those of the file.
-        shift: What the manifest adds to all times [s]; None: nothing is stated.
+        shift: Shift that the manifest adds to all times [s]; None: nothing is stated.
         path: The file, for messages.
 
     Raises:
@@ -103,9 +103,9 @@ def remark(files: Sequence[Stamps], time: np.ndarray, step: int) -> list[str]:
     """Notes, without their source, on stamps that may be half a step off.
 
     Args:
-        files: Of the record.
+        files: Files of the record.
         time: Its levels [s], `(nt,)`.
-        step: Between them [s].
+        step: Step between them [s].
     """
     kinds = {stamps.kind for stamps in files}
     climatology = any(stamps.climatology for stamps in files)
