@@ -31,8 +31,9 @@ import jax.numpy as jnp
 import numpy as np
 from driftcal.shared import settings
 from driftcal.shared.store.reader import ShardStore
-from driftcal.train.fit.parameters import model_of
-from driftcal.train.fit.sample_gradients import Step, make_step
+from driftcal.train.fit.sample_gradients import Step
+from driftcal.train.learners.drift.dynamics import load as load_dynamics
+from driftcal.train.learners.drift.loss import make_step
 from driftcal.train.reading.batches import Batch, Grid, batches, order
 from driftcal.train.settings import Training
 from jax.sharding import NamedSharding, PartitionSpec
@@ -102,7 +103,7 @@ def measured(store: ShardStore, chosen: argparse.Namespace) -> dict[str, Any]:
     n_devices = chosen.devices or (len(jax.devices()) if jax.default_backend() == "cpu" else 1)
     samples = store.samples_of("train")
     told = {n: training(n, chosen.batch_size, chosen.set) for n in chosen.members}
-    steps = {n: divided(make_step(t, Grid.of(store.layout), model_of(t)), n_devices) for n, t in told.items()}
+    steps = {n: divided(make_step(t, Grid.of(store.layout), load_dynamics(t)), n_devices) for n, t in told.items()}
     alone = [_pass(store, samples, told[chosen.members[0]], None) for _ in range(2)][1]  # the first warms the cache
     for n, step in steps.items():
         _pass(store, samples[: chosen.batch_size], told[n], step)  # compiles
@@ -150,7 +151,7 @@ def divided(step: Step, n_devices: int) -> Step:
 
 def _pass(store: ShardStore, samples: np.ndarray, told: Training, step: Step | None) -> Epoch:
     """One pass over `samples`; without a step they are only read."""
-    at = jnp.asarray(model_of(told).start, told.precision)
+    at = jnp.asarray(load_dynamics(told).start, told.precision)
     waited: list[float] = []
     shuffled = order(samples, told.seed, 0, told.data.run_length)
     began = time.perf_counter(), time.process_time()

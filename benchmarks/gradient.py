@@ -35,9 +35,9 @@ from driftcal.shared import settings  # noqa: E402
 from driftcal.shared.errors import ConfigError  # noqa: E402
 from driftcal.shared.native import compiler  # noqa: E402
 from driftcal.shared.store.schema import FILL  # noqa: E402
-from driftcal.train.fit.parameters import model_of  # noqa: E402
-from driftcal.train.fit.sample_gradients import make_step, plan_of, sample_losses  # noqa: E402
 from driftcal.train.learners.drift import smagorinsky, xla_barriers  # noqa: E402
+from driftcal.train.learners.drift.dynamics import load as load_dynamics  # noqa: E402
+from driftcal.train.learners.drift.loss import make_step, plan_of, sample_losses  # noqa: E402
 from driftcal.train.learners.drift.native_engine import library  # noqa: E402
 from driftcal.train.learners.drift.noise import noise_for  # noqa: E402
 from driftcal.train.reading.batches import Batch, Grid  # noqa: E402
@@ -60,7 +60,7 @@ def training(members: int = 50, objective: str = "energy-plain", **more: Any) ->
 def gradient(told: Training, grid: Grid, batch: Batch) -> Run:
     """The training step itself."""
     with jax.enable_x64(told.precision == "float64"):
-        model, batch = model_of(told), jax.device_put(batch)
+        model, batch = load_dynamics(told), jax.device_put(batch)
         step, at = make_step(told, grid, model), jnp.asarray(model.start, told.precision)
 
     def run() -> object:
@@ -77,7 +77,7 @@ def score(told: Training, grid: Grid, batch: Batch) -> Run:
     @jax.jit
     def losses(at: jax.Array, batch: Batch) -> jax.Array:
         draw = noise_for(0, 0, batch.sample, members, 0, np.dtype(np.float32))
-        return sample_losses(smagorinsky.Smagorinsky(at), batch, plan, told, draw, draw)[0]
+        return sample_losses(smagorinsky.Smagorinsky.of_log(at), batch, plan, told, draw, draw)[0]
 
     placed = jax.device_put(batch)
     return lambda: jax.block_until_ready(losses(jnp.float32(np.log(CS)), placed))
@@ -205,7 +205,7 @@ def the_job(options: argparse.Namespace) -> dict[str, Any]:
 def compiled(told: Training, grid: Grid, batch: Batch) -> dict[str, float]:
     """Time to compile a step [s], and the memory that the compiler sets aside for it [MB]."""
     started = time.perf_counter()
-    model = model_of(told)
+    model = load_dynamics(told)
     step, at = make_step(told, grid, model), jnp.asarray(model.start, jnp.float32)
     made = jax.jit(lambda at, batch: step(at, batch, 0)).lower(at, batch).compile()
     memory = made.memory_analysis()

@@ -9,8 +9,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from driftcal.train.fit.parameters import model_of
-from driftcal.train.fit.sample_gradients import make_step
+from driftcal.train.learners.drift.dynamics import load as load_dynamics
+from driftcal.train.learners.drift.loss import make_step
 from driftcal.train.reading.batches import Grid
 from driftcal.train.settings import Training
 
@@ -66,7 +66,7 @@ class Rates:
 def of_a_sample(told: Training, grid: Grid) -> Cost:
     """Of the training step on a store's grid, counted in its jaxpr; one element of one primitive is one operation."""
     n = 4
-    batch, model = eddying(grid, n, np.float32), model_of(told)
+    batch, model = eddying(grid, n, np.float32), load_dynamics(told)
     step, at = make_step(told, grid, model), jnp.asarray(model.start, jnp.float32)
     count = counted(jax.make_jaxpr(lambda at, batch: step(at, batch, 0))(at, batch).jaxpr)
     nodes = grid.n_lat * grid.n_lon

@@ -54,7 +54,7 @@ def by_engine(batch: Batch, plan: Plan, noise: np.ndarray, cs: float) -> np.ndar
 
     @jax.jit
     def last(log_cs: jax.Array, batch: Batch, z: jax.Array) -> jax.Array:
-        run = simulate(Smagorinsky(log_cs), batch, plan, noise.shape[2], lambda n: z[n], keep_positions=True)
+        run = simulate(Smagorinsky.of_log(log_cs), batch, plan, noise.shape[2], lambda n: z[n], keep_positions=True)
         assert run.positions is not None
         return run.positions[-1]
 

@@ -3,6 +3,9 @@
 import jax
 import numpy as np
 from driftcal.shared.store.schema import FILL
+from driftcal.train.fit.sample_gradients import gradient
+from driftcal.train.learners.drift.dynamics import dynamics_of
+from driftcal.train.learners.drift.loss import mode_of, sample_losses
 from driftcal.train.reading.batches import Batch, Grid
 
 GRID = Grid(n_times=7, n_lat=20, n_lon=24, n_obs=121, time_step=86_400, obs_step=3600, lat_step=0.25, lon_step=0.2)
@@ -51,3 +54,14 @@ def batch(rng, n, grid=GRID, dtype=np.float64, coast=True, speed=0.5):
 def cast(of, dtype):
     """The same batch in another precision."""
     return jax.tree.map(lambda a: np.asarray(a).astype(dtype) if np.asarray(a).dtype.kind == "f" else a, of)
+
+
+def gradients(parameters, at, batch, plan, settings, noise, weights_noise):
+    """Every sample's gradient at `at`, with this noise."""
+    mode = mode_of(settings, parameters.size, plan.grid).mode
+
+    def losses(vector):
+        dynamics = dynamics_of(parameters, vector)
+        return sample_losses(dynamics, batch, plan, settings, noise, weights_noise, checkpoint=mode == "reverse")
+
+    return gradient(losses, mode, at, batch.weight)

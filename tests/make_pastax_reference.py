@@ -80,7 +80,7 @@ def tracks(sample: Sample, cs: jax.Array, scheme: str, noise: np.ndarray, n_sub:
 
     def one(controls: jax.Array) -> jax.Array:
         every = pastax.solve(
-            Smagorinsky(cs, SHARE[scheme]),
+            Smagorinsky.of_log(cs, SHARE[scheme]),
             sample.y0,
             sample.t0,
             n_save=len(noise),

@@ -15,8 +15,9 @@ import numpy as np
 from driftcal.shared.errors import ConfigError, Interrupted
 from driftcal.shared.native import compiler
 from driftcal.shared.store.reader import ShardStore
-from driftcal.train.fit.parameters import model_of
-from driftcal.train.fit.sample_gradients import Sums, compile_step
+from driftcal.train.fit.sample_gradients import SampleGradients
+from driftcal.train.learners.drift.dynamics import load as load_dynamics
+from driftcal.train.learners.drift.loss import compile_step
 from driftcal.train.learners.drift.native_engine import library
 from driftcal.train.machine.devices import Devices
 from driftcal.train.reading.batches import Grid, batches, order
@@ -44,7 +45,7 @@ def main(store: Path, folder: Path, epochs: int, precision: str) -> dict[str, An
         except Interrupted as error:
             found[f"stop {stop}"] = str(error)
     devices, (_, batch) = Devices.of(4), next(batches(opened, numbers, 4, np.dtype("f4"), devices=Devices.of(4)))
-    step = compile_step(told, Grid.of(opened.layout), model_of(told), devices)
+    step = compile_step(told, Grid.of(opened.layout), load_dynamics(told), devices)
     text = step.lower(jnp.zeros(1), batch, jnp.uint32(0)).compile().as_text()
     # every instruction that moves data between devices, with what it gives
     crossing = (
@@ -75,10 +76,10 @@ def native() -> bool:
     return True
 
 
-def sums_on(n: int, told: Training, store: ShardStore, numbers: np.ndarray) -> list[Sums]:
+def sums_on(n: int, told: Training, store: ShardStore, numbers: np.ndarray) -> list[SampleGradients]:
     """What `n` devices find of `numbers`, a batch at a time."""
     devices, grid, found = Devices.of(n), Grid.of(store.layout), []
-    step = compile_step(told, grid, model_of(told), devices)
+    step = compile_step(told, grid, load_dynamics(told), devices)
     for _, batch in batches(store, numbers, told.batch_size, np.dtype("f4"), devices=devices):
         found.append(jax.device_get(step(jnp.log(jnp.array([0.2])), batch, jnp.uint32(1))))
     return found

@@ -14,12 +14,13 @@ import numpy as np
 from driftcal.shared.errors import Interrupted
 from driftcal.shared.settings import build
 from driftcal.shared.store.reader import ShardStore
-from driftcal.train.fit import sample_gradients
-from driftcal.train.learners.drift.user_dynamics.terms import Positive
+from driftcal.train.fit.parameters import Positive
+from driftcal.train.fit.sample_gradients import Step
+from driftcal.train.learners.drift import loss
 from driftcal.train.machine.devices import Devices
+from driftcal.train.machine.stop_signals import Stop
 from driftcal.train.run import loop
-from driftcal.train.run.metrics_log import Record
-from driftcal.train.run.stop_signals import Stop
+from driftcal.train.run.metrics_log import MetricsLog
 from driftcal.train.settings import Training
 
 TINY: dict[str, Any] = {
@@ -43,7 +44,7 @@ class Anisotropic(eqx.Module):
         return jnp.stack([args.u, args.v]), jnp.sqrt(2 * jnp.stack([self.east.value, self.north.value]))
 
 
-_steps: dict[str, sample_gradients.Step] = {}
+_steps: dict[str, Step] = {}
 
 
 def settings(**more: Any) -> Training:
@@ -56,9 +57,9 @@ def train(
 ) -> dict[str, Any]:
     """Trains as the command does, listening to signals; programs are compiled once for all runs of a process."""
 
-    def once(told: Training, grid: Any, model: Any, devices: Any) -> sample_gradients.Step:
+    def once(told: Training, grid: Any, model: Any, devices: Any) -> Step:
         key = f"{told.model_dump_json(exclude={'checkpoint'})} {grid} {devices.n}"
-        return _steps.setdefault(key, sample_gradients.make_step(told, grid, model, devices))
+        return _steps.setdefault(key, loss.make_step(told, grid, model, devices))
 
     with Stop("") as stop, mock.patch.object(loop, "make_step", once):
         return loop.run(ShardStore(store), told, out, False, resume, stop, devices)
@@ -67,14 +68,14 @@ def train(
 @contextmanager
 def stopped_at(number: int, name: str) -> Iterator[None]:
     """Inside, the signal `name` comes while step `number` is computed."""
-    take = Record.take
+    take = MetricsLog.write
 
-    def taking(self: Record, *arguments: Any) -> Any:
+    def taking(self: MetricsLog, *arguments: Any) -> Any:
         if self.counts.step + 1 == number:
             signal.raise_signal(signal.Signals[name])
         return take(self, *arguments)
 
-    with mock.patch.object(Record, "take", taking):
+    with mock.patch.object(MetricsLog, "write", taking):
         yield
 
 

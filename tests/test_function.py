@@ -33,7 +33,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from helper import amplitude
-from driftcal.train.learners.drift.user_dynamics.terms import Positive
+from driftcal.train.fit.parameters import Positive
 
 RIDGE = np.linspace(0.0, 1.0, 50) ** 2
 
@@ -80,7 +80,7 @@ SIMPLE = """
 import equinox as eqx
 import jax.numpy as jnp
 from helper import amplitude
-from driftcal.train.learners.drift.user_dynamics.terms import Positive
+from driftcal.train.fit.parameters import Positive
 
 class Mine(eqx.Module):
     k: Positive = Positive(80.0)

@@ -13,10 +13,11 @@ from driftcal.shared.errors import ConfigError, DataError
 from driftcal.shared.settings import build
 from driftcal.shared.store.reader import ShardStore
 from driftcal.train.fit import group_estimates, group_keys, profile
-from driftcal.train.fit.parameters import model_of
 from driftcal.train.fit.per_sample_parameters import Found, Varied
-from driftcal.train.fit.sample_gradients import make_step
+from driftcal.train.learners.drift.dynamics import load as load_dynamics
+from driftcal.train.learners.drift.loss import loss_of, make_step
 from driftcal.train.reading.batches import Grid, batches
+from driftcal.train.run import examination
 from driftcal.train.settings import Training
 
 from tests import stores
@@ -76,21 +77,22 @@ def test_times_and_labels(store: ShardStore) -> None:
 )
 def test_keys_that_are_none(store: ShardStore, key: str, said: str) -> None:
     with pytest.raises(ConfigError, match=said):
-        group_estimates.check(store, build(Training, TREE, "test"), [key])
+        examination.check_groups(store, build(Training, TREE, "test"), [key])
 
 
 def test_groups_of_other_dynamics_are_refused(store: ShardStore) -> None:
     settings = build(Training, {"engine": "pastax"}, "test")
-    with pytest.raises(ConfigError, match=r"this run has engine pastax\. Leave out --group-by, or engine"):
-        group_estimates.check(store, settings, ["season"])
+    with pytest.raises(ConfigError, match=r"this run has engine pastax\. Leave out --group-by, or take another engine"):
+        examination.check_groups(store, settings, ["season"])
 
 
 def test_every_sample_has_the_gradient_at_its_own_constant(store: ShardStore) -> None:
     settings, samples = build(Training, TREE, "test"), store.samples_of("train")
     own = np.log(np.linspace(0.1, 0.9, len(samples)))
     with jax.enable_x64(True):
-        found = Varied(store, settings, samples, False, "test").at(np.arange(len(samples)), own)
-        step = make_step(settings, Grid.of(store.layout), model_of(settings))
+        loss = loss_of(settings, Grid.of(store.layout), load_dynamics(settings))
+        found = Varied(store, settings, loss, samples, False, "test").at(np.arange(len(samples)), own)
+        step = make_step(settings, Grid.of(store.layout), load_dynamics(settings))
         for numbers, batch in batches(store, samples, 5, np.dtype("float64")):
             for number in numbers[:2]:
                 k, b = int(np.flatnonzero(samples == number)[0]), int(np.flatnonzero(numbers == number)[0])
@@ -164,7 +166,7 @@ def test_a_group_of_poisoned_samples_alone_leaves_the_others_as_they_are() -> No
 
 def test_groups_around_a_maximum_are_refused() -> None:
     passes = Quadratic(np.full(60, np.log(0.3)), np.full(60, -0.5))
-    with pytest.raises(DataError, match=r"not convex at the run's constant, C_s = 0\.5 .* another initial_cs"):
+    with pytest.raises(DataError, match=r"not convex at the run's value, 0\.5 .* another start"):
         group_estimates.fit(passes, np.arange(60) % 2, np.arange(60) // 4, 2, np.log(0.5))
 
 
@@ -189,8 +191,9 @@ def test_minima_are_found_beyond_chance() -> None:
 
 
 def test_examination_of_a_run(store: ShardStore, tmp_path: Path) -> None:
-    result = {"cs": 0.3, "log_cs": float(np.log(0.3)), "gradient_samples": 90, "members": 4}
-    found = profile.examine(store, build(Training, TREE, "test"), result, tmp_path, False)
+    cs = {"value": 0.3, "trained": float(np.log(0.3))}
+    result = {"parameters": {"cs": cs}, "gradient_samples": 90, "members": 4}
+    found = examination.examine(store, build(Training, TREE, "test"), result, tmp_path, False)
     assert json.loads((tmp_path / "result.json").read_text()) == found
     assert len(found["profile"]["cs"]) == profile.N_CONSTANTS
     # the derivative is that of the curve
@@ -199,7 +202,7 @@ def test_examination_of_a_run(store: ShardStore, tmp_path: Path) -> None:
     assert np.all(
         (between - np.minimum(slope[1:], slope[:-1]) > -0.05) & (between - np.maximum(slope[1:], slope[:-1]) < 0.05)
     )
-    assert profile.examine(store, build(Training, TREE, "test"), found, tmp_path, False) is found
+    assert examination.examine(store, build(Training, TREE, "test"), found, tmp_path, False) is found
 
 
 @pytest.mark.faults

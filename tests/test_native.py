@@ -13,9 +13,9 @@ import pytest
 from driftcal.shared.errors import ConfigError
 from driftcal.shared.native import compiler
 from driftcal.train.__main__ import main
-from driftcal.train.fit.parameters import model_of
-from driftcal.train.fit.sample_gradients import make_step
 from driftcal.train.learners.drift import engines
+from driftcal.train.learners.drift.dynamics import load as load_dynamics
+from driftcal.train.learners.drift.loss import make_step
 from driftcal.train.learners.drift.native_engine import library
 from driftcal.train.learners.drift.noise import noise_for
 from driftcal.train.learners.drift.simulate import Plan
@@ -48,7 +48,7 @@ def simulated(name, batch, plan, members, log_cs, own_lengths=True):
     def run(at, batch):
         noise = noise_for(3, 1, batch.sample, members, 0, batch.latitude.dtype)
         found = engines.simulator(name)(
-            Smagorinsky(at), batch, plan, members, noise, own_lengths=own_lengths, keep_positions=True
+            Smagorinsky.of_log(at), batch, plan, members, noise, own_lengths=own_lengths, keep_positions=True
         )
         return (found.distances, found.positions), (found.inside, found.ashore)
 
@@ -143,12 +143,12 @@ def test_scores_and_gradients_of_a_training_step_in_float32():
     found = []
     for name in ("driftcal", "native"):
         told = Training.model_validate({"engine": name})
-        model = model_of(told)
+        model = load_dynamics(told)
         found.append(make_step(told, flows.GRID, model)(jnp.asarray(model.start, jnp.float32), batch, 0))
     theirs, mine = (jax.tree.map(np.asarray, sums) for sums in found)
     assert mine.good.all()
-    np.testing.assert_array_equal(mine.escaped, theirs.escaped)
-    np.testing.assert_array_equal(mine.ashore, theirs.ashore)
+    np.testing.assert_array_equal(mine.counts["escaped"], theirs.counts["escaped"])
+    np.testing.assert_array_equal(mine.counts["ashore"], theirs.counts["ashore"])
     for name in ("loss", "gradient", "dispersion"):
         assert_close(getattr(mine, name), getattr(theirs, name), 3e-5)
 
@@ -220,7 +220,11 @@ def test_increments_of_another_kind_are_refused():
     batch = made(n=2, dtype=np.float32)
     with pytest.raises(ConfigError, match="draws its own increments and was given others"):
         engines.simulator("native")(
-            Smagorinsky(jnp.float32(0)), batch, Plan(SHORT, 1800, 86_400, "heun"), 3, lambda _: jnp.zeros((2, 3, 2))
+            Smagorinsky.of_log(jnp.float32(0)),
+            batch,
+            Plan(SHORT, 1800, 86_400, "heun"),
+            3,
+            lambda _: jnp.zeros((2, 3, 2)),
         )
 
 
@@ -230,7 +234,7 @@ def test_a_derivative_with_respect_to_the_batch_is_refused():
     def final(phase):
         moved = Batch(**{**vars(batch), "phase": phase})
         draw = noise_for(0, 0, batch.sample, 3, 0, np.dtype(np.float32))
-        return engines.simulator("native")(Smagorinsky(jnp.float32(0)), moved, plan, 3, draw).distances.observed
+        return engines.simulator("native")(Smagorinsky.of_log(jnp.float32(0)), moved, plan, 3, draw).distances.observed
 
     with pytest.raises(ConfigError, match="differentiated with respect to C_s alone"):
         jax.jvp(final, (batch.phase,), (jnp.ones_like(batch.phase),))

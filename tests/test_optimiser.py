@@ -76,7 +76,7 @@ def one(gradient, drifter, curvature):
     gradient, curvature = gradient[:, None], np.array([[curvature]])
     step = -gradient.mean(axis=0) / curvature[0]
     loss = np.ones(len(gradient))
-    return estimate(np.zeros(1), step, loss, gradient, drifter, curvature, bool(curvature > 0), 0, 0)
+    return estimate(np.zeros(1), step, loss, gradient, drifter, curvature, bool(curvature > 0), {})
 
 
 def test_standard_error_is_that_of_repeated_experiments():

@@ -31,9 +31,15 @@ def scored(run, batch, plan, noise, weights_noise, log_cs):
     """Positions `(obs, 2, S, B)` [cells], and of every objective the samples' scores and gradients."""
 
     def losses(parameter):
-        still = run(Smagorinsky(jnp.log(WEIGHT_CS)), batch, plan, WEIGHT_MEMBERS, lambda n: weights_noise[n])
+        still = run(Smagorinsky.of_log(jnp.log(WEIGHT_CS)), batch, plan, WEIGHT_MEMBERS, lambda n: weights_noise[n])
         moved = run(
-            Smagorinsky(parameter), batch, plan, MEMBERS, lambda n: noise[n], own_lengths=True, keep_positions=True
+            Smagorinsky.of_log(parameter),
+            batch,
+            plan,
+            MEMBERS,
+            lambda n: noise[n],
+            own_lengths=True,
+            keep_positions=True,
         )
         grid = plan.grid
         latitude = batch.latitude + batch.cell[:, 1] * grid.lat_step
@@ -126,7 +132,13 @@ def test_both_engines_give_the_same(scheme):
 
             def measured(parameter, run=run, plan=plan):
                 moved = run(
-                    Smagorinsky(parameter), batch, plan, 5, lambda n: noise[n], own_lengths=True, keep_positions=True
+                    Smagorinsky.of_log(parameter),
+                    batch,
+                    plan,
+                    5,
+                    lambda n: noise[n],
+                    own_lengths=True,
+                    keep_positions=True,
                 )
                 return (moved.distances, moved.positions), (moved.inside, moved.ashore)
 
@@ -152,7 +164,11 @@ def test_a_nan_poisons_its_sample_alone():
     noise[100, 0, 2, 1] = np.nan
     with jax.enable_x64(True):
         run = simulator("pastax")(
-            Smagorinsky(jnp.log(0.1)), batch, Plan(flows.GRID, 1800, 1800, "heun"), 4, lambda n: jnp.asarray(noise)[n]
+            Smagorinsky.of_log(jnp.log(0.1)),
+            batch,
+            Plan(flows.GRID, 1800, 1800, "heun"),
+            4,
+            lambda n: jnp.asarray(noise)[n],
         )
     assert np.isnan(np.asarray(run.distances.observed)[:, 1]).any()
     assert np.isnan(np.asarray(run.distances.between)[:, 1]).any()

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from driftcal.shared.errors import DataError
 from driftcal.shared.store.reader import ShardStore
-from driftcal.train.fit.parameters import model_of
-from driftcal.train.fit.sample_gradients import make_step
+from driftcal.train.learners.drift.dynamics import load as load_dynamics
+from driftcal.train.learners.drift.loss import make_step
 from driftcal.train.reading import batches as data
 from driftcal.train.reading.batches import Grid, batches
 from driftcal.train.run import metrics_log
@@ -88,7 +88,7 @@ def test_18_escapes_starts_on_land_and_drifters_that_stay_are_finite_and_counted
     opened = ShardStore(path)
     for objective in ("energy", "liu"):
         told = runs.settings(score={"objective": objective, "reference_members": 2})
-        model = model_of(told)
+        model = load_dynamics(told)
         step = make_step(told, Grid.of(opened.layout), model)
         numbers = np.array([POISONED, ON_LAND, STILL])
         _, batch = next(batches(opened, numbers, 3, np.dtype("f4")))
@@ -97,6 +97,6 @@ def test_18_escapes_starts_on_land_and_drifters_that_stay_are_finite_and_counted
             assert np.asarray(sums.good).all()
             assert np.isfinite(sums.loss).all()
             assert np.isfinite(sums.gradient).all()
-        assert np.asarray(near.ashore).tolist()[1] == 3  # all members of the one on land
-        assert int(np.asarray(far.escaped)[0]) > 0
-        assert int(np.asarray(far.escaped)[1]) == 0  # what is ashore does not move
+        assert np.asarray(near.counts["ashore"]).tolist()[1] == 3  # all members of the one on land
+        assert int(np.asarray(far.counts["escaped"])[0]) > 0
+        assert int(np.asarray(far.counts["escaped"])[1]) == 0  # what is ashore does not move

@@ -6,13 +6,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from driftcal.shared.errors import ConfigError, DataError, Interrupted, StoreError
+from driftcal.train.fit.sample_gradients import SampleGradients
 from driftcal.train.run import checkpoints
 from driftcal.train.run.checkpoints import Damaged, decode, encode
 from driftcal.train.run.folder_lock import FolderLock
-from driftcal.train.run.metrics_log import Record, Taken
+from driftcal.train.run.metrics_log import Mean, MetricsLog
 
 from tests import runs, stores
 
@@ -324,12 +326,11 @@ def test_two_processes_do_not_write_one_run(half: Path, store: Path) -> None:
 def test_19_divergence_names_the_last_good_checkpoint(
     store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def away(self: Record, *arguments: object) -> Taken:
-        taken = take(self, *arguments)
-        return taken._replace(sums=taken.sums._replace(gradient=-1e6 * np.ones_like(taken.sums.gradient)))
+    def away(self: MetricsLog, numbers: np.ndarray, parameters: jax.Array, gradients: SampleGradients) -> Mean:
+        return write(self, numbers, parameters, gradients._replace(gradient=-1e6 * np.ones_like(gradients.gradient)))
 
-    take = Record.take
-    monkeypatch.setattr(Record, "take", away)
+    write = MetricsLog.write
+    monkeypatch.setattr(MetricsLog, "write", away)
     told = runs.settings(epochs=40)
     with pytest.raises(DataError, match=r"C_s went to .*The last good checkpoint is .*checkpoints/step-0.*npz\.$"):
         runs.train(store, tmp_path / "run", told)

@@ -9,9 +9,9 @@ import pytest
 import xarray as xr
 from driftcal.shared import geo
 from driftcal.shared.settings import build
-from driftcal.train.fit.parameters import model_of
-from driftcal.train.fit.sample_gradients import gradient, make_step, plan_of, sample_losses
 from driftcal.train.learners.drift import scoring_rules
+from driftcal.train.learners.drift.dynamics import load as load_dynamics
+from driftcal.train.learners.drift.loss import make_step, plan_of, sample_losses
 from driftcal.train.learners.drift.simulate import Plan, simulate
 from driftcal.train.learners.drift.smagorinsky import Smagorinsky
 from driftcal.train.learners.drift.sphere import Origin
@@ -48,7 +48,7 @@ def found_distances(case, dtype, **options):
     batch, noise, _ = case
     batch, noise = flows.cast(batch, dtype), jnp.asarray(noise, dtype)
     plan = Plan(flows.GRID, 1800, 1800, "heun")
-    dynamics = Smagorinsky(jnp.log(jnp.asarray(CS, dtype)))
+    dynamics = Smagorinsky.of_log(jnp.log(jnp.asarray(CS, dtype)))
     run = jax.jit(lambda b: simulate(dynamics, b, plan, MEMBERS, lambda n: noise[n], **options))(batch)
     return run.distances, batch
 
@@ -104,7 +104,7 @@ def test_gradient_equals_finite_differences_of_the_oracle(case):
     with jax.enable_x64(True):
         draw = lambda n: jnp.asarray(noise)[n]  # noqa: E731
         at = jnp.log(jnp.asarray([CS]))
-        sums = gradient(model_of(settings), at, batch, plan_of(settings, flows.GRID), settings, draw, draw)
+        sums = flows.gradients(load_dynamics(settings), at, batch, plan_of(settings, flows.GRID), settings, draw, draw)
     np.testing.assert_allclose(np.asarray(sums.gradient)[:, 0], (high - low) / (2 * step), rtol=5e-4)
 
 
@@ -118,8 +118,8 @@ def test_gradient_of_every_objective_equals_finite_differences(name):
         weights = jnp.asarray(rng.normal(size=(N_STEPS, 2, 10, 3)))
         arguments = batch, plan_of(settings, flows.GRID), settings, lambda n: noise[n], lambda n: weights[n]
         at = jnp.log(jnp.asarray(0.2))
-        sums = gradient(model_of(settings), at[None], *arguments)
-        high, low = (np.asarray(sample_losses(Smagorinsky(at + d), *arguments)[0]) for d in (1e-5, -1e-5))
+        sums = flows.gradients(load_dynamics(settings), at[None], *arguments)
+        high, low = (np.asarray(sample_losses(Smagorinsky.of_log(at + d), *arguments)[0]) for d in (1e-5, -1e-5))
     np.testing.assert_allclose(np.asarray(sums.gradient)[:, 0], (high - low) / 2e-5, rtol=5e-4)
 
 
@@ -169,7 +169,7 @@ def test_a_sample_s_noise_depends_on_nothing_but_itself():
     settings = build(Training, {"ensemble": {"members": 4}}, "test")
     rng = np.random.default_rng(4)
     batch = jax.tree.map(np.asarray, flows.cast(flows.batch(rng, 5), np.float32))
-    step = make_step(settings, flows.GRID, model_of(settings))
+    step = make_step(settings, flows.GRID, load_dynamics(settings))
     at = jnp.log(jnp.asarray([0.3], jnp.float32))
     whole = step(at, batch, 3)
     part = step(at, jax.tree.map(lambda a: a[[4, 1]], batch), 3)
@@ -182,7 +182,7 @@ def test_a_poisoned_sample_is_left_out_and_named():
     settings = build(Training, {"ensemble": {"members": 4}}, "test")
     rng = np.random.default_rng(4)
     batch = jax.tree.map(np.array, flows.cast(flows.batch(rng, 3), np.float32))
-    step = make_step(settings, flows.GRID, model_of(settings))
+    step = make_step(settings, flows.GRID, load_dynamics(settings))
     clean = step(jnp.zeros(1, jnp.float32), batch, 0)
     batch.track[1, 40] = np.nan
     sums = step(jnp.zeros(1, jnp.float32), batch, 0)
@@ -196,7 +196,7 @@ def test_padding_counts_for_nothing():
     settings = build(Training, {"ensemble": {"members": 4}}, "test")
     batch = jax.tree.map(np.array, flows.cast(flows.batch(np.random.default_rng(4), 3), np.float32))
     batch.weight[2] = 0.0
-    sums = make_step(settings, flows.GRID, model_of(settings))(jnp.zeros(1, jnp.float32), batch, 0)
+    sums = make_step(settings, flows.GRID, load_dynamics(settings))(jnp.zeros(1, jnp.float32), batch, 0)
     assert np.asarray(sums.good).tolist() == [True, True, False]
     assert not np.asarray(sums.poisoned).any()
     assert float(sums.loss[2]) == 0.0
@@ -207,7 +207,7 @@ def test_a_sample_without_any_diffusivity_counts_for_nothing():
     settings = build(Training, {"ensemble": {"members": 4}}, "test")
     batch = jax.tree.map(np.array, flows.cast(flows.batch(np.random.default_rng(4), 3), np.float32))
     batch.currents[1] = 1000
-    sums = make_step(settings, flows.GRID, model_of(settings))(jnp.zeros(1, jnp.float32), batch, 0)
+    sums = make_step(settings, flows.GRID, load_dynamics(settings))(jnp.zeros(1, jnp.float32), batch, 0)
     assert np.asarray(sums.good).all()
     assert float(sums.loss[1]) == 0.0
     assert float(sums.gradient[1, 0]) == 0.0

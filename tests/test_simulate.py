@@ -58,7 +58,12 @@ def ours(case, scheme, dtype, kappa_every=1800, cs=CS):
     plan = Plan(flows.GRID, 1800, kappa_every, scheme)
     run = jax.jit(
         lambda b: simulate(
-            Smagorinsky(jnp.log(jnp.asarray(cs, dtype))), b, plan, MEMBERS, lambda n: noise[n], keep_positions=True
+            Smagorinsky.of_log(jnp.log(jnp.asarray(cs, dtype))),
+            b,
+            plan,
+            MEMBERS,
+            lambda n: noise[n],
+            keep_positions=True,
         )
     )(batch)
     cell = np.asarray(batch.cell).T[None, :, None]
@@ -101,7 +106,7 @@ def test_kappa_interpolated_between_levels_stays_close():
             jax.jit(
                 lambda b, every=every: (
                     simulate(
-                        Smagorinsky(jnp.log(0.3)),
+                        Smagorinsky.of_log(jnp.log(0.3)),
                         b,
                         Plan(grid, 1800, every, "heun"),
                         10,
@@ -164,7 +169,7 @@ def spread_out(scheme, kappa, start, grid, members, step=1800, seed=0):
 
         run = jax.jit(
             lambda b: simulate(
-                Smagorinsky(jnp.zeros(())),
+                Smagorinsky.of_log(jnp.zeros(())),
                 b,
                 Plan(grid, step, 86_400, scheme),
                 members,
@@ -228,7 +233,7 @@ def test_uniform_current_moves_all_members_along_a_parallel():
     batch = Batch(**{**vars(batch), "currents": currents, "latitude": np.array([-40.0, 0.0, 55.0])})
     with jax.enable_x64(True):
         run = simulate(
-            Smagorinsky(jnp.log(0.1)),
+            Smagorinsky.of_log(jnp.log(0.1)),
             jax.device_put(batch),
             Plan(grid, 1800, 86_400, "heun"),
             2,
@@ -253,7 +258,7 @@ def test_members_that_leave_are_held_inside_and_flagged():
     batch = Batch(**{**vars(still_batch(np.array([[10.5, 9.5]]), grid)), "currents": currents})
     with jax.enable_x64(True):
         run = simulate(
-            Smagorinsky(jnp.log(0.1)),
+            Smagorinsky.of_log(jnp.log(0.1)),
             jax.device_put(batch),
             Plan(grid, 1800, 86_400, "heun"),
             3,
@@ -277,7 +282,7 @@ def test_a_member_on_land_stays_and_never_reads_a_fill_value():
     batch = Batch(**{**vars(batch), "currents": np.repeat(currents, 3, axis=0)})
     with jax.enable_x64(True):
         run = simulate(
-            Smagorinsky(jnp.log(0.5)),
+            Smagorinsky.of_log(jnp.log(0.5)),
             jax.device_put(batch),
             Plan(grid, 1800, 1800, "heun"),
             50,
@@ -298,7 +303,7 @@ def test_members_that_end_ashore_are_counted():
     currents[1] = 0
     batch = Batch(**{**vars(still_batch(np.array([[3.4, 8.2], [10.5, 9.5]]), grid)), "currents": currents})
     run = simulate(
-        Smagorinsky(jnp.log(0.1)),
+        Smagorinsky.of_log(jnp.log(0.1)),
         jax.device_put(flows.cast(batch, np.float32)),
         Plan(grid, 1800, 86_400, "heun"),
         3,

@@ -15,8 +15,9 @@ from driftcal.shared.geo import METRES_PER_DEGREE
 from driftcal.shared.settings import build
 from driftcal.train.__main__ import main
 from driftcal.train.fit.gradient_mode import choose
-from driftcal.train.fit.parameters import model_of
-from driftcal.train.fit.sample_gradients import gradient, make_step, mode_of, plan_of
+from driftcal.train.fit.parameters import rebuilder, vector_of, with_vector
+from driftcal.train.learners.drift.dynamics import load as load_dynamics
+from driftcal.train.learners.drift.loss import make_step, mode_of, plan_of
 from driftcal.train.learners.drift.noise import noise_for
 from driftcal.train.learners.drift.simulate import Plan, simulate
 from driftcal.train.learners.drift.smagorinsky import Flow
@@ -38,7 +39,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from driftcal.train.learners.drift.user_dynamics.terms import Positive
+from driftcal.train.fit.parameters import Positive
 
 NOT_A_MODULE = 3
 
@@ -119,7 +120,7 @@ def told(tree: dict, **more) -> Training:
 
 def gradients(settings: Training, n: int = 5):
     with jax.enable_x64(True):
-        model = model_of(settings)
+        model = load_dynamics(settings)
         batch = flows.batch(np.random.default_rng(6), n)
         step = make_step(settings, flows.GRID, model)
         return model, jax.device_get(step(jnp.asarray(model.start), batch, 0))
@@ -162,7 +163,7 @@ def test_reverse_mode_of_the_built_in_dynamics_is_forward_mode() -> None:
 def test_gradient_of_a_term_is_that_of_finite_differences(own: Path) -> None:
     settings = told({"dynamics": "my_terms:Wind", "dynamics_settings": {"share": 0.01}})
     with jax.enable_x64(True):
-        model = model_of(settings)
+        model = load_dynamics(settings)
         batch = flows.batch(np.random.default_rng(6), 5)
         step = make_step(settings, flows.GRID, model)
         at = jnp.asarray(model.start)
@@ -201,11 +202,11 @@ def temporary(mode: str, step: str) -> int:
     """Bytes that the compiled step needs beside arguments and results."""
     settings = told({"gradient": {"mode": mode}, "integration": {"step": step}}, precision="float32")
     batch = flows.cast(flows.batch(np.random.default_rng(6), 8), np.float32)
-    plan, model = plan_of(settings, flows.GRID), model_of(settings)
+    plan, model = plan_of(settings, flows.GRID), load_dynamics(settings)
 
     def step(parameters, batch):
         noise, weights = (noise_for(0, 0, batch.sample, n, 0, batch.latitude.dtype) for n in (4, 10))
-        return gradient(model, parameters, batch, plan, settings, noise, weights)
+        return flows.gradients(model, parameters, batch, plan, settings, noise, weights)
 
     analysis = jax.jit(step).lower(jnp.zeros(1, jnp.float32), batch).compile().memory_analysis()
     assert analysis is not None
@@ -263,7 +264,7 @@ def spread_out(cs, background, kappa, start, grid, members):
     with jax.enable_x64(True):
         batch = jax.device_put(still_batch(start, grid))
         module = loading.load(EXAMPLE, {"cs": cs, "background": max(background, 1e-9)}, np.dtype(np.float64))
-        dynamics = terms.Adapter(terms.vector_of(module), terms.rebuilder(module))
+        dynamics = terms.Adapter(vector_of(module), rebuilder(module))
 
         def noise(n):  # antithetic pairs
             half = jax.random.normal(jax.random.fold_in(jax.random.key(0), n), (2, members // 2, len(start)))
@@ -296,7 +297,7 @@ def test_a_term_sees_time_place_and_flow_and_stays_on_land() -> None:
             (currents, np.array([170.0, 170.0]), np.array([-33.0, -33.0])),
         )
         module = Spy(jnp.zeros(()))
-        dynamics = terms.Adapter(terms.vector_of(module), terms.rebuilder(module))
+        dynamics = terms.Adapter(vector_of(module), rebuilder(module))
         run = simulate(
             dynamics,
             jax.device_put(batch),
@@ -318,16 +319,15 @@ def test_a_term_sees_time_place_and_flow_and_stays_on_land() -> None:
 
 def test_names_and_numbers_of_trained_leaves(own: Path) -> None:
     settings = told({"dynamics": "my_terms:Wind", "dynamics_settings": {"share": 0.02, "k": 50.0}}, precision="float32")
-    model = model_of(settings)
+    model = load_dynamics(settings)
     assert model.names == ("share", "k")
     np.testing.assert_allclose(model.start, [0.02, np.log(50.0)], rtol=1e-6)
     np.testing.assert_allclose(model.values(model.start), [0.02, 50.0], rtol=1e-6)
-    net = model_of(told({"dynamics": "my_terms:Net"}, precision="float32"))
+    net = load_dynamics(told({"dynamics": "my_terms:Net"}, precision="float32"))
     assert net.names[:2] == ("net.layers.0.weight[0,0]", "net.layers.0.weight[0,1]")
     assert net.size == 3 * 5 + 5 + 5 + 1
-    assert net.template is not None
-    moved = terms.with_vector(net.template, np.arange(net.size))
-    np.testing.assert_array_equal(terms.vector_of(moved), np.arange(net.size))
+    moved = with_vector(net.module, np.arange(net.size))
+    np.testing.assert_array_equal(vector_of(moved), np.arange(net.size))
 
 
 @pytest.fixture(scope="module")
@@ -414,7 +414,7 @@ def test_a_run_of_a_few_parameters(own: Path, small: Path, capsys) -> None:
     assert json.loads((own / "run" / run_folder.EVALUATION).read_text())["cs"] is None
     module = eqx.tree_deserialise_leaves(
         own / "run" / run_folder.DYNAMICS,
-        model_of(build(Training, yaml.safe_load((own / "run" / run_folder.CONFIG).read_text()), "run")).template,
+        load_dynamics(build(Training, yaml.safe_load((own / "run" / run_folder.CONFIG).read_text()), "run")).module,
     )
     assert float(module.k.value) == pytest.approx(found["parameters"]["k"]["value"], rel=1e-5)
 

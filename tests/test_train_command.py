@@ -17,7 +17,7 @@ import pytest
 from driftcal.shared.store import schema
 from driftcal.shared.store.reader import ShardStore
 from driftcal.train.__main__ import main
-from driftcal.train.run.metrics_log import Record
+from driftcal.train.run.metrics_log import MetricsLog
 
 from tests import fields, stores
 
@@ -300,16 +300,16 @@ def test_metrics_that_cannot_be_written_end_a_run_with_one_message(
             message = refused(capsys, 1, *command)
         else:
             before = resource.getrlimit(resource.RLIMIT_FSIZE)
-            true = Record._write
+            true = MetricsLog._append
 
-            def limited(record: Record, line: dict[str, Any]) -> None:
+            def limited(record: MetricsLog, line: dict[str, Any]) -> None:
                 resource.setrlimit(resource.RLIMIT_FSIZE, (50, before[1]))
                 try:
                     true(record, line)
                 finally:
                     resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
-            patched.setattr(Record, "_write", limited)
+            patched.setattr(MetricsLog, "_append", limited)
             message = refused(capsys, 1, *command)
     assert f"cannot write {tmp_path / 'run/metrics.jsonl'}: " in message
     assert "run the same command again with --resume" in message

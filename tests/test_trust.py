@@ -112,7 +112,7 @@ def test_covariance_is_that_of_repeated_experiments():
         curvature = inputs.T @ inputs / len(inputs)
         step = -np.linalg.solve(curvature, gradient.mean(axis=0))
         gradient_at_zero = (inputs @ step - seen)[:, None] * inputs
-        one = estimate(np.zeros(2), step, seen**2, gradient_at_zero, drifter, curvature, True, 0, 0)
+        one = estimate(np.zeros(2), step, seen**2, gradient_at_zero, drifter, curvature, True, {})
         found.append(one.corrected)
         covariances.append(one.covariance)
     scatter = np.cov(np.array(found).T)
@@ -127,7 +127,7 @@ def test_no_more_drifters_than_parameters_give_no_standard_error():
     rng = np.random.default_rng(0)
     gradient = rng.normal(size=(12, 2))
     made = [
-        estimate(np.zeros(2), np.zeros(2), np.ones(12), gradient, np.arange(12) % n, np.eye(2), True, 0, 0)
+        estimate(np.zeros(2), np.zeros(2), np.ones(12), gradient, np.arange(12) % n, np.eye(2), True, {})
         for n in (2, 3)
     ]
     assert made[0].standard_error is None
@@ -140,8 +140,8 @@ def test_many_parameters_are_judged_by_what_chance_makes_of_the_gradient():
     drifter = np.arange(4000) % 400
     noise = rng.normal(size=(4000, 50)) + rng.normal(size=(400, 50))[drifter]
     noise -= noise.mean(axis=0)
-    at_zero = judge(np.zeros(50), np.ones(4000), noise, drifter, 0, 0)
-    away = judge(np.zeros(50), np.ones(4000), noise + 0.2, drifter, 0, 0)
+    at_zero = judge(np.zeros(50), np.ones(4000), noise, drifter, {})
+    away = judge(np.zeros(50), np.ones(4000), noise + 0.2, drifter, {})
     assert at_zero.settled
     assert at_zero.explain("").startswith("yes")
     assert not away.settled

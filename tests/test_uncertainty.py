@@ -15,7 +15,7 @@ def interval(
     at = np.array([0.3])
     gradient = (curvature * at + noise)[:, None]
     step = -gradient.mean(axis=0) / curvature
-    found = estimate(at, step, noise, gradient, drifter, np.array([[curvature]]), True, 0, 0)
+    found = estimate(at, step, noise, gradient, drifter, np.array([[curvature]]), True, {})
     assert found.standard_error is not None
     half = found.quantile * found.standard_error[0]
     return float(found.corrected[0] - half), float(found.corrected[0] + half)

@@ -16,15 +16,14 @@ from driftcal.train.machine import environment
 environment.drop_empty()
 try:
     from driftcal.train.evaluation import evaluate
-    from driftcal.train.fit import group_estimates, profile
     from driftcal.train.gradient_cost import command as cost
     from driftcal.train.learners.drift import engines, examples
     from driftcal.train.machine import devices, modes
     from driftcal.train.machine.devices import Devices
+    from driftcal.train.machine.stop_signals import Stop
     from driftcal.train.report import numbers
-    from driftcal.train.run import loop, run_folder
+    from driftcal.train.run import examination, loop, run_folder
     from driftcal.train.run.folder_lock import FolderLock
-    from driftcal.train.run.stop_signals import Stop
     from driftcal.train.settings import Training
 except ValueError as error:  # JAX reads its variables when it is imported
     command.leave(command.failed(environment.refusal(error)))
@@ -121,16 +120,16 @@ def _run(options: argparse.Namespace) -> int:
     training = settings.build(Training, settings.override(tree, options.set), options.config or "training settings")
     store, out = ShardStore(options.store, options.on_bad_shard, training.data.copying), Path(options.out)
     progress = command.progress() and not options.json
-    group_estimates.check(store, training, options.group_by)
+    examination.check_groups(store, training, options.group_by)
     with FolderLock(out) as lock, Stop(RESUMABLE) as stop, _results_alone():
         result = loop.run(store, training, out, progress, options.resume, stop, shared_by, lock)
         devices.part()
         if not shared_by.first:
             return 0
         try:
-            result = profile.examine(store, training, result, out, progress)
+            result = examination.examine(store, training, result, out, progress)
             if options.group_by:
-                group_estimates.write(store, training, result["log_cs"], out, options.group_by, progress)
+                examination.write_groups(store, training, result, out, options.group_by, progress)
             if store.manifest.splits.get("validation", {}).get("samples"):
                 _judge(out, store, "validation", progress)
             else:

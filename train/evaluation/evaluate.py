@@ -25,14 +25,13 @@ from driftcal.shared.errors import DataError
 from driftcal.shared.spacing import evenly
 from driftcal.shared.store.reader import ShardStore
 from driftcal.train.evaluation.aggregate import MOMENTS, SPREAD, Tally, clustered
-from driftcal.train.fit.parameters import calibrated
-from driftcal.train.fit.sample_gradients import plan_of
+from driftcal.train.learners.drift.dynamics import UserDynamics, calibrated, dynamics_of
 from driftcal.train.learners.drift.examples import examples_of
+from driftcal.train.learners.drift.loss import plan_of
 from driftcal.train.learners.drift.metrics import measure
 from driftcal.train.learners.drift.simulate import Dynamics, Plan
 from driftcal.train.learners.drift.smagorinsky import Flow, Smagorinsky
-from driftcal.train.reading.batches import Grid, batches
-from driftcal.train.run.run_folder import Own
+from driftcal.train.reading.batches import Batch, Grid, stepped
 from driftcal.train.settings import Training, check_against
 from jaxtyping import Array
 from tqdm import tqdm
@@ -51,7 +50,7 @@ def evaluate(
     trained: Collection[str],
     progress: bool,
     most: int | None = None,
-    own: Own | None = None,
+    own: UserDynamics | None = None,
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Scores of the constant `cs` on `split`, and a few ensembles to look at.
 
@@ -141,10 +140,12 @@ class Still(eqx.Module):
         return (0.0 * flow.u, 0.0 * flow.v), 0.0 * flow.u
 
 
-def _dynamics(settings: Training, cs: float | None, own: Own | None, dtype: np.dtype) -> tuple[Dynamics, Dynamics]:
+def _dynamics(
+    settings: Training, cs: float | None, own: UserDynamics | None, dtype: np.dtype
+) -> tuple[Dynamics, Dynamics]:
     """The run's dynamics, calibrated and as it began."""
-    model, trained = calibrated(settings, cs, own)
-    return model.dynamics(trained), model.dynamics(jnp.asarray(model.start, dtype))
+    parameters, trained = calibrated(settings, cs, own)
+    return dynamics_of(parameters, trained), dynamics_of(parameters, jnp.asarray(parameters.start, dtype))
 
 
 def _over(
@@ -162,19 +163,28 @@ def _over(
     systems = {
         "calibrated": (calibrated, members),
         "initial constant": (initial, members),
-        "currents alone": (Smagorinsky(jnp.log(jnp.asarray(STILL, dtype))), 2),
+        "currents alone": (Smagorinsky.of_log(jnp.log(jnp.asarray(STILL, dtype))), 2),
         "no motion": (Still(), 2),
     }
     _, drifter = np.unique(store.labels["drifter"][samples], return_inverse=True)
     tally = Tally(int(drifter.max()) + 1)
     size = min(settings.batch_size, len(samples))
+
+    def step(batch: Batch) -> dict[str, dict[str, Array]]:
+        return {name: measure(plan, settings.seed, n, of, batch) for name, (of, n) in systems.items()} | {
+            "read": {"weight": batch.weight}
+        }
+
+    taken = 0
     with tqdm(total=len(samples), unit="sample", desc="evaluation", disable=not progress, leave=False) as bar:
-        for k, (numbers, batch) in enumerate(batches(store, samples, size, dtype, settings.data)):
-            taken, read = {}, np.asarray(batch.weight)[: len(numbers)] > 0
-            for name, (dynamics, n) in systems.items():
-                host = jax.device_get(measure(plan, settings.seed, n, dynamics, batch))
-                values = {k: np.asarray(v, np.float64)[..., : len(numbers)] for k, v in host.items()}
-                taken[name] = {k: np.where(read, v, np.nan) for k, v in values.items()}  # no score of what was not read
-            tally.add(taken, drifter[k * size : k * size + len(numbers)], members)
-            bar.update(len(numbers))
+        for numbers, found in stepped(store, samples, size, dtype, step, settings.data):
+            n = len(numbers)
+            read = np.asarray(found.pop("read")["weight"])[:n] > 0
+            measures = {  # no score of what was not read
+                name: {k: np.where(read, np.asarray(v, np.float64)[..., :n], np.nan) for k, v in values.items()}
+                for name, values in found.items()
+            }
+            tally.add(measures, drifter[taken : taken + n], members)
+            taken += n
+            bar.update(n)
     return tally

@@ -9,20 +9,13 @@ parameters until the correction is small against its error (`fit.standard_errors
 start to the neighbourhood of the minimum.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
-import jax.numpy as jnp
 import numpy as np
-from driftcal.shared.store.reader import ShardStore
 from driftcal.train.fit import trust_region
-from driftcal.train.fit.parameters import Model
-from driftcal.train.fit.sample_gradients import Step
+from driftcal.train.fit.parameters import Parameters
 from driftcal.train.fit.standard_errors import Estimate, estimate
-from driftcal.train.machine.devices import Devices
-from driftcal.train.reading.batches import batches
-from driftcal.train.run.metrics_log import Record
-from driftcal.train.run.state import Held, Keeper
-from driftcal.train.settings import Training
 from jaxtyping import Float, Int
 
 LEAST_GAIN = 1e-3
@@ -51,8 +44,7 @@ class Pass:
         loss: of each.
         gradient: of each.
         dispersion: of each.
-        escaped: members that left their window.
-        ashore: members that ended in a cell without current.
+        counts: numbers added up over the samples, by name.
     """
 
     parameters: Float[np.ndarray, " P"]
@@ -60,8 +52,7 @@ class Pass:
     loss: Float[np.ndarray, " n"]
     gradient: Float[np.ndarray, "n P"]
     dispersion: Float[np.ndarray, " n"]
-    escaped: int
-    ashore: int
+    counts: dict[str, int]
 
     def gain(self, other: "Pass") -> float:
         """Mean by which the loss of the samples that are good in both is lower in `other`."""
@@ -69,53 +60,36 @@ class Pass:
         return float((self.loss[here] - other.loss[there]).mean())
 
 
-class Passes:
-    """Passes over samples of a store: their noise is that of the epoch after the descent's, whatever the parameters."""
+PassAt = Callable[[str, np.ndarray, np.ndarray], Pass]
+"""(name, parameters as trained, numbers of samples) -> the pass over those samples; the name is for the log."""
 
-    def __init__(
-        self,
-        store: ShardStore,
-        settings: Training,
-        model: Model,
-        step: Step,
-        record: Record,
-        keeper: Keeper,
-        devices: Devices,
-    ):
-        self._store, self._settings, self._model, self._step = store, settings, model, step
-        self._record, self._keeper, self._devices = record, keeper, devices
 
-    def at(self, name: str, parameters: np.ndarray, numbers: np.ndarray) -> Pass:
-        """One pass over the samples `numbers`; `name` is for the record."""
-        dtype, size, epoch = np.dtype(self._settings.precision), self._settings.batch_size, self._settings.epochs
-        reading, devices = self._settings.data, self._devices
-        at, held = jnp.asarray(parameters, dtype), self._held(parameters, len(numbers), dtype)
-        with self._record.phase(name, epoch, len(numbers), held.taken):
-            ahead, begun = numbers[held.taken :], held.taken > 0
-            for part, batch in batches(self._store, ahead, size, dtype, reading, devices, begun):
-                held.add(self._record.take(part, self._step, at, batch), len(part))
-                self._keeper.batch_done(savable=self._model.few)
-        loss, gradient, dispersion = (np.asarray(v, np.float64) for v in (held.loss, held.gradient, held.dispersion))
-        good = np.isfinite(loss)
-        return Pass(parameters, numbers[good], loss[good], gradient[good], dispersion[good], held.escaped, held.ashore)
+@dataclass(frozen=True)
+class FixedNoise:
+    """The objective of samples with fixed noise, and its minimisation.
 
-    def _held(self, parameters: np.ndarray, n: int, dtype: np.dtype) -> Held:
-        """A pass as far as it has come. Of many parameters too much to save: such a pass begins anew."""
-        if self._model.few:
-            return self._keeper.progress.next_pass(parameters, n, dtype)
-        self._keeper.save()
-        return Held(parameters, n, dtype)
+    Attributes:
+        parameters: The parameters that are moved.
+        pass_at: Makes a pass; the noise is the same in all of them.
+        cluster: Every sample's cluster, such as its drifter, `(n,)`: errors are independent between clusters.
+        curvature_samples: Number of samples of which second derivatives are measured.
+    """
+
+    parameters: Parameters
+    pass_at: PassAt
+    cluster: np.ndarray
+    curvature_samples: int
 
     def curvature(self, here: Pass, metric: trust_region.Metric, few: np.ndarray) -> Float[np.ndarray, "P P"]:
         """Second derivatives of the mean objective of the samples `few`, from differences of its gradient."""
         slopes = []
         for difference in trust_region.differences(metric):
-            below, above = (self.at("curvature", here.parameters + d, few) for d in (-difference, difference))
+            below, above = (self.pass_at("curvature", here.parameters + d, few) for d in (-difference, difference))
             _, low, high = np.intersect1d(below.samples, above.samples, return_indices=True)
             slopes.append(0.5 * (above.gradient[high] - below.gradient[low]).mean(axis=0))
         return trust_region.curvature_from(metric, np.array(slopes))
 
-    def settle(
+    def minimise(
         self, name: str, start: np.ndarray, numbers: np.ndarray, most: int, near: float | None = None
     ) -> list[Estimate]:
         """Minimises over the samples `numbers` from `start`. Returns the estimate after every pass, in order.
@@ -127,26 +101,26 @@ class Passes:
             most: passes at most.
             near: ends where the correction is shorter than this in standard errors; by default, where it is settled.
         """
-        few = numbers[: self._settings.optimizer.curvature_samples]
-        here = self.at(f"{name} 1", start, numbers)
+        few = numbers[: self.curvature_samples]
+        here = self.pass_at(f"{name} 1", start, numbers)
         radius, curvature, measured_at, history = trust_region.FIRST_RADIUS, None, start, []
         for number in range(2, most + 2):
-            metric = trust_region.metric_of(here.gradient, here.dispersion, self._model.names, self._model.positive)
+            metric = trust_region.metric_of(
+                here.gradient, here.dispersion, self.parameters.names, self.parameters.positive
+            )
             if curvature is None or metric.length(here.parameters - measured_at) > MOVED:
                 curvature, measured_at = self.curvature(here, metric, few), here.parameters
             slope = here.gradient.mean(axis=0)
             step = trust_region.step_within(slope, curvature, metric, radius)
-            drifter = self._store.labels["drifter"][here.samples]
+            cluster = self.cluster[here.samples]
             minimum = trust_region.is_minimum(metric, curvature)
-            found = estimate(
-                here.parameters, step, here.loss, here.gradient, drifter, curvature, minimum, here.escaped, here.ashore
-            )
+            found = estimate(here.parameters, step, here.loss, here.gradient, cluster, curvature, minimum, here.counts)
             history.append(found)
-            self._model.stop_if_diverged(found.corrected)
+            self.parameters.stop_if_diverged(found.corrected)
             close = near is not None and found.covariance is not None and found.distance <= near
             if found.settled or close or number > most:
                 break
-            there = self.at(f"{name} {number}", found.corrected, numbers)
+            there = self.pass_at(f"{name} {number}", found.corrected, numbers)
             ratio = here.gain(there) / trust_region.predicted_gain(slope, curvature, step)
             radius = trust_region.next_radius(radius, metric.length(step), ratio)
             here = there if ratio > LEAST_GAIN else here
@@ -156,6 +130,6 @@ class Passes:
         """Approaches the minimum from any start, on the first few of `numbers`, then on samples whose number grows."""
         size = FIRST
         while size == FIRST or 2 * size < len(numbers):
-            start = self.settle(f"approach with {size}:", start, numbers[:size], MOST_STEPS, NEAR)[-1].corrected
+            start = self.minimise(f"approach with {size}:", start, numbers[:size], MOST_STEPS, NEAR)[-1].corrected
             size *= GROWTH
         return start

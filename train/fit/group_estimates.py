@@ -8,22 +8,16 @@ of the run's final passes. Statistics of the outcome: `fit.group_tests`.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
-from driftcal.shared.errors import ConfigError, DataError
-from driftcal.shared.store.manifest import to_bytes, write_file
+from driftcal.shared.errors import DataError
 from driftcal.shared.store.reader import ShardStore
 from driftcal.train.fit import group_keys
 from driftcal.train.fit.group_keys import Grouping
 from driftcal.train.fit.group_tests import LEAST_DRIFTERS, homogeneity, joint_covariance, shrink
 from driftcal.train.fit.per_sample_parameters import Varied
 from driftcal.train.fit.standard_errors import SETTLED, quantile_90
-from driftcal.train.learners.drift.smagorinsky import FORMULA
-from driftcal.train.run.run_folder import GROUPS
-from driftcal.train.settings import Training
 from jaxtyping import Float, Int
 
 DIFFERENCE = 0.2
@@ -102,9 +96,9 @@ def fit(passes: Varied, group: Int[np.ndarray, " n"], drifter: Int[np.ndarray, "
     pooled = float((above - below)[good].mean()) / (2 * DIFFERENCE)
     if not pooled > 0:
         raise DataError(
-            f"--group-by: the objective is not convex at the run's constant, C_s = {np.exp(start):.3g} (second "
+            f"--group-by: the objective is not convex at the run's value, {np.exp(start):.3g} (second "
             f"derivative {pooled:.2g}), so the groups have none to differ from. Add --resume and leave out --group-by "
-            f"for the report with the score against C_s, then train from another initial_cs."
+            f"for the report with the score against the parameter, then train from another start."
         )
     own = mean(above - below) / (2 * DIFFERENCE)
     at_start, slope = 0.5 * (below + above), mean(0.5 * (below + above))
@@ -159,44 +153,21 @@ def _error(
     return np.sqrt(np.diag(joint_covariance(influence, group[usable], drifter[usable], k).covariance))
 
 
-def write(
-    store: ShardStore, settings: Training, log_cs: float, out: Path, keys: Sequence[str], progress: bool
-) -> dict[str, Any]:
-    """Fits the groups of every key from the run's constant, and writes `groups.json` into the run's folder.
+def estimates(
+    store: ShardStore, passes: Varied, samples: np.ndarray, log_value: float, keys: Sequence[str]
+) -> list[dict[str, Any]]:
+    """Fits the groups of every key from the parameter of all, `log_value`; for JSON.
 
     Raises:
-        ConfigError: a key is none.
-        DataError: the run's constant is no minimum.
+        ConfigError: A key is none.
+        DataError: The parameter of all is no minimum.
     """
-    samples = store.samples_of("train")
-    groupings = [group_keys.of(store, samples, key) for key in keys]
-    with jax.enable_x64(settings.precision == "float64"):
-        passes = Varied(store, settings, samples, progress, "groups")
-        found = {"formula": FORMULA, "log_cs": log_cs, "groupings": []}
-        for groups in groupings:
-            passes.seen = 0
-            drifter = store.labels["drifter"][samples]
-            found["groupings"].append(
-                _described(groups, fit(passes, groups.group, drifter, groups.size, log_cs), drifter)
-            )
-    write_file(out / GROUPS, to_bytes(found))
-    return found
-
-
-def check(store: ShardStore, settings: Training, keys: Sequence[str]) -> None:
-    """Refuses keys, and runs that have no constant to differ, before anything is computed.
-
-    Raises:
-        ConfigError: as said.
-    """
-    for key in keys:
-        group_keys.of(store, store.samples_of("train"), key)
-    if keys and (settings.dynamics is not None or settings.engine == "pastax"):
-        what = f"dynamics {settings.dynamics}" if settings.dynamics is not None else f"engine {settings.engine}"
-        raise ConfigError(
-            f"--group-by {' '.join(keys)}: groups have a constant each of the built-in dynamics, and this run has "
-            f"{what}. Leave out --group-by, or {what.split(maxsplit=1)[0]}."
-        )
+    drifter, described = store.labels["drifter"][samples], []
+    for groups in [group_keys.of(store, samples, key) for key in keys]:
+        passes.seen = 0
+        fitted = fit(passes, groups.group, drifter, groups.size, log_value)
+        described.append(_described(groups, fitted, drifter))
+    return described
 
 
 def _described(groups: Grouping, fitted: Fitted, drifter: np.ndarray) -> dict[str, Any]:

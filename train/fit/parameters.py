@@ -1,51 +1,108 @@
-"""Parameters that are trained: names and one vector, and the dynamics that they make.
+"""Parameters of a module: those that are trained, as one vector, by name.
 
-Everything that moves parameters sees the vector alone, in the coordinates in which it is trained: the logarithm of what
-must be positive, the number itself otherwise. Names and values are for people.
+Trained is every jax array of floats in an `equinox.Module`; Python numbers and numpy arrays are constants. Everything
+that moves parameters sees the vector alone, in the coordinates in which it is trained: the logarithm of what is
+`Positive`, the number itself otherwise. Names and values are for people.
+
+A module may offer more, as attributes of its class; each of them is optional:
+
+    formula              the model in words for a reader
+    symbols              {name: symbol}, how text and figures call a parameter
+    ranges               {name: (least, greatest)}, values at which the score is looked at
+    headline             name of the one parameter that results give under its own name too
+    scales_diffusivity   True where the one parameter multiplies the diffusivity: the closed-form step
+                         (`drift.energy_newton`) then finds it from any start
 """
 
-from collections.abc import Callable
+import io
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, Self
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
-from driftcal.shared.errors import DataError
-from driftcal.train.learners.drift.simulate import Dynamics
-from driftcal.train.learners.drift.smagorinsky import FORMULA, Smagorinsky
-from driftcal.train.learners.drift.user_dynamics import fingerprint, loading, terms
-from driftcal.train.run.run_folder import Own
-from driftcal.train.settings import Training
+from driftcal.shared.errors import ConfigError, DataError
+from driftcal.shared.store.manifest import write_file
+from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float
 
 MOST_NAMED = 10
 """Parameters up to which each has a name, a value and a standard error of its own in results: beyond, a curvature
 matrix costs too many gradients."""
 
-
 LARGEST_FACTOR = 1e6
 """A positive parameter that has gone further than this from its start has left anything an ocean could mean."""
 
 
-@dataclass(frozen=True)
-class Model:
-    """Dynamics with P trained parameters.
+class Positive(eqx.Module):
+    """A positive parameter, trained through its logarithm; results speak of its value."""
+
+    log: Float[Array, "..."]
+
+    def __init__(self, value: float | Array):
+        self.log = jnp.log(jnp.asarray(value, float))
+
+    @classmethod
+    def of_log(cls, log: Array) -> Self:
+        """The parameter with this logarithm, as it is: nothing is computed."""
+        made = cls.__new__(cls)
+        object.__setattr__(made, "log", log)
+        return made
+
+    @property
+    def value(self) -> Float[Array, "..."]:
+        """The parameter itself."""
+        return jnp.exp(self.log)
+
+
+class Leaf(NamedTuple):
+    """One trained array of a module.
 
     Attributes:
-        names: of the parameters.
-        positive: which of them are trained through their logarithm.
-        start: where they begin, as trained.
-        dynamics: from the vector, `(P,)` or one a sample, `(B, P)`, to dynamics.
-        formula: the diffusivity, in words for a reader.
-        template: the user's module, or None for the built-in dynamics.
+        path: Its name in the module.
+        names: Those of its numbers, in order.
+        values: The numbers as trained.
+        positive: Tells whether they are logarithms.
     """
 
+    path: str
+    names: list[str]
+    values: np.ndarray
+    positive: bool
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """The P trained parameters of a module.
+
+    Attributes:
+        module: The module, with the parameters at their start.
+        names: Names of the parameters.
+        positive: Tells which of them are trained through their logarithm.
+        start: Their start, as trained.
+        formula: The model, in words for a reader.
+    """
+
+    module: eqx.Module
     names: tuple[str, ...]
     positive: Bool[np.ndarray, " P"]
     start: Float[np.ndarray, " P"]
-    dynamics: Callable[[Array], Dynamics]
     formula: str
-    template: eqx.Module | None = None
+
+    @classmethod
+    def of(cls, module: eqx.Module, formula: str) -> "Parameters":
+        """The parameters of `module`; `formula` is for one that offers none."""
+        leaves = trained_leaves(module)
+        return cls(
+            module,
+            tuple(name for leaf in leaves for name in leaf.names),
+            np.concatenate([np.full(len(leaf.names), leaf.positive) for leaf in leaves]),
+            np.concatenate([np.asarray(leaf.values, np.float64).ravel() for leaf in leaves]),
+            getattr(module, "formula", formula),
+        )
 
     @property
     def size(self) -> int:
@@ -57,61 +114,108 @@ class Model:
         """Tells whether the parameters are so few that each is reported by name, with an error."""
         return self.size <= MOST_NAMED
 
+    @property
+    def one_positive(self) -> bool:
+        """Tells whether there is a single parameter, and it is positive: it can have a profile, and one per group."""
+        return self.size == 1 and bool(self.positive[0])
+
+    @property
+    def closed_form(self) -> bool:
+        """Tells whether the one parameter multiplies the diffusivity, so that a step to its best value is known."""
+        return self.one_positive and bool(getattr(self.module, "scales_diffusivity", False))
+
+    @property
+    def headline(self) -> str | None:
+        """Name of the parameter that results give under its own name beside the others."""
+        return getattr(self.module, "headline", None)
+
+    def symbol(self, k: int = 0) -> str:
+        """Parameter `k` as text calls it."""
+        symbols: Mapping[str, str] = getattr(self.module, "symbols", {})
+        return symbols.get(self.names[k], self.names[k])
+
     def values(self, vector: np.ndarray) -> np.ndarray:
         """The parameters themselves, of what is trained; `(..., P)` float64."""
         vector = np.asarray(vector, np.float64)
         return np.where(self.positive, np.exp(np.where(self.positive, vector, 0.0)), vector)
 
     def stop_if_diverged(self, vector: np.ndarray) -> None:
-        """Refuses parameters that have gone where there is no minimum."""
+        """Refuses parameters that have gone where there is no minimum.
+
+        Raises:
+            DataError: One is not finite, or is a million times larger or smaller than at its start.
+        """
         gone = ~np.isfinite(vector) | (self.positive & (np.abs(vector - self.start) > np.log(LARGEST_FACTOR)))
         if gone.any():
             k = int(np.argmax(gone))
-            name = "C_s" if self.template is None else f"parameter {self.names[k]}"
+            symbol = self.symbol(k)
             raise DataError(
-                f"{name} went to {self.values(vector)[k]:.3g}: the objective has no minimum near its start, "
-                f"{self.values(self.start)[k]:.3g}, on these samples. Try score.objective=energy, another start, or "
-                f"look at the samples with drift-inspect."
+                f"{symbol if symbol != self.names[k] else f'parameter {symbol}'} went to {self.values(vector)[k]:.3g}: "
+                f"the objective has no minimum near its start, {self.values(self.start)[k]:.3g}, on these samples. Try "
+                f"score.objective=energy, another start, or look at the samples with drift-inspect."
             )
 
 
-def model_of(settings: Training) -> Model:
-    """The model that a run's settings ask for, in the precision that is in force.
+def is_trained(leaf: Any) -> bool:
+    """Tells whether a leaf of a module is trained: `equinox.is_inexact_array` without numpy's arrays."""
+    return isinstance(leaf, jax.Array) and eqx.is_inexact_array(leaf)
+
+
+def trained_leaves(module: eqx.Module) -> list[Leaf]:
+    """The trained arrays of a module, in the order of its leaves."""
+    found = []
+    flat = jax.tree_util.tree_flatten_with_path(module, is_leaf=lambda node: isinstance(node, Positive))[0]
+    for path, node in flat:
+        values = node.log if isinstance(node, Positive) else node
+        if is_trained(values):
+            name = jax.tree_util.keystr(path, simple=True, separator=".")
+            indices = [",".join(map(str, index)) for index in np.ndindex(values.shape)]
+            names = [f"{name}[{index}]" if index else name for index in indices]
+            found.append(Leaf(name, names, np.asarray(values), isinstance(node, Positive)))
+    return found
+
+
+def rebuilder(module: eqx.Module) -> Callable[[Array], eqx.Module]:
+    """The function from a vector of trained numbers back to the module."""
+    trained, rest = eqx.partition(module, is_trained)
+    unravel = ravel_pytree(trained)[1]
+    return lambda vector: eqx.combine(unravel(vector), rest)
+
+
+def with_vector(module: eqx.Module, vector: np.ndarray) -> eqx.Module:
+    """The module with other trained numbers."""
+    trained, rest = eqx.partition(module, is_trained)
+    flat, unravel = ravel_pytree(trained)
+    return eqx.combine(unravel(jnp.asarray(vector, flat.dtype)), rest)
+
+
+def vector_of(module: eqx.Module) -> Array:
+    """The trained numbers of a module."""
+    return ravel_pytree(eqx.filter(module, is_trained))[0]
+
+
+def save(path: Path, module: eqx.Module) -> None:
+    """Writes all arrays of a module, as `equinox.tree_deserialise_leaves` reads them."""
+    write_file(path, encoded(module))
+
+
+def encoded(tree: Any) -> bytes:
+    """The bytes that `save` writes of a module, or of a part of one."""
+    buffer = io.BytesIO()
+    eqx.tree_serialise_leaves(buffer, tree)
+    return buffer.getvalue()
+
+
+def saved(path: Path, like: eqx.Module) -> eqx.Module:
+    """The module in `path`, a calibrated one of the kind of `like`.
 
     Raises:
-        ConfigError: `dynamics` names no term that can be trained.
+        ConfigError: It cannot be read, or holds another module.
     """
-    if settings.dynamics is None:
-        start = np.log([settings.initial_cs])
-        return Model(("cs",), np.array([True]), start, lambda vector: Smagorinsky(vector[..., 0]), FORMULA)
-    module = loading.load(settings.dynamics, settings.dynamics_settings, jnp.dtype(settings.precision))
-    leaves = terms.trained_leaves(module)
-    names = tuple(name for leaf in leaves for name in leaf.names)
-    positive = np.concatenate([np.full(len(leaf.names), leaf.positive) for leaf in leaves])
-    start = np.concatenate([np.asarray(leaf.values, np.float64).ravel() for leaf in leaves])
-    rebuild = terms.rebuilder(module)
-    formula = f"dynamics {settings.dynamics}"
-    return Model(names, positive, start, lambda vector: terms.Adapter(vector, rebuild), formula, module)
-
-
-def calibrated(settings: Training, cs: float | None, own: Own | None) -> tuple[Model, Float[Array, " P"]]:
-    """The model of a finished run and its calibrated numbers as trained, in the precision that is in force.
-
-    Args:
-        settings: of the run.
-        cs: its constant; None where the dynamics are a user's.
-        own: a user's dynamics.
-
-    Raises:
-        ConfigError: the user's code is not what was calibrated, or what was calibrated cannot be read.
-    """
-    model, dtype = model_of(settings), jnp.dtype(settings.precision)
-    if model.template is None:
-        assert cs is not None
-        return model, jnp.asarray(np.log([cs]), dtype)
-    assert own is not None
-    points = fingerprint.points_of(own.function, str(own.run))
-    function = loading.fingerprint_of(str(settings.dynamics), model.template, points)
-    remedy = "Put the files that it comes from back as they were, or train again."
-    fingerprint.check(own.function, function, str(own.run), remedy)
-    return model, terms.vector_of(terms.saved(own.path, model.template))
+    try:
+        return eqx.tree_deserialise_leaves(io.BytesIO(path.read_bytes()), like)
+    except (OSError, RuntimeError, ValueError, EOFError, TypeError) as error:
+        raise ConfigError(
+            f"{path} does not hold the calibrated parameters of {type(like).__name__} ({error}). The class has changed "
+            f"since, or the file is damaged: train again."
+        ) from error

@@ -1,31 +1,27 @@
-"""The profile of the objective along the constant: other minima, and whether one constant fits.
+"""Profile of a calibrated parameter: other minima of the objective, and whether one value fits all samples.
 
-The score against the constant: some of the training samples at constants from 0.01 to 10, always with the same noise,
-so that the curve is smooth. A minimum is where its gradient, beyond its error over drifters, turns from falling to
-rising. Few samples suffice, for a constant far away differs by much; the cost is a tenth of the run's or less.
+The score against the parameter: some of the training samples at values from 0.01 to 10 for C_s, always with the same
+noise, so that the curve is smooth. A minimum is where its gradient, beyond its error over drifters, turns from falling
+to rising. Few samples suffice, for a constant far away differs by much; the cost is a tenth of the run's or less.
 
 Whether one constant fits: score tests (`fit.group_tests`) of the gradients at the constant found, over regions,
 bands of latitude and seasons.
 """
 
 import itertools
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
-import jax
 import numpy as np
 from driftcal.shared.spacing import evenly
-from driftcal.shared.store.manifest import to_bytes, write_file
 from driftcal.shared.store.reader import ShardStore
 from driftcal.train.fit import group_keys
 from driftcal.train.fit.group_tests import score_test
 from driftcal.train.fit.per_sample_parameters import Varied
 from driftcal.train.fit.standard_errors import covariance_of_mean, quantile_90
-from driftcal.train.run.run_folder import RESULT
-from driftcal.train.settings import Training
 
-LEAST_CS, MOST_CS, N_CONSTANTS = 0.01, 10.0, 13
-"""The constants of the curve: a factor of 1.78 apart."""
+N_CONSTANTS = 13
+"""Values of the curve: for C_s a factor of 1.78 apart."""
 
 SHARE = 0.1
 """Share of the run's samples with gradient that the curve may take."""
@@ -39,31 +35,39 @@ MOST_TESTED = 8192
 KEYS = ("grid:10", "latitude:10", "season")
 
 
-def examine(store: ShardStore, settings: Training, result: dict[str, Any], out: Path, progress: bool) -> dict[str, Any]:
-    """The run's result with `profile`, `minima` and `homogeneity`, also written to its folder; null without C_s."""
-    if "profile" in result:
-        return result
-    if result["cs"] is None or settings.engine == "pastax":
-        added = {"profile": None, "minima": None, "homogeneity": None}
-    else:
-        samples = store.samples_of("train")
-        with jax.enable_x64(settings.precision == "float64"):
-            passes = Varied(store, settings, samples, progress, "score against C_s")
-            profile = _profile(store, passes, samples, result)
-            added = {
-                "profile": profile,
-                "minima": minima(*(np.array(profile[key]) for key in ("cs", "score", "gradient", "gradient_error"))),
-                "homogeneity": _homogeneity(store, passes, samples, result["log_cs"]),
-            }
-    write_file(out / RESULT, to_bytes(result | added))
-    return result | added
+@dataclass(frozen=True)
+class Calibrated:
+    """One positive parameter as a run has calibrated it.
+
+    Attributes:
+        log: Its logarithm, as trained.
+        members: Members of an ensemble.
+        gradient_samples: Samples that the run has simulated with gradient.
+        reach: Least and greatest value at which the score is looked at, at least.
+    """
+
+    log: float
+    members: int
+    gradient_samples: int
+    reach: tuple[float, float]
 
 
-def _profile(store: ShardStore, passes: Varied, samples: np.ndarray, result: dict[str, Any]) -> dict[str, Any]:
-    """Mean score and gradient at every constant, the gradient's error over drifters, and members that left."""
-    fewest = np.clip(SHARE * result["gradient_samples"] / N_CONSTANTS, FEWEST, MOST)
+def examine(store: ShardStore, passes: Varied, samples: np.ndarray, found: Calibrated) -> dict[str, Any]:
+    """`profile`, `minima` and `homogeneity` of a calibrated parameter, for JSON."""
+    curve = _profile(store, passes, samples, found)
+    return {
+        "profile": curve,
+        "minima": minima(*(np.array(curve[key]) for key in ("cs", "score", "gradient", "gradient_error"))),
+        "homogeneity": _homogeneity(store, passes, samples, found.log),
+    }
+
+
+def _profile(store: ShardStore, passes: Varied, samples: np.ndarray, calibrated: Calibrated) -> dict[str, Any]:
+    """Mean score and gradient at every value, the gradient's error over drifters, and members that left."""
+    fewest = np.clip(SHARE * calibrated.gradient_samples / N_CONSTANTS, FEWEST, MOST)
     which = evenly(len(samples), int(fewest))
-    ends = min(LEAST_CS, 0.3 * result["cs"]), max(MOST_CS, 3 * result["cs"])
+    (least, most), value = calibrated.reach, float(np.exp(calibrated.log))
+    ends = min(least, 0.3 * value), max(most, 3 * value)
     constants = np.geomspace(*ends, N_CONSTANTS)
     found = passes.at(np.tile(which, N_CONSTANTS), np.repeat(np.log(constants), len(which)))
     loss, gradient, escaped, good = (
@@ -79,7 +83,7 @@ def _profile(store: ShardStore, passes: Varied, samples: np.ndarray, result: dic
         "score": loss[:, usable].mean(axis=1).tolist(),
         "gradient": gradient[:, usable].mean(axis=1).tolist(),
         "gradient_error": errors,
-        "escaped_share": (escaped[:, usable].mean(axis=1) / result["members"]).tolist(),
+        "escaped_share": (escaped[:, usable].mean(axis=1) / calibrated.members).tolist(),
     }
 
 

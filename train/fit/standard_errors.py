@@ -40,8 +40,7 @@ class Estimate:
         score: mean objective.
         n_samples: samples used.
         n_drifters: drifters used.
-        escaped: members that left their window.
-        ashore: members that ended in a cell without current.
+        counts: numbers added up over the samples, by name.
         degrees: of freedom of the standard errors.
     """
 
@@ -53,8 +52,7 @@ class Estimate:
     score: float
     n_samples: int
     n_drifters: int
-    escaped: int
-    ashore: int
+    counts: dict[str, int]
     degrees: float
 
     @property
@@ -111,8 +109,7 @@ def estimate(
     drifter: Int[np.ndarray, " n"],
     curvature: Float[np.ndarray, "P P"],
     minimum: bool,
-    escaped: int,
-    ashore: int,
+    counts: dict[str, int],
 ) -> Estimate:
     """Estimate, with its uncertainty, from per-sample losses and gradients at `parameters` and the correction of those.
 
@@ -124,8 +121,7 @@ def estimate(
         drifter: which drifter each sample belongs to.
         curvature: mean second derivatives.
         minimum: whether that is positive in every direction.
-        escaped: members that left their window.
-        ashore: members that ended in a cell without current.
+        counts: numbers added up over the samples, by name.
     """
     n_clusters = len(np.unique(drifter))
     covariance = None
@@ -134,9 +130,7 @@ def estimate(
         covariance = inverse @ covariance_of_mean(gradient, drifter) @ inverse.T
     score = float(loss.mean())
     degrees = degrees_of_freedom(gradient, drifter)
-    return Estimate(
-        parameters, step, covariance, curvature, minimum, score, len(loss), n_clusters, escaped, ashore, degrees
-    )
+    return Estimate(parameters, step, covariance, curvature, minimum, score, len(loss), n_clusters, counts, degrees)
 
 
 def degrees_of_freedom(gradient: Float[np.ndarray, "n P"], drifter: Int[np.ndarray, " n"]) -> float:
@@ -191,8 +185,7 @@ class Judged:
         score: mean objective.
         n_samples: samples used.
         n_drifters: drifters used.
-        escaped: members that left their window.
-        ashore: members that ended in a cell without current.
+        counts: numbers added up over the samples, by name.
     """
 
     parameters: Float[np.ndarray, " P"]
@@ -200,8 +193,7 @@ class Judged:
     score: float
     n_samples: int
     n_drifters: int
-    escaped: int
-    ashore: int
+    counts: dict[str, int]
     standard_error: None = None
 
     @property
@@ -229,12 +221,11 @@ def judge(
     loss: Float[np.ndarray, " n"],
     gradient: Float[np.ndarray, "n P"],
     drifter: Int[np.ndarray, " n"],
-    escaped: int,
-    ashore: int,
+    counts: dict[str, int],
 ) -> Judged:
     """Checks a pass at many fixed parameters for stationarity; arguments as those of `estimate`."""
     n_clusters, ratio = len(np.unique(drifter)), float("inf")
     if n_clusters > 1:
         mean = gradient.mean(axis=0)
         ratio = float(mean @ mean) / float((_shares(gradient, drifter) ** 2).sum())
-    return Judged(parameters, ratio, float(loss.mean()), len(loss), n_clusters, escaped, ashore)
+    return Judged(parameters, ratio, float(loss.mean()), len(loss), n_clusters, counts)

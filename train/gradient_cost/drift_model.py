@@ -32,7 +32,7 @@ def drift() -> Model:
 
     def step(state: State, log_cs: Array, k: Array) -> State:
         x, y, inside = state
-        advance = stepper(Smagorinsky(log_cs), batch, plan, noise, table).advance
+        advance = stepper(Smagorinsky.of_log(log_cs), batch, plan, noise, table).advance
         x, y, still = advance(x, y, inside > 0.5, jnp.asarray(k))
         return x, y, still.astype(x.dtype)
 

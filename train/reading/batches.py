@@ -6,10 +6,11 @@ one, into an aligned buffer that JAX on a CPU takes without a copy (`store.buffe
 is asked for the pages.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
+from typing import TypeVar
 
 import equinox as eqx
 import jax
@@ -32,6 +33,9 @@ PIECE = 32
 """Samples that a thread decodes at a time: a millisecond's work."""
 
 DEFAULT = Reading()
+
+Host = TypeVar("Host")
+"""What a step gives, a pytree."""
 
 
 @dataclass(frozen=True)
@@ -193,6 +197,24 @@ def batches(
     if not found:
         reason = next(iter(store.unreadable.values()))
         raise StoreError(f"{store.root}: none of {len(samples)} samples can be read. The first: {reason}")
+
+
+def stepped(
+    store: ShardStore,
+    samples: np.ndarray,
+    size: int,
+    dtype: np.dtype,
+    step: Callable[[Batch], Host],
+    reading: Reading = DEFAULT,
+    devices: Devices | None = None,
+    begun: bool = False,
+) -> Iterator[tuple[np.ndarray, Host]]:
+    """One pass: every batch of `samples`, read ahead and stepped, with its sample numbers; arguments as of `batches`.
+
+    What `step` gives is brought to the host, padding included: a last, short batch has fewer numbers than values.
+    """
+    for numbers, batch in batches(store, samples, size, dtype, reading, devices, begun):
+        yield numbers, jax.device_get(step(batch))
 
 
 def _waited(store: ShardStore, crew: Crew, ahead: Future[dict[str, np.ndarray]], limit: float) -> dict[str, np.ndarray]:

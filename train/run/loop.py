@@ -21,22 +21,24 @@ import optax
 from driftcal.shared.errors import ConfigError, DataError
 from driftcal.shared.store.manifest import to_bytes, write_file
 from driftcal.shared.store.reader import ShardStore
-from driftcal.train.fit.fixed_noise import Passes
-from driftcal.train.fit.parameters import MOST_NAMED, Model, model_of
-from driftcal.train.fit.sample_gradients import Step, make_step
+from driftcal.train.fit.fixed_noise import FixedNoise
+from driftcal.train.fit.parameters import MOST_NAMED, Parameters, save, with_vector
+from driftcal.train.fit.sample_gradients import SampleGradients, Step
 from driftcal.train.fit.standard_errors import Estimate, Judged, judge
-from driftcal.train.learners.drift import energy_newton
+from driftcal.train.learners.drift import dynamics, energy_newton
 from driftcal.train.learners.drift.engines import simulator, version_of
-from driftcal.train.learners.drift.user_dynamics import loading, terms, tracing
+from driftcal.train.learners.drift.loss import make_step
+from driftcal.train.learners.drift.user_dynamics import loading, tracing
 from driftcal.train.machine.devices import Devices
-from driftcal.train.reading.batches import Grid, batches, order
+from driftcal.train.machine.stop_signals import Stop
+from driftcal.train.reading.batches import Batch, Grid, order, stepped
 from driftcal.train.run import run_folder
 from driftcal.train.run.checkpoints import FUNCTION, Checkpoints, identity_of
 from driftcal.train.run.folder_lock import FolderLock
-from driftcal.train.run.metrics_log import Mean, Record, differs
+from driftcal.train.run.metrics_log import Mean, MetricsLog, differs
+from driftcal.train.run.passes import Passes
 from driftcal.train.run.result import result_of
-from driftcal.train.run.state import Keeper, Progress, State, counts_of
-from driftcal.train.run.stop_signals import Stop
+from driftcal.train.run.state import CheckpointSchedule, Progress, State, counts_of
 from driftcal.train.run.tensorboard import Board
 from driftcal.train.settings import Training, check_against
 from jaxtyping import Float
@@ -80,15 +82,15 @@ def run(
     with contextlib.ExitStack() as stack:
         stack.enter_context(jax.enable_x64(settings.precision == "float64"))
         lock = stack.enter_context(FolderLock(out)) if lock is None else lock
-        model = model_of(settings)
+        parameters = dynamics.load(settings)
         function = None
-        if model.template is not None:
-            spec, at = str(settings.dynamics), store.labels["origin"][samples[0]]
-            loading.probe(spec, model.template, at)
+        if settings.dynamics is not None:
+            spec, at = settings.dynamics, store.labels["origin"][samples[0]]
+            loading.probe(spec, parameters.module, at)
             points = tracing.points_of(store, samples)
-            function = loading.function_of(spec, model.template, settings.dynamics_settings, points)
-        method = method_of(settings, model)
-        identity = identity_of(store, settings, version_of(settings.engine), model.names, function)
+            function = loading.function_of(spec, parameters.module, settings.dynamics_settings, points)
+        method = method_of(settings, parameters)
+        identity = identity_of(store, settings, version_of(settings.engine), parameters.names, function)
         checkpoints = Checkpoints(out, identity, settings.checkpoint)
         with devices.first_alone():
             if devices.first:
@@ -107,18 +109,18 @@ def run(
             board = (
                 Board(out, counts.step if counts else 0) if settings.tracking.tensorboard and devices.first else None
             )
-            with Record(out, store, model, progress, counts, devices.first, board) as record, stop.noted():
-                keeper = Keeper(checkpoints, settings.checkpoint, Progress(saved), record, stop, devices)
+            with MetricsLog(out, store, parameters, progress, counts, devices.first, board) as log, stop.noted():
+                schedule = CheckpointSchedule(checkpoints, settings.checkpoint, Progress(saved), log, stop, devices)
                 if saved is None:
-                    keeper.save()  # so that there is a last good one, whatever happens
-                found = _calibrate(store, samples, settings, model, record, keeper, devices)
+                    schedule.save()  # so that there is a last good one, whatever happens
+                found = _calibrate(store, samples, settings, parameters, log, schedule, devices)
         except DataError as error:
             raise DataError(f"{error} The last good checkpoint is {checkpoints.last}.") from error
-        result = result_of(store, settings, model, method, found, record)
+        result = result_of(store, settings, parameters, method, found, log)
         result |= {key: identity[key] for key in ("engine_version", FUNCTION)}
         if devices.first:
-            if model.template is not None:
-                terms.save(out / run_folder.DYNAMICS, terms.with_vector(model.template, found.corrected))
+            if settings.dynamics is not None:
+                save(out / run_folder.DYNAMICS, with_vector(parameters.module, found.corrected))
             write_file(out / run_folder.RESULT, to_bytes(result))
     return result
 
@@ -127,68 +129,74 @@ def _calibrate(
     store: ShardStore,
     samples: np.ndarray,
     settings: Training,
-    model: Model,
-    record: Record,
-    keeper: Keeper,
+    parameters: Parameters,
+    log: MetricsLog,
+    schedule: CheckpointSchedule,
     devices: Devices,
 ) -> Estimate | Judged:
-    """Descent and passes, from where the keeper's progress stands."""
-    step = make_step(settings, Grid.of(store.layout), model, devices)
-    passes = Passes(store, settings, model, step, record, keeper, devices)
+    """Descent and passes, from where the progress stands."""
+    step = make_step(settings, Grid.of(store.layout), parameters, devices)
+    pass_at = Passes(store, settings, parameters, step, log, schedule, devices).at
+    drifter = store.labels["drifter"]
+    objective = FixedNoise(parameters, pass_at, drifter, settings.optimizer.curvature_samples)
     shuffled = order(samples, settings.seed, settings.epochs, settings.data.run_length)
-    if method_of(settings, model) == "newton" and model.template is not None:
-        start = passes.approach(model.start, shuffled)
+    if method_of(settings, parameters) == "newton" and not parameters.closed_form:
+        start = objective.approach(parameters.start, shuffled)
     else:
-        start = _descend(store, samples, settings, model, step, record, keeper, devices)
-    if model.few:
-        return passes.settle("final pass", start, shuffled, settings.optimizer.final_passes)[-1]
-    last = passes.at("final pass", start, shuffled)
-    drifter = store.labels["drifter"][last.samples]
-    return judge(start, last.loss, last.gradient, drifter, last.escaped, last.ashore)
+        start = _descend(store, samples, settings, parameters, step, log, schedule, devices)
+    if parameters.few:
+        return objective.minimise("final pass", start, shuffled, settings.optimizer.final_passes)[-1]
+    last = pass_at("final pass", start, shuffled)
+    return judge(start, last.loss, last.gradient, drifter[last.samples], last.counts)
 
 
-def method_of(settings: Training, model: Model) -> str:
+def method_of(settings: Training, parameters: Parameters) -> str:
     """Method that moves the parameters: Newton's if they are few, unless the settings say otherwise."""
     method = settings.optimizer.method
-    if method == "newton" and not model.few:
+    if method == "newton" and not parameters.few:
         raise ConfigError(
             f"optimizer.method newton measures a curvature matrix, for at most {MOST_NAMED} parameters; dynamics "
-            f"{settings.dynamics!r} has {model.size}. Set optimizer.method to auto or adam."
+            f"{settings.dynamics!r} has {parameters.size}. Set optimizer.method to auto or adam."
         )
-    return method if method != "auto" else "newton" if model.few else "adam"
+    return method if method != "auto" else "newton" if parameters.few else "adam"
 
 
 def _descend(
     store: ShardStore,
     samples: np.ndarray,
     settings: Training,
-    model: Model,
+    parameters: Parameters,
     step: Step,
-    record: Record,
-    keeper: Keeper,
+    log: MetricsLog,
+    schedule: CheckpointSchedule,
     devices: Devices,
 ) -> Float[np.ndarray, " P"]:
     """`epochs` passes with a step after every batch; returns the average of the parameters over them."""
     dtype = np.dtype(settings.precision)
     adam = optax.with_extra_args_support(optax.adam(settings.optimizer.learning_rate))
-    method = adam if method_of(settings, model) == "adam" else energy_newton.newton()
-    parameters = jnp.asarray(model.start, dtype)
-    begin = State(parameters, method.init(parameters), energy_newton.start_average(parameters), 0, 0)
-    state = keeper.progress.descent(begin)
+    method = adam if method_of(settings, parameters) == "adam" else energy_newton.newton()
+    start = jnp.asarray(parameters.start, dtype)
+    begin = State(start, method.init(start), energy_newton.start_average(start), 0, 0)
+    state = schedule.progress.descent(begin)
+
+    def stepped_here(batch: Batch) -> SampleGradients:
+        return step(state.parameters, batch, state.epoch)
+
     while state.epoch < settings.epochs:
         epoch = state.epoch
         shuffled = order(samples, settings.seed, epoch, settings.data.run_length)
-        with record.phase(f"epoch {epoch + 1} of {settings.epochs}", epoch, len(shuffled), state.position):
+        with log.phase(f"epoch {epoch + 1} of {settings.epochs}", epoch, len(shuffled), state.position):
             ahead = shuffled[state.position :]
             begun = state.position > 0
-            for numbers, batch in batches(store, ahead, settings.batch_size, dtype, settings.data, devices, begun):
-                mean = record.take(numbers, step, state.parameters, batch).mean()
+            size, reading = settings.batch_size, settings.data
+            for numbers, gradients in stepped(store, ahead, size, dtype, stepped_here, reading, devices, begun):
+                mean = log.write(numbers, state.parameters, gradients)
                 state = state._replace(position=state.position + len(numbers))
-                if not np.isnan(mean.loss):  # else nothing is usable in this batch: the record has counted it
+                if not np.isnan(mean.loss):  # else nothing is usable in this batch: the log has counted it
                     state = _moved(state, mean, method)
-                    model.stop_if_diverged(np.asarray(state.parameters, np.float64))
-                keeper.progress.state = state
-                keeper.batch_done()
+                    parameters.stop_if_diverged(np.asarray(state.parameters, np.float64))
+                schedule.progress.state = state
+                schedule.batch_done()
         state = state._replace(epoch=epoch + 1, position=0)
     return np.asarray(state.average.value, np.float64)
 

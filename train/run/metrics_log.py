@@ -21,9 +21,8 @@ from awscrt import checksums
 from driftcal.shared.errors import ConfigError, DataError, StoreError
 from driftcal.shared.store.reader import ShardStore
 from driftcal.shared.text import listed
-from driftcal.train.fit.parameters import Model
-from driftcal.train.fit.sample_gradients import Step, Sums
-from driftcal.train.reading.batches import Batch
+from driftcal.train.fit.parameters import Parameters
+from driftcal.train.fit.sample_gradients import SampleGradients
 from driftcal.train.run.run_folder import METRICS
 from driftcal.train.run.tensorboard import Board
 from jaxtyping import Float
@@ -41,18 +40,13 @@ class Mean(NamedTuple):
     dispersion: float
 
 
-class Taken(NamedTuple):
-    """One batch's sums, on the host."""
-
-    sums: Sums
-
-    def mean(self) -> Mean:
-        """Means over the good samples, in float64."""
-        good = np.asarray(self.sums.good)
-        loss, gradient, dispersion = (np.asarray(v, np.float64)[good] for v in self.sums[:3])
-        if not good.any():
-            return Mean(math.nan, np.full(gradient.shape[1], math.nan), math.nan)
-        return Mean(float(loss.mean()), gradient.mean(axis=0), float(dispersion.mean()))
+def mean_of(gradients: SampleGradients) -> Mean:
+    """Means over the good samples of a batch, in float64."""
+    good = np.asarray(gradients.good)
+    loss, gradient, dispersion = (np.asarray(v, np.float64)[good] for v in gradients[:3])
+    if not good.any():
+        return Mean(math.nan, np.full(gradient.shape[1], math.nan), math.nan)
+    return Mean(float(loss.mean()), gradient.mean(axis=0), float(dispersion.mean()))
 
 
 @dataclass
@@ -80,14 +74,14 @@ class Counts:
     seconds: float = 0.0
 
 
-class Record:
+class MetricsLog:
     """Writes the lines of a run, and counts."""
 
     def __init__(
         self,
         out: Path,
         store: ShardStore,
-        model: Model,
+        parameters: Parameters,
         progress: bool,
         counts: Counts | None = None,
         writes: bool = True,
@@ -97,7 +91,7 @@ class Record:
         self.counts = counts or Counts(np.zeros(len(store), bool))
         self._first: tuple[int, float] | None = None
         self.store = store
-        self._path, self._model, self._progress = out / METRICS, model, progress and writes
+        self._path, self._parameters, self._progress = out / METRICS, parameters, progress and writes
         self._writes, self._board = writes, board
         self._phase, self._epoch, self._began, self._bar = "", 0, 0.0, tqdm(disable=True)
 
@@ -130,18 +124,17 @@ class Record:
         ) as self._bar:
             yield
 
-    def take(self, numbers: np.ndarray, step: Step, parameters: jax.Array, batch: Batch) -> Taken:
-        """Steps one batch at `parameters` and writes its line; `numbers` are its samples'."""
-        taken = Taken(jax.device_get(step(parameters, batch, self._epoch)))
+    def write(self, numbers: np.ndarray, parameters: jax.Array, gradients: SampleGradients) -> Mean:
+        """Counts a batch of the samples `numbers`, stepped at `parameters`, and writes its line; returns its means."""
         seconds = self._time(len(numbers))
-        poisoned, good = (np.asarray(flag)[: len(numbers)] for flag in (taken.sums.poisoned, taken.sums.good))
+        poisoned, good = (np.asarray(flag)[: len(numbers)] for flag in (gradients.poisoned, gradients.good))
         bad, read = numbers[poisoned], numbers[poisoned | good]
         self.counts.step += 1
         self.counts.seen += len(read)
         self.counts.distinct[read] = True
         self.counts.poisoned |= set(bad.tolist())
-        mean = taken.mean()
-        values = self._model.values(np.asarray(parameters))
+        mean = mean_of(gradients)
+        values = self._parameters.values(np.asarray(parameters))
         line = {
             "step": self.counts.step,
             "epoch": self._epoch,
@@ -149,18 +142,18 @@ class Record:
             "loss": None if math.isnan(mean.loss) else mean.loss,
             **self._where(values, mean.gradient),
             "samples_per_second": len(numbers) / seconds,
-            "escaped_members": int(np.sum(taken.sums.escaped)),
+            "escaped_members": int(np.sum(gradients.counts["escaped"])),
             "dropped_samples": bad.tolist(),
         }
-        self._write(line)
+        self._append(line)
         if self._board is not None:
             self._board.add(line)
         self._stop_if_poisoned()
-        if self._model.few:
-            shown = {name: f"{value:.4g}" for name, value in zip(self._model.names, values, strict=True)}
+        if self._parameters.few:
+            shown = {name: f"{value:.4g}" for name, value in zip(self._parameters.names, values, strict=True)}
             self._bar.set_postfix(shown, refresh=False)
         self._bar.update(len(numbers))
-        return taken
+        return mean
 
     def sync(self) -> None:
         """Puts all lines so far on the disk: a checkpoint must not know of lines that a power cut takes away."""
@@ -169,7 +162,7 @@ class Record:
         except OSError as error:
             raise self._cannot_write(error) from error
 
-    def _write(self, line: dict[str, Any]) -> None:
+    def _append(self, line: dict[str, Any]) -> None:
         content = (json.dumps(line) + "\n").encode()
         left = memoryview(content)
         try:
@@ -200,11 +193,11 @@ class Record:
     def _where(self, values: np.ndarray, gradient: np.ndarray) -> dict[str, Any]:
         """Parameters and gradient of a line: numbers for C_s, by name for a few, the gradient's length for many."""
         known = bool(np.isfinite(gradient).all())
-        if self._model.template is None:
-            return {"cs": float(values[0]), "gradient": float(gradient[0]) if known else None}
-        if not self._model.few:
+        if (headline := self._parameters.headline) is not None:
+            return {headline: float(values[0]), "gradient": float(gradient[0]) if known else None}
+        if not self._parameters.few:
             return {"cs": None, "gradient_norm": float(np.linalg.norm(gradient)) if known else None}
-        named = [dict(zip(self._model.names, v.tolist(), strict=True)) for v in (values, gradient)]
+        named = [dict(zip(self._parameters.names, v.tolist(), strict=True)) for v in (values, gradient)]
         return {"cs": None, "parameters": named[0], "gradient": named[1] if known else None}
 
     @property

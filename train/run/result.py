@@ -6,12 +6,11 @@ from typing import Any
 import jax
 import numpy as np
 from driftcal.shared.store.reader import ShardStore
-from driftcal.train.fit.parameters import Model
-from driftcal.train.fit.sample_gradients import mode_of
+from driftcal.train.fit.parameters import Parameters, trained_leaves, vector_of, with_vector
 from driftcal.train.fit.standard_errors import Estimate, Judged
-from driftcal.train.learners.drift.user_dynamics import terms
+from driftcal.train.learners.drift.loss import mode_of
 from driftcal.train.reading.batches import Grid
-from driftcal.train.run.metrics_log import Record
+from driftcal.train.run.metrics_log import MetricsLog
 from driftcal.train.settings import Training
 
 _KERNEL = "the kernel score of a distance of negative type, which great circles are (Lyons 2020): least in expectation "
@@ -26,28 +25,33 @@ PROPER = {
 
 
 def result_of(
-    store: ShardStore, settings: Training, model: Model, method: str, found: Estimate | Judged, record: Record
+    store: ShardStore,
+    settings: Training,
+    parameters: Parameters,
+    method: str,
+    found: Estimate | Judged,
+    log: MetricsLog,
 ) -> dict[str, Any]:
     """The result, for JSON; null where there is no number to give."""
     n = found.n_samples * settings.ensemble.members
-    mode = mode_of(settings, model.size, Grid.of(store.layout))
+    mode = mode_of(settings, parameters.size, Grid.of(store.layout))
     return {
-        **_constant(model, found),
-        "parameters": _parameters(model, found),
+        **_constant(parameters, found),
+        "parameters": _parameters(parameters, found),
         "parameters_correlation": _correlation(found),
-        "n_parameters": model.size,
+        "n_parameters": parameters.size,
         "standard_error_clusters": "drifter",
         "standard_error_degrees_of_freedom": None if isinstance(found, Judged) else found.degrees,
         "dynamics": settings.dynamics,
-        "formula": model.formula,
+        "formula": parameters.formula,
         "objective": settings.score.objective,
         "estimator": "fair",
         "proper": PROPER[settings.score.objective][0],
         "propriety": PROPER[settings.score.objective][1],
         "score": found.score,
         "converged": found.settled,
-        "convergence": found.explain("log C_s" if model.template is None else ", ".join(model.names)),
-        "initial_cs": settings.initial_cs if model.template is None else None,
+        "convergence": found.explain(_corrected(parameters)),
+        "initial_cs": settings.initial_cs if settings.dynamics is None else None,
         "n_samples": found.n_samples,
         "n_drifters": found.n_drifters,
         "members": settings.ensemble.members,
@@ -56,15 +60,15 @@ def result_of(
         "optimizer": method,
         "gradient_mode": mode.mode,
         "gradient_reason": mode.reason,
-        "escaped_members": found.escaped,
-        "escaped_share": found.escaped / n,
-        "ashore_members": found.ashore,
-        "ashore_share": found.ashore / n,
-        "dropped_samples": sorted(record.counts.poisoned),
+        "escaped_members": found.counts["escaped"],
+        "escaped_share": found.counts["escaped"] / n,
+        "ashore_members": found.counts["ashore"],
+        "ashore_share": found.counts["ashore"] / n,
+        "dropped_samples": sorted(log.counts.poisoned),
         "unreadable_samples": store.unreadable_of("train"),
-        "gradient_samples": record.counts.seen,
-        "steps": record.counts.step,
-        "samples_per_second": record.samples_per_second,
+        "gradient_samples": log.counts.seen,
+        "steps": log.counts.step,
+        "samples_per_second": log.samples_per_second,
         "seed": settings.seed,
         "precision": settings.precision,
         "device": jax.devices()[0].device_kind,
@@ -74,10 +78,17 @@ def result_of(
     }
 
 
-def _constant(model: Model, found: Estimate | Judged) -> dict[str, Any]:
+def _corrected(parameters: Parameters) -> str:
+    """The parameters in the coordinates in which they are corrected, as text."""
+    if parameters.headline is not None:
+        return f"log {parameters.symbol()}"
+    return ", ".join(parameters.names)
+
+
+def _constant(parameters: Parameters, found: Estimate | Judged) -> dict[str, Any]:
     """The Smagorinsky constant and what is said of it; null where the dynamics are a user's."""
     keys = ["cs", "cs_standard_error", "cs_interval_90", "log_cs", "log_cs_standard_error", "score_at_cs", "curvature"]
-    if model.template is not None or isinstance(found, Judged):
+    if parameters.headline is None or isinstance(found, Judged):
         return dict.fromkeys(keys)
     log_cs, cs = float(found.corrected[0]), float(np.exp(found.corrected[0]))
     error = None if found.standard_error is None else float(found.standard_error[0])
@@ -94,13 +105,12 @@ def _constant(model: Model, found: Estimate | Judged) -> dict[str, Any]:
     }
 
 
-def _parameters(model: Model, found: Estimate | Judged) -> dict[str, Any]:
+def _parameters(parameters: Parameters, found: Estimate | Judged) -> dict[str, Any]:
     """Parameters by name with their errors if they are few; else shape and size of the numbers of each array."""
     trained, errors = found.corrected, found.standard_error
-    if not model.few:
-        assert model.template is not None
-        after = terms.trained_leaves(terms.with_vector(model.template, trained))
-        before = terms.trained_leaves(model.template)
+    if not parameters.few:
+        after = trained_leaves(with_vector(parameters.module, trained))
+        before = trained_leaves(parameters.module)
         return {
             leaf.path: {
                 "shape": list(leaf.values.shape),
@@ -110,18 +120,22 @@ def _parameters(model: Model, found: Estimate | Judged) -> dict[str, Any]:
             }
             for leaf, first in zip(after, before, strict=True)
         }
-    values, starts = model.values(trained), model.values(model.start)
+    values, starts = parameters.values(trained), parameters.values(parameters.start)
     half = found.quantile if isinstance(found, Estimate) else 0.0
+    digits = np.finfo(vector_of(parameters.module).dtype).precision
     named = {}
-    for k, name in enumerate(model.names):
+    for k, name in enumerate(parameters.names):
         error = None if errors is None else float(errors[k])
-        ends = None if error is None else model.values(trained + np.array([[-half], [half]]) * errors)[:, k].tolist()
+        both = trained + np.array([[-half], [half]]) * (0.0 if errors is None else errors)
+        ends = None if error is None else parameters.values(both)[:, k].tolist()
         named[name] = {
             "value": float(values[k]),
-            "standard_error": error if error is None or not model.positive[k] else float(values[k]) * error,
+            "trained": float(trained[k]),
+            "standard_error": error if error is None or not parameters.positive[k] else float(values[k]) * error,
             "interval_90": ends,
-            "start": float(starts[k]),
-            "trained_as": "logarithm" if model.positive[k] else "itself",
+            # the logarithm of a start is rounded: no digit is given that it has not
+            "start": float(f"{starts[k]:.{digits}g}"),
+            "trained_as": "logarithm" if parameters.positive[k] else "itself",
         }
     return named
 

@@ -17,7 +17,7 @@ from driftcal.shared.disk import limits
 from driftcal.shared.errors import ConfigError
 from driftcal.shared.store.manifest import to_bytes, write_file
 from driftcal.shared.store.reader import ShardStore
-from driftcal.train.learners.drift.user_dynamics.fingerprint import Fingerprint
+from driftcal.train.learners.drift.user_dynamics.fingerprint import UserDynamics
 from driftcal.train.run.checkpoints import FOLDER, FREE, FUNCTION, refuse_other
 from driftcal.train.run.folder_lock import contents
 from driftcal.train.settings import Training
@@ -80,23 +80,9 @@ class Run(NamedTuple):
         return "m" if self.result["objective"] == "energy-plain" else "dimensionless"
 
 
-class Own(NamedTuple):
-    """A user's dynamics, as a run has calibrated them.
-
-    Attributes:
-        path: file of the calibrated module.
-        function: which function they are.
-        run: the run's folder.
-    """
-
-    path: Path
-    function: Fingerprint
-    run: Path
-
-
-def own_of(out: Path, run: Run) -> Own | None:
+def own_of(out: Path, run: Run) -> UserDynamics | None:
     """The user's dynamics of the run in `out`; None where it calibrated the built-in ones."""
-    return None if run.settings.dynamics is None else Own(out / DYNAMICS, run.result[FUNCTION], out)
+    return None if run.settings.dynamics is None else UserDynamics(out / DYNAMICS, run.result[FUNCTION], out)
 
 
 def read(out: Path) -> Run:

@@ -14,11 +14,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from driftcal.shared.errors import StoreError
+from driftcal.train.fit.sample_gradients import SampleGradients
 from driftcal.train.learners.drift import energy_newton
 from driftcal.train.machine.devices import Devices
+from driftcal.train.machine.stop_signals import Stop
 from driftcal.train.run.checkpoints import Checkpoints, Damaged, Saved
-from driftcal.train.run.metrics_log import Counts, Record, Taken
-from driftcal.train.run.stop_signals import Stop
+from driftcal.train.run.metrics_log import Counts, MetricsLog
 from driftcal.train.settings import Checkpointing
 from jaxtyping import Array, Float
 
@@ -41,7 +42,7 @@ class State(NamedTuple):
     position: int
 
 
-class Held:
+class PassResults:
     """The results so far of a pass at fixed parameters, in the order of its samples.
 
     Attributes:
@@ -50,41 +51,41 @@ class Held:
         gradient: `(n, P)`.
         dispersion: `(n,)`.
         taken: samples simulated so far; the rest is not filled.
-        escaped: members that left their window.
-        ashore: members that ended in a cell without current.
+        counts: numbers added up over the samples, by name.
     """
 
     def __init__(self, parameters: np.ndarray, n: int, dtype: np.dtype):
         self.parameters = parameters
         self.loss, self.dispersion = np.full(n, np.nan, dtype), np.full(n, np.nan, dtype)
         self.gradient = np.full((n, len(parameters)), np.nan, dtype)
-        self.taken = self.escaped = self.ashore = 0
+        self.taken = 0
+        self.counts: dict[str, int] = {}
 
-    def add(self, taken: Taken, n: int) -> None:
+    def add(self, gradients: SampleGradients, n: int) -> None:
         """Adds the first `n` samples of a batch."""
-        sums, to = taken.sums, slice(self.taken, self.taken + n)
-        good = np.asarray(sums.good)[:n]
-        self.loss[to] = np.where(good, sums.loss[:n], np.nan)
-        self.gradient[to] = np.where(good[:, None], sums.gradient[:n], np.nan)
-        self.dispersion[to] = np.where(good, sums.dispersion[:n], np.nan)
+        to, good = slice(self.taken, self.taken + n), np.asarray(gradients.good)[:n]
+        self.loss[to] = np.where(good, gradients.loss[:n], np.nan)
+        self.gradient[to] = np.where(good[:, None], gradients.gradient[:n], np.nan)
+        self.dispersion[to] = np.where(good, gradients.dispersion[:n], np.nan)
         self.taken += n
-        self.escaped += int(np.sum(sums.escaped))
-        self.ashore += int(np.sum(sums.ashore))
+        for name, count in gradients.counts.items():
+            self.counts[name] = self.counts.get(name, 0) + int(np.sum(count))
 
     def arrays(self) -> dict[str, np.ndarray]:
         """This, as a checkpoint holds it."""
         return {
             "parameters": self.parameters,
-            "counts": np.array([len(self.loss), self.taken, self.escaped, self.ashore]),
+            "samples": np.array([len(self.loss), self.taken]),
+            **{f"counts/{name}": np.array(count) for name, count in self.counts.items()},
             **{name: getattr(self, name)[: self.taken] for name in ("loss", "gradient", "dispersion")},
         }
 
     @classmethod
     def of(cls, arrays: dict[str, np.ndarray]) -> Self:
         """The inverse of `arrays`."""
-        n, taken, escaped, ashore = (int(k) for k in arrays["counts"])
+        n, taken = (int(k) for k in arrays["samples"])
         held = cls(arrays["parameters"], n, arrays["loss"].dtype)
-        held.taken, held.escaped, held.ashore = taken, escaped, ashore
+        held.taken, held.counts = taken, {k: int(v) for k, v in _within(arrays, "counts/").items()}
         for name in ("loss", "gradient", "dispersion"):
             getattr(held, name)[:taken] = arrays[name]
         return held
@@ -100,11 +101,11 @@ class Progress:
 
     def __init__(self, saved: Saved | None = None):
         self.state: State | None = None
-        self.passes: list[Held] = []
+        self.passes: list[PassResults] = []
         self._saved, self._again = saved, 0
         if saved is not None:
             parts = [_within(saved.arrays, f"pass-{k}/") for k in range(saved.about["passes"])]
-            self.passes = [Held.of(part) for part in parts]
+            self.passes = [PassResults.of(part) for part in parts]
 
     def descent(self, begin: State) -> State:
         """State of the descent; `begin` if it has not begun."""
@@ -119,11 +120,11 @@ class Progress:
         self.state = begin
         return begin
 
-    def next_pass(self, parameters: np.ndarray, n: int, dtype: np.dtype) -> Held:
+    def next_pass(self, parameters: np.ndarray, n: int, dtype: np.dtype) -> PassResults:
         """The next pass: of `n` samples at `parameters`, as far as it has come."""
         self._again += 1
         if self._again > len(self.passes):
-            self.passes.append(Held(parameters, n, dtype))
+            self.passes.append(PassResults(parameters, n, dtype))
         held = self.passes[self._again - 1]
         if len(held.loss) != n or not np.array_equal(held.parameters, parameters):
             assert self._saved is not None
@@ -142,7 +143,7 @@ class Progress:
         return held
 
 
-class Keeper:
+class CheckpointSchedule:
     """Saves a run's progress when it is time to, or when it is asked to stop."""
 
     def __init__(
@@ -150,14 +151,14 @@ class Keeper:
         checkpoints: Checkpoints,
         settings: Checkpointing,
         progress: Progress,
-        record: Record,
+        log: MetricsLog,
         stop: Stop,
         devices: Devices,
     ):
         self.progress = progress
         self._devices = devices
-        self._checkpoints, self._settings, self._record, self._stop = checkpoints, settings, record, stop
-        self._saved_at, self._saved_step = time.monotonic(), record.counts.step
+        self._checkpoints, self._settings, self._log, self._stop = checkpoints, settings, log, stop
+        self._saved_at, self._saved_step = time.monotonic(), log.counts.step
 
     def batch_done(self, savable: bool = True) -> None:
         """Saves if it is time, after every batch that `progress` includes; never unless it is `savable`.
@@ -165,7 +166,7 @@ class Keeper:
         Raises:
             Interrupted: a signal asked for it, and the run is saved.
         """
-        steps = self._record.counts.step - self._saved_step
+        steps = self._log.counts.step - self._saved_step
         due = time.monotonic() - self._saved_at >= self._settings.every
         every = self._settings.every_steps
         asked = self._devices.any(self._stop.asked is not None)
@@ -178,15 +179,15 @@ class Keeper:
 
     def save(self) -> None:
         """Writes a checkpoint of what there is now."""
-        self._saved_at, self._saved_step = time.monotonic(), self._record.counts.step
+        self._saved_at, self._saved_step = time.monotonic(), self._log.counts.step
         if not self._devices.first:
             return
-        self._record.sync()
-        counts, progress = self._record.counts, self.progress
+        self._log.sync()
+        counts, progress = self._log.counts, self.progress
         about = {
             "descended": progress.state is not None,
             "passes": len(progress.passes),
-            "unreadable": {str(k): why for k, why in self._record.store.unreadable.items()},
+            "unreadable": {str(k): why for k, why in self._log.store.unreadable.items()},
             **{name: getattr(counts, name) for name in _NUMBERS},
         }
         arrays = {

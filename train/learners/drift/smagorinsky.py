@@ -13,13 +13,14 @@ their increments over it, and grad kappa at its middle. Eight float32 are half a
 """
 
 import functools
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 from driftcal.shared.geo import METRES_PER_DEGREE
 from driftcal.shared.store.schema import FILL, SCALE
+from driftcal.train.fit.parameters import Positive
 from driftcal.train.learners.drift.xla_barriers import simpler_where, walled
 from driftcal.train.reading.batches import Grid
 from jaxtyping import Array, Bool, Float, Int, UInt8
@@ -84,10 +85,28 @@ class Table(NamedTuple):
     intervals_per_second: float
 
 
-class Smagorinsky(eqx.Module):
-    """Smagorinsky diffusion with one constant, trained through its logarithm."""
+class WholeFlow(eqx.Module):
+    """Dynamics that are computed for all members and samples at once: `(flow, gradient share)` to drift and amplitude.
 
-    log_cs: Float[Array, "..."]
+    A trained array of shape () has shape (B,) where every sample has a value of its own.
+    """
+
+
+class Smagorinsky(WholeFlow):
+    """Smagorinsky diffusion with one constant C_s: the dynamics where none are named."""
+
+    cs: Positive
+
+    formula: ClassVar[str] = FORMULA
+    symbols: ClassVar[dict[str, str]] = {"cs": "C_s"}
+    ranges: ClassVar[dict[str, tuple[float, float]]] = {"cs": (0.01, 10.0)}
+    headline: ClassVar[str] = "cs"
+    scales_diffusivity: ClassVar[bool] = True
+
+    @classmethod
+    def of_log(cls, log_cs: Array) -> "Smagorinsky":
+        """The dynamics with this log C_s, of shape () or (B,)."""
+        return cls(Positive.of_log(log_cs))
 
     def __call__(self, flow: Flow, gradient_share: float) -> tuple[tuple[Array, Array], Array]:
         """Drift (east, north) [m/s] and diffusion amplitude sqrt(2 K) [m s^-1/2], the same in both directions.
@@ -97,7 +116,7 @@ class Smagorinsky(eqx.Module):
             gradient_share: How much of grad K the scheme needs in its drift: 1 for Ito schemes, 1/2 for Stratonovich
                 ones, whose noise adds the other half.
         """
-        cs = jnp.exp(self.log_cs)
+        cs = self.cs.value
         share = gradient_share * cs
         drift = flow.u + share * flow.kappa_x, flow.v + share * flow.kappa_y
         amplitude = jnp.sqrt(2.0 * cs) * jnp.sqrt(jnp.maximum(flow.kappa, LEAST_KAPPA))

@@ -73,7 +73,7 @@ def simulate(
         own_lengths: whether the distances of the `reference` objective are needed too.
         keep_positions: whether to return the tracks.
         table: not used: the kernel makes its own, a window at a time, where it is read.
-        checkpoint: not used: derivatives are in forward mode, with respect to `dynamics.log_cs` alone.
+        checkpoint: not used: derivatives are in forward mode, with respect to log C_s alone.
 
     Raises:
         ConfigError: the noise is of another kind, or the kernel cannot be had here.
@@ -88,7 +88,7 @@ def simulate(
     register()
     n, dtype = batch.weight.shape[0], batch.latitude.dtype
     call = Call(plan.grid, plan.step, plan.kappa_every, plan.scheme, members, own_lengths, keep_positions)
-    log_cs = jnp.broadcast_to(dynamics.log_cs.astype(dtype), (n,))
+    log_cs = jnp.broadcast_to(dynamics.cs.log.astype(dtype), (n,))
     keys = jnp.stack(noise.key, axis=-1)
     found = _ensembles(
         call, log_cs, batch.currents, batch.cell, batch.start, batch.track, batch.phase, batch.latitude, keys

@@ -15,7 +15,8 @@ Loads no jax: `user_dynamics.tracing` takes fingerprints.
 """
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 from driftcal.shared.command import say
@@ -23,6 +24,21 @@ from driftcal.shared.errors import ConfigError
 
 Fingerprint = dict[str, Any]
 """For JSON; the keys are above."""
+
+
+class UserDynamics(NamedTuple):
+    """Dynamics of a user's, as a run has calibrated them.
+
+    Attributes:
+        path: File of the calibrated module.
+        function: Fingerprint of the function that they are.
+        run: The run's folder.
+    """
+
+    path: Path
+    function: Fingerprint
+    run: Path
+
 
 TOLERANCE = {"float32": 5e-5, "float64": 1e-9}
 """Values at the points agree within this, relative to the size of the output: a hundred times what rounding makes."""

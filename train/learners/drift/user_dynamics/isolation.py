@@ -22,7 +22,7 @@ import numpy as np
 from driftcal.shared.command import say
 from driftcal.shared.errors import ConfigError, DriftcalError
 from driftcal.train.machine import modes
-from driftcal.train.run.stop_signals import SIGNALS
+from driftcal.train.machine.stop_signals import SIGNALS
 
 AS_A_PROGRAM = "What a module does as a program belongs under if __name__ == '__main__'."
 

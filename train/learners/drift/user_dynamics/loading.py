@@ -12,11 +12,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from driftcal.shared.errors import ConfigError, DriftcalError
+from driftcal.train.fit.parameters import encoded, is_trained, trained_leaves
 from driftcal.train.learners.drift.smagorinsky import Flow
 from driftcal.train.learners.drift.user_dynamics import isolation, tracing
 from driftcal.train.learners.drift.user_dynamics.fingerprint import Fingerprint, same
-from driftcal.train.learners.drift.user_dynamics.terms import encoded, is_trained, term_of, trained_leaves
-from driftcal.train.run.run_folder import CONFIG
+from driftcal.train.learners.drift.user_dynamics.terms import term_of
 from jaxtyping import Array
 
 TRACES = 4
@@ -144,7 +144,7 @@ def _check_start(spec: str, module: eqx.Module) -> None:
     if not leaves:
         raise ConfigError(
             f"dynamics {spec!r} has nothing to train: a trained parameter is a jax array of floats in the module, such "
-            f"as driftcal.train.learners.drift.user_dynamics.terms.Positive(0.1) or jax.numpy.asarray(0.01)."
+            f"as driftcal.train.fit.parameters.Positive(0.1) or jax.numpy.asarray(0.01)."
         )
     for leaf in leaves:
         if np.iscomplexobj(leaf.values) or not np.isfinite(leaf.values).all():
@@ -203,8 +203,8 @@ def _check_settings(spec: str, arguments: Mapping[str, Any]) -> None:
         if not isinstance(value, str | int) and not (isinstance(value, float) and np.isfinite(value)):
             name = jax.tree_util.keystr(path, simple=True, separator=".")
             raise ConfigError(
-                f"dynamics {spec!r}: dynamics_settings.{name} is {value!r}, which a run's {CONFIG} cannot hold. Set it "
-                f"to a finite number or a text, and let the class make of that what it needs."
+                f"dynamics {spec!r}: dynamics_settings.{name} is {value!r}, which a run's config.json cannot hold. "
+                f"Set it to a finite number or a text, and let the class make of that what it needs."
             )
 
 

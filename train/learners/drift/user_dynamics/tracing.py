@@ -19,10 +19,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from driftcal.shared.store.reader import ShardStore
+from driftcal.train.fit.parameters import Leaf, rebuilder, trained_leaves, vector_of
 from driftcal.train.learners.drift.smagorinsky import Flow
-from driftcal.train.learners.drift.user_dynamics import other_time, terms
+from driftcal.train.learners.drift.user_dynamics import other_time
 from driftcal.train.learners.drift.user_dynamics.fingerprint import VERSIONS, Fingerprint
 from driftcal.train.learners.drift.user_dynamics.program import described, program
+from driftcal.train.learners.drift.user_dynamics.terms import term_of
 from jaxtyping import Array, Float
 
 FLOWS = (
@@ -62,8 +64,8 @@ def points_of(store: ShardStore, samples: np.ndarray) -> Points:
 
 def fingerprint(spec: str, module: eqx.Module, points: Points) -> Fingerprint:
     """The fingerprint of the term `module`, which `spec` names, looked at in `points`."""
-    dtype = terms.vector_of(module).dtype
-    leaves = terms.trained_leaves(module)
+    dtype = vector_of(module).dtype
+    leaves = trained_leaves(module)
     return {
         "dynamics": spec,
         "precision": str(dtype),
@@ -84,7 +86,7 @@ def traced(module: eqx.Module, later: bool = False) -> dict[str, Any]:
 
     It is traced afresh: no trace from before is taken for it. `later` it is another time of day for the user's code.
     """
-    rebuild, vector = terms.rebuilder(module), terms.vector_of(module)
+    rebuild, vector = rebuilder(module), vector_of(module)
     flow = jnp.zeros(8, vector.dtype)
 
     def slopes(*given: Any) -> Any:
@@ -99,7 +101,7 @@ def traced(module: eqx.Module, later: bool = False) -> dict[str, Any]:
 
 def values(module: eqx.Module, points: Points) -> Float[np.ndarray, "2 n 4"]:
     """Drift and diffusion (east, north) in `points`, with the parameters of the start and with others."""
-    rebuild, vector = terms.rebuilder(module), terms.vector_of(module)
+    rebuild, vector = rebuilder(module), vector_of(module)
     with _on_the_processor(), jax.default_matmul_precision("highest"):
         at = jnp.asarray(np.array(points), vector.dtype)
         off = vector + jnp.asarray(MOVED * np.cos(1.0 + np.arange(vector.size)), vector.dtype)
@@ -107,8 +109,9 @@ def values(module: eqx.Module, points: Points) -> Float[np.ndarray, "2 n 4"]:
         return np.stack([np.asarray(each(v, at), np.float64) for v in (vector, off)])
 
 
-def _outputs(rebuild: Callable[[Array], terms.Term], vector: Array, at: Array, ashore: Array) -> Float[Array, "4"]:
-    drift, diffusion = rebuild(vector)(at[0], at[1:3], Flow(at[3], at[4], at[5], at[6], at[7], ashore))
+def _outputs(rebuild: Callable[[Array], eqx.Module], vector: Array, at: Array, ashore: Array) -> Float[Array, "4"]:
+    term = term_of(rebuild(vector))
+    drift, diffusion = term(at[0], at[1:3], Flow(at[3], at[4], at[5], at[6], at[7], ashore))
     return jnp.concatenate([jnp.asarray(drift, at.dtype), jnp.broadcast_to(jnp.asarray(diffusion, at.dtype), (2,))])
 
 
@@ -124,7 +127,7 @@ def _number(value: float) -> float | str:
     return float(value) if np.isfinite(value) else str(value)
 
 
-def _start(leaf: terms.Leaf) -> dict[str, Any]:
+def _start(leaf: Leaf) -> dict[str, Any]:
     whole = described(leaf.values)
     numbers = leaf.values.ravel() if leaf.values.size <= FEW else [*whole["sketch"], *leaf.values.ravel()[:FEW]]
     return {

@@ -1,0 +1,100 @@
+"""Examination of a finished run: the profile of its parameter, and the parameter of every group.
+
+Both are for a model of one positive parameter, as the built-in one is; a user's may have one too.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from driftcal.shared.errors import ConfigError
+from driftcal.shared.store.manifest import to_bytes, write_file
+from driftcal.shared.store.reader import ShardStore
+from driftcal.train.fit import group_estimates, group_keys, profile
+from driftcal.train.fit.parameters import Parameters
+from driftcal.train.fit.per_sample_parameters import Varied
+from driftcal.train.learners.drift import dynamics
+from driftcal.train.learners.drift.loss import loss_of
+from driftcal.train.reading.batches import Grid
+from driftcal.train.run.run_folder import GROUPS, RESULT
+from driftcal.train.settings import Training
+
+REACH = 30.0
+"""The score is looked at from a parameter divided by this to one times this, unless the model gives a range."""
+
+
+def _can_vary(settings: Training, parameters: Parameters) -> bool:
+    """Tells whether every sample can have a parameter of its own."""
+    return parameters.one_positive and settings.engine != "pastax"
+
+
+def _passes(
+    store: ShardStore, settings: Training, parameters: Parameters, samples: np.ndarray, progress: bool, name: str
+) -> Varied:
+    loss = loss_of(settings, Grid.of(store.layout), parameters)
+    return Varied(store, settings, loss, samples, progress, name)
+
+
+def examine(store: ShardStore, settings: Training, result: dict[str, Any], out: Path, progress: bool) -> dict[str, Any]:
+    """The run's result with `profile`, `minima` and `homogeneity`, also written to its folder.
+
+    They are null for a model of other than one positive parameter.
+    """
+    if "profile" in result:
+        return result
+    with jax.enable_x64(settings.precision == "float64"):
+        parameters = dynamics.load(settings)
+        if _can_vary(settings, parameters):
+            samples, name = store.samples_of("train"), parameters.names[0]
+            passes = _passes(store, settings, parameters, samples, progress, f"score against {parameters.symbol()}")
+            found = result["parameters"][name]
+            ranges = getattr(parameters.module, "ranges", {})
+            reach = ranges.get(name, (found["value"] / REACH, found["value"] * REACH))
+            calibrated = profile.Calibrated(found["trained"], result["members"], result["gradient_samples"], reach)
+            added = profile.examine(store, passes, samples, calibrated)
+        else:
+            added = dict.fromkeys(("profile", "minima", "homogeneity"))
+    write_file(out / RESULT, to_bytes(result | added))
+    return result | added
+
+
+def check_groups(store: ShardStore, settings: Training, keys: Sequence[str]) -> None:
+    """Refuses keys, and runs that have no one parameter to differ, before anything is computed.
+
+    Raises:
+        ConfigError: A key is none, or the run's model or engine has no parameter that groups could have of their own.
+    """
+    for key in keys:
+        group_keys.of(store, store.samples_of("train"), key)
+    if not keys:
+        return
+    with jax.enable_x64(settings.precision == "float64"):
+        parameters = dynamics.load(settings)
+    if not _can_vary(settings, parameters):
+        engine = settings.engine == "pastax"
+        what = "engine pastax" if engine else f"dynamics {settings.dynamics} with {parameters.size} parameters"
+        wanted = "another engine" if engine else "dynamics with one positive parameter"
+        raise ConfigError(
+            f"--group-by {' '.join(keys)}: groups have a value each of one positive parameter, and this run has "
+            f"{what}. Leave out --group-by, or take {wanted}."
+        )
+
+
+def write_groups(
+    store: ShardStore, settings: Training, result: dict[str, Any], out: Path, keys: Sequence[str], progress: bool
+) -> None:
+    """Fits the groups of every key from the run's parameter, and writes `groups.json` into the run's folder.
+
+    Raises:
+        ConfigError: A key is none.
+        DataError: The run's parameter is no minimum.
+    """
+    samples = store.samples_of("train")
+    with jax.enable_x64(settings.precision == "float64"):
+        parameters = dynamics.load(settings)
+        log_value = result["parameters"][parameters.names[0]]["trained"]
+        passes = _passes(store, settings, parameters, samples, progress, "groups")
+        groupings = group_estimates.estimates(store, passes, samples, log_value, keys)
+    write_file(out / GROUPS, to_bytes({"formula": parameters.formula, "log_cs": log_value, "groupings": groupings}))
