@@ -213,10 +213,10 @@ def test_each_chunk_is_fetched_once(tmp_path, monkeypatch, chunk):
     assert len(chunks) == len(set(chunks)) == 2 * 4 * len({level // chunk for level in range(2, 11)})
 
 
-# ---- faults 30 to 47
+# ---- currents that are wrong, or unlike others
 
 
-def test_31_components_that_are_one_or_exchanged(tmp_path):
+def test_components_that_are_one_or_exchanged_are_refused(tmp_path):
     """By what the file itself calls them; names that say nothing are believed."""
     path = netcdf(tmp_path, dataset(truth()))
     refused(path, "u and v are both 'ugos'", "currents.variables.u", variables={"u": "ugos", "v": "ugos"})
@@ -233,13 +233,13 @@ def test_31_components_that_are_one_or_exchanged(tmp_path):
     np.testing.assert_array_equal(found, truth()[:, ::-1])
 
 
-def test_34_a_sea_level_is_no_current(tmp_path):
+def test_a_sea_level_is_no_current(tmp_path):
     level = dataset(truth())
     level["ugos"].attrs["units"] = "m"
     refused(netcdf(tmp_path, level), "'ugos' has units 'm': a length, not a speed", "currents.variables.u")
 
 
-def test_30_anomalies_are_no_currents(tmp_path):
+def test_anomalies_are_no_currents(tmp_path):
     ds = dataset(truth(), names=("ugosa", "vgosa"))
     path = netcdf(tmp_path, ds)
     refused(path, "ugosa", "anomalies")
@@ -259,35 +259,35 @@ def test_standard_names_serve_where_no_alias_does(tmp_path):
     refused(netcdf(tmp_path, ds, "b.nc"), "'x' and 'z'", "currents.variables.u")
 
 
-def test_31_v_missing(tmp_path):
+def test_a_missing_component_is_refused(tmp_path):
     refused(netcdf(tmp_path, dataset(truth()).drop_vars("vgos")), "no 'v' variable", "currents.variables.v")
 
 
-def test_32_u_and_v_on_different_grids(tmp_path):
+def test_components_on_different_grids_are_refused(tmp_path):
     ds = dataset(truth())
     ds["vgos"] = (("time", "latitude", "edge"), np.zeros((NT, NY, NX + 1)))
     refused(netcdf(tmp_path, ds), "different grids", "'ugos'", "'vgos'")
 
 
-def test_33_packed_integers_without_scale(tmp_path):
+def test_packed_integers_without_a_scale_are_refused(tmp_path):
     ds = dataset(truth(), "int16")
     del ds["vgos"].attrs["scale_factor"]
     refused(netcdf(tmp_path, ds), "vgos", "without scale_factor")
 
 
-def test_33_scale_applied_twice(tmp_path):
+def test_a_scale_that_was_applied_twice_is_refused(tmp_path):
     refused(netcdf(tmp_path, dataset(truth()) * 1e-4), "applied twice")
 
 
 @pytest.mark.parametrize("attrs", [{}, {"units": "1"}, {"units": "m/s"}])
-def test_34_values_like_centimetres(tmp_path, attrs):
+def test_values_like_centimetres_per_second_are_refused(tmp_path, attrs):
     ds = dataset(truth()) * 100
     for name in ("ugos", "vgos"):
         ds[name].attrs = attrs
     refused(netcdf(tmp_path, ds), "values like cm/s")
 
 
-def test_34_centimetres_in_one_component_only(tmp_path):
+def test_centimetres_in_one_component_only_are_refused(tmp_path):
     ds = dataset(truth())
     ds["vgos"] = ds.vgos * 100
     refused(netcdf(tmp_path, ds), "vgos: the median", "values like cm/s. Set currents.units.v in the manifest")
@@ -301,14 +301,14 @@ def test_34_centimetres_in_one_component_only(tmp_path):
     ("centimeters/second", 0.01), ("mm s-1", 0.001), ("km/h", 1 / 3.6), ("km day-1", 1 / 86.4), ("m/day", 1 / 86_400),
     ("km s-1", 1000), ("knots", 1852 / 3600), ("kt", 1852 / 3600), ("", None), ("1", None), (None, None),
 ])  # fmt: skip
-def test_34_units_of_a_speed(units, factor):
+def test_units_of_a_speed_are_known(units, factor):
     assert speed_factor(units, "u") == (None if factor is None else pytest.approx(factor, rel=1e-12))
 
 
 @pytest.mark.parametrize(
     "units", ["furlongs", "ft/s", "1e-2 m s-1", "m", "s", "m/s2", "m s-2", "m2 s-1", "ms", "m-1 s-1", "degrees", "psu"]
 )
-def test_34_units_that_are_none_of_a_speed_are_no_metres_a_second(tmp_path, units):
+def test_units_that_are_not_of_a_speed_are_refused(tmp_path, units):
     with pytest.raises(DataError, match=r"u has units .* not known as those of a speed; expected m/s"):
         speed_factor(units, "u")
     ds = dataset(truth(nt=4), "int32")
@@ -320,7 +320,7 @@ def test_34_units_that_are_none_of_a_speed_are_no_metres_a_second(tmp_path, unit
         everything(opened(str(tmp_path / "*.nc")))
 
 
-def test_34_knots_are_converted(tmp_path):
+def test_knots_are_converted(tmp_path):
     ds = dataset(truth())
     for name in ("ugos", "vgos"):
         ds[name] = ds[name] * (3600 / 1852)
@@ -328,13 +328,13 @@ def test_34_knots_are_converted(tmp_path):
     np.testing.assert_array_equal(everything(opened(netcdf(tmp_path, ds))), truth())
 
 
-def test_34_unit_without_s_and_one_component_only(tmp_path):
+def test_the_unit_of_one_component_serves_both(tmp_path):
     ds = dataset(truth()) * 100
     ds["ugos"].attrs, ds["vgos"].attrs = {"Unit": "cm/s"}, {}
     np.testing.assert_array_equal(everything(opened(netcdf(tmp_path, ds))), truth())
 
 
-def test_35_unmasked_fill(tmp_path):
+def test_an_unmasked_fill_value_is_refused(tmp_path):
     ds = dataset(truth())
     ds["ugos"] = ds["ugos"].fillna(-214748.3647)
     path = netcdf(tmp_path, ds, encoding={"ugos": {"_FillValue": None}})
@@ -343,7 +343,7 @@ def test_35_unmasked_fill(tmp_path):
     np.testing.assert_array_equal(everything(opened(currents_path)), truth())
 
 
-def test_35_unmasked_fill_elsewhere_is_met_when_read(tmp_path):
+def test_an_unmasked_fill_value_on_a_later_level_is_refused_when_read(tmp_path):
     ds = dataset(truth(nt=8))
     ds["vgos"].values[2, 3, 3] = 1e20
     currents = opened(netcdf(tmp_path, ds))
@@ -358,7 +358,7 @@ def test_missing_in_one_component_is_missing_in_both(tmp_path):
     assert (everything(opened(netcdf(tmp_path, ds)))[0, :, 3, 3] == FILL).all()
 
 
-def test_36_latitude():
+def test_latitudes_are_uniform_and_ascend_or_descend():
     axis, order, notes = latitude((10 - np.arange(7) / 12).astype(np.float32), "lat")
     np.testing.assert_allclose(axis.values, 9.5 + np.arange(7) / 12, atol=1e-5)
     assert order == slice(None, None, -1)
@@ -371,7 +371,7 @@ def test_36_latitude():
         latitude(np.arange(80.0, 100.0), "lat")
 
 
-def test_37_longitude():
+def test_longitudes_may_be_rotated_and_repeat_their_seam():
     full = np.arange(-180.0, 180.25, 0.5)
     axis, order, periodic, notes = longitude(full, "lon")
     assert (axis.start, axis.step, axis.size, periodic) == (-180.0, 0.5, 720, True)
@@ -392,7 +392,7 @@ def test_37_longitude():
         longitude(np.array([1.0, 2.0, 4.0, 7.0, 8.0]), "lon")
 
 
-def test_37_seam_column_is_dropped_from_the_field(tmp_path):
+def test_the_repeated_seam_column_is_dropped_from_the_field(tmp_path):
     ticks = truth(nx=24)
     twice = np.concatenate([ticks, ticks[..., :1]], axis=-1)
     ds = dataset(twice, "int32").assign_coords(longitude=15.0 * np.arange(25))
@@ -401,12 +401,12 @@ def test_37_seam_column_is_dropped_from_the_field(tmp_path):
     np.testing.assert_array_equal(everything(currents), ticks)
 
 
-def test_38_only_the_axis_tells_whether_it_is_global(tmp_path):
+def test_only_the_axis_tells_whether_a_grid_is_global(tmp_path):
     ds = dataset(truth()).assign_attrs(geospatial_lon_min=-180.0, geospatial_lon_max=180.0, title="Global Ocean")
     assert not opened(netcdf(tmp_path, ds)).periodic
 
 
-def test_39_days_missing_unsorted_repeated_at_proleptic(tmp_path):
+def test_days_that_are_missing_unsorted_or_repeated_are_noted(tmp_path):
     ds = dataset(truth(nt=8), "int32")
     ds = ds.assign_coords(time=("time", ds["time"].values + 0.5, {"units": "days since 1970-1-1"}))
     for name, days in (("a", [6, 5]), ("b", [0, 2]), ("c", [2, 7])):
@@ -421,7 +421,7 @@ def test_39_days_missing_unsorted_repeated_at_proleptic(tmp_path):
     assert "3 levels are missing" in notes
 
 
-def test_39_irregular_times(tmp_path):
+def test_irregular_times_are_refused(tmp_path):
     ds = dataset(truth())
     time = ds["time"].values + np.array([0, 0, 0, 0.3, 0])
     ds = ds.assign_coords(time=("time", time, {"units": "days since 1970-01-01"}))
@@ -439,7 +439,7 @@ def test_a_last_level_that_repeats_the_first_is_dropped(tmp_path):
     assert opened(netcdf(tmp_path, dataset(steady, "int32"), "steady.nc")).time.size == 8
 
 
-def test_40_41_42_land_is_what_is_never_there(tmp_path):
+def test_land_is_what_is_never_there(tmp_path):
     ticks = truth(nt=30)
     ticks[7, :, 2:5, 5:8] = FILL  # a failed download
     ticks[:9, :, 5, :] = FILL  # ice
@@ -498,7 +498,7 @@ def test_a_part_keeps_the_levels_of_a_chunk_that_it_was_sent_for(tmp_path):
     assert part._levels.decoded == 3
 
 
-def test_43_faster_than_int16_holds(tmp_path):
+def test_currents_faster_than_int16_holds_are_marked(tmp_path):
     ds = dataset(truth())
     for i, speed in enumerate([3.2766, 3.2767, -3.2766, -3.2768, 4.5]):
         ds["ugos"].values[0, 3, i] = speed
@@ -522,7 +522,7 @@ PACKINGS = {
 
 @pytest.mark.parametrize("kind", ["i2", "i4", "i8", "u2", "f4", "f8"])
 @pytest.mark.parametrize("name", PACKINGS)
-def test_43_integers_and_floats_are_packed_as_one_by_one(name: str, kind: str) -> None:
+def test_integers_and_floats_are_packed_as_one_by_one(name: str, kind: str) -> None:
     """Against a loop in whole numbers: as many cells are too fast as are missing, so that counts alone tell nothing."""
     scale, offset, fills = PACKINGS[name]
     rng, dtype = np.random.default_rng(7), np.dtype(kind)
@@ -562,7 +562,7 @@ def test_a_valid_range_loses_slow_cells_while_as_many_others_are_too_fast():
     np.testing.assert_array_equal(got[0], due)
 
 
-def test_44_extra_dimensions(tmp_path):
+def test_extra_dimensions_are_selected_or_refused(tmp_path):
     one = dataset(truth()).expand_dims(depth=[0.494], axis=1)
     np.testing.assert_array_equal(everything(opened(netcdf(tmp_path, one, "one.nc"))), truth())
     deep = xr.concat([dataset(truth(seed=1)), dataset(truth())], xr.DataArray([0.5, 15.25], dims="depth", name="depth"))
@@ -573,7 +573,7 @@ def test_44_extra_dimensions(tmp_path):
     np.testing.assert_array_equal(everything(opened(path, select={"depth": 15.25})), truth())
 
 
-def test_45_curvilinear_and_scattered(tmp_path):
+def test_curvilinear_grids_and_scattered_points_are_refused(tmp_path):
     ds = dataset(truth()).rename(latitude="y", longitude="x").drop_vars(["x", "y"])
     two = ds.assign(lat=(("y", "x"), np.ones((NY, NX))), lon=(("y", "x"), np.ones((NY, NX))))
     refused(netcdf(tmp_path, two, "two.nc"), "'lat' is two-dimensional", "curvilinear")
@@ -581,7 +581,7 @@ def test_45_curvilinear_and_scattered(tmp_path):
     refused(netcdf(tmp_path, flat, "flat.nc"), "scattered points")
 
 
-def test_46_long_chunks_are_noted(tmp_path):
+def test_long_chunks_are_noted(tmp_path):
     encoding = {name: {"chunksizes": (100, 3, 3)} for name in ("ugos", "vgos")}
     currents = opened(netcdf(tmp_path, dataset(truth(nt=100), "int32"), encoding=encoding))
     assert currents.chunk_levels == 100
@@ -589,7 +589,7 @@ def test_46_long_chunks_are_noted(tmp_path):
     np.testing.assert_array_equal(currents.read(40, 60), truth(nt=100)[40:60])
 
 
-def test_47_types_that_are_no_numbers(tmp_path):
+def test_types_that_are_no_numbers_are_refused(tmp_path):
     ds = dataset(truth())
     refused(netcdf(tmp_path, ds.assign(ugos=ds["ugos"].astype(str))), "ugos", "expected packed integers or floats")
     path = tmp_path / "currents.zarr"

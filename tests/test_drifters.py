@@ -1,4 +1,4 @@
-"""Reading drifters: every layout, and bad inputs 1-24 and 29 as far as they concern reading."""
+"""Reading drifters: every layout, and files that are wrong or unlike others."""
 
 import gzip
 import json
@@ -232,36 +232,36 @@ def broken(change: str) -> xr.Dataset:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        pytest.param("no lat", r"no 'lat' variable .*latitude.*found .*Set drifters\.variables\.lat", id="04-lat"),
-        pytest.param("no id", r"no 'id' variable under any known name", id="04-id"),
-        pytest.param("two lats", r"'lat' and 'latitude' could both be .*set drifters\.variables\.lat", id="05-two"),
-        pytest.param("ID and id", r"'id' and 'ID' could both be", id="06-case"),
-        pytest.param("sum", r"'rowsize' sums to 11 but 'obs' holds 12 fixes", id="07-sum"),
-        pytest.param("no rowsize", r"no 'rowsize' tells how they belong", id="07-none"),
-        pytest.param("negative", r"'rowsize' holds -3 in row 1", id="08-negative"),
-        pytest.param("fraction", r"'rowsize' holds 3\.5 in row 1", id="08-fraction"),
-        pytest.param("nan size", r"'rowsize' holds nan in row 1", id="08-nan"),
-        pytest.param("text size", r"'rowsize' holds .* expected whole numbers", id="08-text"),
-        pytest.param("int32 overflow", r"sums to 4294967308 but", id="09-int32"),
-        pytest.param("int64 overflow", r"sums to 6917529027641081856 but", id="09-int64"),
-        pytest.param("360_day", r"calendar '360_day'; expected standard", id="14-360_day"),
-        pytest.param("noleap", r"calendar 'noleap'; expected standard", id="14-noleap"),
-        pytest.param("no units", r"times have units ''; expected such as", id="14-units"),
-        pytest.param("months", r"times have units 'months since", id="14-months"),
-        pytest.param("epoch", r"count from 'the flood', which is not a date", id="14-epoch"),
-        pytest.param("swapped", r"lat and lon look swapped", id="15-swapped"),
-        pytest.param("lat 95", r"1 positions are off the globe, such as lat 95.*correct the file", id="15-lat"),
-        pytest.param("lon 800", r"off the globe, such as lat .* lon 800", id="16-lon"),
-        pytest.param("all fill", r"none of 12 fixes can be used \(position missing: 12\)", id="13-all"),
-        pytest.param("nan id", r"the drifter id of row 1 is missing \(1 in all\)", id="21-nan"),
-        pytest.param("empty id", r"the drifter id of row 1 is missing", id="21-empty"),
-        pytest.param("mixed ids", r"the id changes inside row 0 \(3 such rows\)", id="20-mixed"),
-        pytest.param("gap units", r"'gap' has units 'furlongs'", id="24-units"),
-        pytest.param("gap dims", r"'gap' is on \('other',\), expected \('obs',\)", id="24-dims"),
-        pytest.param("grid", r"This looks like a grid, not drifters", id="02-grid"),
-        pytest.param("lat text", r"'lat' holds .*, expected numbers", id="02-text"),
-        pytest.param("empty", r"is empty: .* hold no fixes", id="27-empty"),
-        pytest.param("zero sizes", r"is empty", id="27-zero"),
+        pytest.param("no lat", r"no 'lat' variable .*latitude.*found .*Set drifters\.variables\.lat", id="no lat"),
+        pytest.param("no id", r"no 'id' variable under any known name", id="no id"),
+        pytest.param("two lats", r"'lat' and 'latitude' could both be .*set drifters\.variables\.lat", id="two lats"),
+        pytest.param("ID and id", r"'id' and 'ID' could both be", id="ID and id"),
+        pytest.param("sum", r"'rowsize' sums to 11 but 'obs' holds 12 fixes", id="sum"),
+        pytest.param("no rowsize", r"no 'rowsize' tells how they belong", id="no rowsize"),
+        pytest.param("negative", r"'rowsize' holds -3 in row 1", id="negative"),
+        pytest.param("fraction", r"'rowsize' holds 3\.5 in row 1", id="fraction"),
+        pytest.param("nan size", r"'rowsize' holds nan in row 1", id="nan size"),
+        pytest.param("text size", r"'rowsize' holds .* expected whole numbers", id="text size"),
+        pytest.param("int32 overflow", r"sums to 4294967308 but", id="int32 overflow"),
+        pytest.param("int64 overflow", r"sums to 6917529027641081856 but", id="int64 overflow"),
+        pytest.param("360_day", r"calendar '360_day'; expected standard", id="360_day"),
+        pytest.param("noleap", r"calendar 'noleap'; expected standard", id="noleap"),
+        pytest.param("no units", r"times have units ''; expected such as", id="no units"),
+        pytest.param("months", r"times have units 'months since", id="months"),
+        pytest.param("epoch", r"count from 'the flood', which is not a date", id="epoch"),
+        pytest.param("swapped", r"lat and lon look swapped", id="swapped"),
+        pytest.param("lat 95", r"1 positions are off the globe, such as lat 95.*correct the file", id="lat 95"),
+        pytest.param("lon 800", r"off the globe, such as lat .* lon 800", id="lon 800"),
+        pytest.param("all fill", r"none of 12 fixes can be used \(position missing: 12\)", id="all fill"),
+        pytest.param("nan id", r"the drifter id of row 1 is missing \(1 in all\)", id="nan id"),
+        pytest.param("empty id", r"the drifter id of row 1 is missing", id="empty id"),
+        pytest.param("mixed ids", r"the id changes inside row 0 \(3 such rows\)", id="mixed ids"),
+        pytest.param("gap units", r"'gap' has units 'furlongs'", id="gap units"),
+        pytest.param("gap dims", r"'gap' is on \('other',\), expected \('obs',\)", id="gap dims"),
+        pytest.param("grid", r"This looks like a grid, not drifters", id="grid"),
+        pytest.param("lat text", r"'lat' holds .*, expected numbers", id="lat text"),
+        pytest.param("empty", r"is empty: .* hold no fixes", id="empty"),
+        pytest.param("zero sizes", r"is empty", id="zero sizes"),
     ],
 )
 def test_refused(change: str, message: str, tmp_path: Path):
@@ -271,7 +271,7 @@ def test_refused(change: str, message: str, tmp_path: Path):
     assert path in str(caught.value)
 
 
-def test_13_what_takes_all_fixes_is_spoken_of(tmp_path: Path):
+def test_what_takes_all_fixes_is_spoken_of(tmp_path: Path):
     data = ragged(tracks())
     data["position_qc"] = ("obs", np.full(data.sizes["obs"], 4, np.int8))
     with pytest.raises(
@@ -280,7 +280,7 @@ def test_13_what_takes_all_fixes_is_spoken_of(tmp_path: Path):
         list(opened(save(data, tmp_path / "a.nc")).blocks())
 
 
-def test_01_missing_file(tmp_path: Path):
+def test_a_missing_file_is_refused(tmp_path: Path):
     for name in ("none.nc", "none*.nc", "none.zarr"):
         with pytest.raises(DataError, match="nothing is there"):
             opened(tmp_path / name)
@@ -302,20 +302,20 @@ def test_01_missing_file(tmp_path: Path):
         (b"ID,lat,time,lat,lon\n", "two columns have the same name"),
     ],
 )
-def test_02_not_a_source(content: bytes, message: str, tmp_path: Path):
+def test_a_file_that_is_not_a_source_is_refused(content: bytes, message: str, tmp_path: Path):
     path = tmp_path / "odd.bin"
     path.write_bytes(content)
     with pytest.raises(DataError, match=message):
         list(opened(path).blocks())
 
 
-def test_02_folder_is_no_store(tmp_path: Path):
+def test_a_folder_without_metadata_is_no_source(tmp_path: Path):
     with pytest.raises(DataError, match="a folder without zarr metadata"):
         opened(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["ragged-v2.zarr", "ragged-v3.zarr"])
-def test_03_metadata_without_data(name: str, tmp_path: Path):
+def test_metadata_without_data_are_refused(name: str, tmp_path: Path):
     tmp_path = tmp_path / "http-mirror"  # a local folder all the same
     tmp_path.mkdir()
     path = Path(write(name, tracks(), tmp_path))
@@ -327,7 +327,7 @@ def test_03_metadata_without_data(name: str, tmp_path: Path):
 
 
 @pytest.mark.parametrize("name", ["ragged.nc", "ragged-v3.zarr"])
-def test_03_damaged_data(name: str, tmp_path: Path):
+def test_data_cut_in_half_are_refused(name: str, tmp_path: Path):
     path = Path(write(name, [track(n=5000)], tmp_path))
     for victim in [path] if path.is_file() else (path / "lat" / "c").rglob("*"):
         if victim.is_file():
@@ -346,14 +346,14 @@ def test_scalar_id_names_a_single_drifter(tmp_path: Path):
     check_tracks(opened(save(data, tmp_path / "a.nc")), [track()])
 
 
-def test_05_manifest_decides(tmp_path: Path):
+def test_the_manifest_decides_between_two_variables(tmp_path: Path):
     path = save(broken("two lats").assign(latitude=broken("").lat + 1), tmp_path / "a.nc")
     np.testing.assert_array_equal(read(path, variables={"lat": "latitude"}).lat, broken("").lat.values + 1)
     with pytest.raises(DataError, match=r"drifters\.variables\.lat names 'y', which is not there; found .*latitude"):
         opened(path, variables={"lat": "y"})
 
 
-def test_06_names_by_case_and_dimension(tmp_path: Path):
+def test_names_are_told_apart_by_case_and_dimension(tmp_path: Path):
     data = ragged(tracks()).rename({"id": "ID", "lat": "Latitude", "traj": "rows", "rowsize": "row_size"})
     check_tracks(opened(save(data, tmp_path / "a.nc")), tracks())
     ids = np.repeat([t.drifter for t in tracks()], [4, 3, 5])
@@ -366,7 +366,7 @@ def test_06_names_by_case_and_dimension(tmp_path: Path):
     assert any("1 of 2 drifters have several trajectories" in note for note in source.notes)
 
 
-def test_08_empty_rows_are_skipped(tmp_path: Path):
+def test_empty_rows_are_skipped(tmp_path: Path):
     data = ragged(tracks())
     sizes = xr.Dataset({"rowsize": ("traj", [0, 4, 0, 3, 5]), "id": ("traj", [1, 104099, 2, 122726, 55])})
     source = opened(save(data.drop_vars(["rowsize", "id"]).merge(sizes), tmp_path / "a.nc"))
@@ -374,7 +374,7 @@ def test_08_empty_rows_are_skipped(tmp_path: Path):
     assert any("2 of 5 rows hold no fixes" in note for note in source.notes)
 
 
-def test_10_11_12_unsorted_duplicate_and_missing_times(tmp_path: Path):
+def test_times_that_are_unsorted_duplicate_or_missing_are_mended_and_counted(tmp_path: Path):
     data = ragged(tracks())
     data["time"][:4] = START + 3600 * np.array([2, 1, 2, 0])
     data["time"] = data.time.astype(np.float64).assign_attrs(data.time.attrs)
@@ -389,7 +389,7 @@ def test_10_11_12_unsorted_duplicate_and_missing_times(tmp_path: Path):
     assert source.notes[-1] == "the times of 1 trajectories were out of order and were sorted"
 
 
-@pytest.mark.parametrize("fill", [-1e34, 1e20, 9999.0, np.nan, np.inf, -np.inf], ids=lambda f: f"13-18-{f}")
+@pytest.mark.parametrize("fill", [-1e34, 1e20, 9999.0, np.nan, np.inf, -np.inf], ids=str)
 def test_fills_are_counted(fill: float, tmp_path: Path):
     data = ragged(tracks())
     data["lat"][2] = fill
@@ -399,7 +399,7 @@ def test_fills_are_counted(fill: float, tmp_path: Path):
     assert not {2, 5} & set(block.source_row.tolist())
 
 
-def test_13_packed_positions(tmp_path: Path):
+def test_packed_positions_are_decoded(tmp_path: Path):
     data = ragged(tracks())
     packing = {"dtype": "int32", "scale_factor": 1e-5, "_FillValue": -2147483647}
     data["lat"][1] = np.nan
@@ -424,13 +424,13 @@ def test_13_packed_positions(tmp_path: Path):
         ([733774.25], "days since 0001-01-01", "standard"),
     ],
 )
-def test_14_epochs(values: list[float], units: str, calendar: str):
+def test_times_count_from_any_epoch(values: list[float], units: str, calendar: str):
     out = seconds(np.array(values), {"units": units, "calendar": calendar}, "drifters x")
     assert out.dtype == np.int64
     assert out.tolist() == [START + 6 * 3600]
 
 
-def test_14_datetimes_and_undecoded_fills():
+def test_datetimes_are_read_and_fills_are_no_times():
     stamps = np.array(["2010-01-01T00:00:00.6", "NaT"], "datetime64[ms]")
     assert seconds(stamps, {}, "x").tolist() == [START + 1, NO_TIME]
     units = {"units": "days since 1970-01-01", "_FillValue": 7}
@@ -438,7 +438,7 @@ def test_14_datetimes_and_undecoded_fills():
     assert seconds(np.array([1e20, np.inf, -1e34]), units, "x").tolist() == [NO_TIME] * 3
 
 
-def test_16_longitudes_are_wrapped(tmp_path: Path):
+def test_longitudes_are_wrapped(tmp_path: Path):
     data = ragged([track(n=8)])
     data["lon"][:] = [0.0, 359.75, 180.0, -180.0, 360.0, 185.5, -0.25, -180 - 1e-14]
     block = read(save(data, tmp_path / "a.nc"))
@@ -453,7 +453,7 @@ def test_16_longitudes_are_wrapped(tmp_path: Path):
         np.array(["104099", " 122726", "55"]),
         np.array([b"104099", b"122726", b"55"]),
     ],
-    ids=["21-int", "21-float", "21-text", "21-bytes"],
+    ids=["int", "float", "text", "bytes"],
 )
 @pytest.mark.parametrize("kind", ["NETCDF4", "NETCDF3_CLASSIC"])
 def test_ids_are_the_same_text(ids: np.ndarray, kind: str, tmp_path: Path):
@@ -463,7 +463,7 @@ def test_ids_are_the_same_text(ids: np.ndarray, kind: str, tmp_path: Path):
     check_tracks(opened(tmp_path / "a.nc"), tracks())
 
 
-def test_20_one_drifter_in_two_rows(tmp_path: Path):
+def test_one_drifter_may_have_two_rows(tmp_path: Path):
     rows = [track(), track(start=START + 10**6)]
     source = opened(save(ragged(rows), tmp_path / "a.nc"))
     check_tracks(source, rows)
@@ -478,7 +478,7 @@ def test_20_one_drifter_in_two_rows(tmp_path: Path):
         (np.array([1, 0, 2, -128] * 3, np.int8), [1, 0, -1, -1]),
         (np.zeros(12, np.int64), [0, 0, 0, 0]),
     ],
-    ids=["22-bool", "22-half-nan", "22-other", "22-all-lost"],
+    ids=["bool", "half and nan", "other", "all lost"],
 )
 def test_drogue_status(status: np.ndarray, want: list[int], tmp_path: Path):
     block = read(save(ragged(tracks()).assign(drogue_status=("obs", status)), tmp_path / "a.nc"))
@@ -486,14 +486,14 @@ def test_drogue_status(status: np.ndarray, want: list[int], tmp_path: Path):
     assert block.drogue[:4].tolist() == want
 
 
-def test_22_no_drogue(tmp_path: Path):
+def test_drifters_without_a_drogue_flag_are_noted(tmp_path: Path):
     source = opened(save(ragged(tracks()).drop_vars("drogue_status"), tmp_path / "a.nc"))
     assert not source.has_drogue
     assert any("state of the drogue" in note for note in source.notes)
     assert (next(source.blocks()).drogue == -1).all()
 
 
-def test_23_lost_dates(tmp_path: Path):
+def test_the_date_of_loss_tells_the_state_of_the_drogue(tmp_path: Path):
     rows = [track(k, 3) for k in range(1, 5)]
     # within the track, unknown from the start, never, before deployment
     lost = np.array([START + 3600.0, 0.0, np.nan, START - 10**6])
@@ -511,21 +511,21 @@ def test_23_lost_dates(tmp_path: Path):
 @pytest.mark.parametrize(
     ("units", "factor"), [("s", 1), ("seconds", 1), ("hours", 3600), ("d", 86400), ("minutes", 60), (None, 1)]
 )
-def test_24_gap_units(units: str | None, factor: int, tmp_path: Path):
+def test_gaps_are_read_in_their_units(units: str | None, factor: int, tmp_path: Path):
     data = ragged(tracks())
     data["gap"].attrs = {"units": units} if units else {}
     data["gap"][:4] = [2.0, np.nan, -1.0, 1e34]
     np.testing.assert_array_equal(read(save(data, tmp_path / "a.nc")).gap[:4], [2.0 * factor, np.nan, np.nan, np.nan])
 
 
-def test_24_no_gap(tmp_path: Path):
+def test_drifters_without_gaps_are_noted(tmp_path: Path):
     source = opened(save(ragged(tracks()).drop_vars("gap"), tmp_path / "a.nc"))
     assert np.isnan(next(source.blocks()).gap).all()
     assert any("gaps between satellite fixes" in note for note in source.notes)
 
 
 @pytest.mark.parametrize("name", ["ragged.nc", "ragged-v3.zarr", "fixes.csv"])
-def test_29_fingerprint_tells_content_and_state_tells_copies(name: str, tmp_path: Path):
+def test_the_fingerprint_tells_content_and_the_state_tells_copies(name: str, tmp_path: Path):
     first = write(name, tracks(), tmp_path)
     before = opened(first)
     assert opened(first).fingerprint == before.fingerprint

@@ -93,7 +93,7 @@ def test_no_drifter_is_in_two_splits_and_the_store_says_so(tmp_path: Path) -> No
     assert [held[name]["samples"] for name in SPLITS] == np.bincount(label["split"]).tolist()
 
 
-def test_53_an_empty_split_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_empty_split_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     split = {"train": 0.8, "validation": 0.1, "test": 0.1}
     path = files(tmp_path, [two_days(1)], split=split)
     message = refused(capsys, 2, path, "--out", str(tmp_path / "store"))
@@ -152,13 +152,13 @@ def test_segments_without_a_window_are_counted_by_reason(tmp_path: Path) -> None
     assert sorted(store.drifters[d] for d in store.labels["drifter"]) == ["1", "4", "8"]
 
 
-def test_28_drifters_outside_the_period_of_the_currents_are_counted(tmp_path: Path) -> None:
+def test_drifters_outside_the_period_of_the_currents_are_counted(tmp_path: Path) -> None:
     tracks = [two_days(1), two_days(2, START + 5 * DAY), two_days(3, START - 1 * DAY), two_days(4, START + 90 * DAY)]
     store = fields.make(files(tmp_path, tracks), tmp_path / "store")
     assert fields.funnel(store)["inside the record"] == (1, {windows.OUTSIDE_PERIOD: 3})
 
 
-def test_39_windows_over_missing_days_are_counted(tmp_path: Path) -> None:
+def test_windows_over_missing_days_are_counted(tmp_path: Path) -> None:
     tracks = [two_days(k, START + k * DAY) for k in range(12)]
     store = fields.make(files(tmp_path, tracks, 16, missing=(6, 7)), tmp_path / "store")
     kept = {int(store.drifters[d]) for d in store.labels["drifter"]}
@@ -166,7 +166,7 @@ def test_39_windows_over_missing_days_are_counted(tmp_path: Path) -> None:
     assert fields.funnel(store)["inside the record"] == (len(kept), {windows.MISSING_DAY: 12 - len(kept)})
 
 
-def test_28_nothing_left_says_what_was_dropped_and_what_to_do(
+def test_a_plan_without_samples_says_what_was_dropped_and_what_to_do(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = files(tmp_path, [two_days(1, START + 400 * DAY), two_days(2, lon=100.0)])
@@ -178,7 +178,7 @@ def test_28_nothing_left_says_what_was_dropped_and_what_to_do(
     assert not (tmp_path / "deep").exists()
 
 
-def test_26_only_short_tracks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_tracks_that_are_all_too_short_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = files(tmp_path, [fields.walk(1, 33.0, -37.0, n=48)])
     message = refused(capsys, 1, path, "--out", str(tmp_path / "store"))
     assert "48 left over at the end of a track" in message
@@ -216,7 +216,9 @@ def test_tracks_that_are_cut_by_files_are_not_called_short(tmp_path: Path, capsy
     assert "No track holds" not in message
 
 
-def test_25_another_step_than_configured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_fixes_at_another_step_than_configured_are_refused_with_theirs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = files(tmp_path, [fields.walk(1, 33.0, -37.0, n=29, step=21_600)])
     message = refused(capsys, 1, path, "--out", str(tmp_path / "store"))
     assert "fixes are mostly 21600 s apart, but segment.step is 3600 s. Set segment.step: 21600s" in message
@@ -224,7 +226,9 @@ def test_25_another_step_than_configured(tmp_path: Path, capsys: pytest.CaptureF
     assert main([path, "--out", str(tmp_path / "store"), "--set", "segment.step=21600s"]) == 0
 
 
-def test_52_a_window_narrower_than_the_reach(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_window_narrower_than_the_reach_of_the_drifters_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     tracks = [two_days(k, START + 3600 * k, speed=2.0) for k in range(8)]
     tracks += [two_days(50 + k, lon=90.0) for k in range(30)]  # elsewhere: they tell nothing about the window
     path = files(tmp_path, tracks, window={"half_width_deg": 0.3})
@@ -233,7 +237,7 @@ def test_52_a_window_narrower_than_the_reach(tmp_path: Path, capsys: pytest.Capt
     assert "of 8 tracks leave their window in 2 days" in message
 
 
-def test_52_one_track_in_ten_that_leaves_its_window_is_refused_unless_asked_for(
+def test_one_track_in_ten_that_leaves_its_window_is_refused_unless_asked_for(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     tracks = [two_days(k, START + 3600 * k, speed=0.1) for k in range(9)] + [two_days(9, speed=2.0)]
@@ -244,7 +248,7 @@ def test_52_one_track_in_ten_that_leaves_its_window_is_refused_unless_asked_for(
     assert fields.funnel(store)["inside the record"] == (9, {windows.TRACK_LEAVES: 1})
 
 
-def test_52_the_width_that_the_message_asks_for_is_enough(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_width_that_the_message_asks_for_is_enough(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     tracks = [two_days(k, START + 3600 * k, speed=1.0) for k in range(8)]
     path = files(tmp_path, tracks, window={"half_width_deg": 0.05})
     message = refused(capsys, 2, path, "--out", str(tmp_path / "store"))

@@ -225,7 +225,7 @@ def test_another_manifest_neither_continues_nor_replaces_a_store(
     assert fields.digests(out) == before
 
 
-def test_29_a_changed_source_is_refused(tmp_path: Path, manifest: str, capsys: Capture) -> None:
+def test_a_changed_source_is_refused(tmp_path: Path, manifest: str, capsys: Capture) -> None:
     assert main([manifest, "--out", str(tmp_path / "store"), "--parts", "1/3"]) == 0
     rows = [fields.walk(900 + k, 33.0, -37.0, n=49) for k in range(6)]
     sources.save(sources.ragged(rows), tmp_path / "input" / "drifters.nc")
@@ -234,7 +234,7 @@ def test_29_a_changed_source_is_refused(tmp_path: Path, manifest: str, capsys: C
 
 
 @pytest.mark.parametrize("name", ["drifters.nc", "currents.nc"])
-def test_29_a_large_source_that_changes_is_refused_by_name(
+def test_a_large_source_that_changes_is_refused_by_name(
     tmp_path: Path, manifest: str, capsys: Capture, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     """Too large to be fingerprinted by its content; what it is replaced by has the same size."""
@@ -386,7 +386,7 @@ def test_an_error_in_another_process_is_one_message_too(tmp_path: Path, manifest
 # Errors
 
 
-def test_48_49_mistakes_in_the_manifest(tmp_path: Path, manifest: str, capsys: Capture) -> None:
+def test_mistakes_in_the_manifest_are_refused(tmp_path: Path, manifest: str, capsys: Capture) -> None:
     out = ("--out", str(tmp_path / "store"))
     message = refused(capsys, 2, manifest, *out, "--set", "window.half_width=3")
     assert "unknown key 'window.half_width' (did you mean 'window.half_width_deg'?)" in message
@@ -401,7 +401,7 @@ def test_48_49_mistakes_in_the_manifest(tmp_path: Path, manifest: str, capsys: C
     assert not (tmp_path / "store").exists()
 
 
-def test_54_a_period_without_drifters(tmp_path: Path, manifest: str, capsys: Capture) -> None:
+def test_a_period_without_drifters_is_refused(tmp_path: Path, manifest: str, capsys: Capture) -> None:
     out = ("--out", str(tmp_path / "store"))
     message = refused(capsys, 1, manifest, *out, "--set", "period.start=2031-01-01")
     assert "no sample is left" in message
@@ -410,7 +410,7 @@ def test_54_a_period_without_drifters(tmp_path: Path, manifest: str, capsys: Cap
     assert "is not before end" in refused(capsys, 2, manifest, *out, *reversed_)
 
 
-def test_55_output_and_input_inside_each_other(tmp_path: Path, capsys: Capture) -> None:
+def test_output_and_input_inside_each_other_are_refused(tmp_path: Path, capsys: Capture) -> None:
     folder = tmp_path / "input"
     path = fields.small(folder)
     lon, lat = 30 + 0.25 * np.arange(29), -40 + 0.25 * np.arange(25)
@@ -437,7 +437,7 @@ def test_55_output_and_input_inside_each_other(tmp_path: Path, capsys: Capture) 
     fields.make(path, folder / "store", "--set", f"currents={{path: '{folder}/currents.n*'}}")
 
 
-def test_55_output_that_is_not_empty(tmp_path: Path, manifest: str, capsys: Capture) -> None:
+def test_an_output_folder_that_is_not_empty_is_refused(tmp_path: Path, manifest: str, capsys: Capture) -> None:
     out = tmp_path / "store"
     out.mkdir()
     (out / "manifest.json").write_text('{"name": "a web page\'s"}')

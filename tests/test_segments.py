@@ -219,7 +219,7 @@ def test_a_long_track_gives_neighbouring_overlapping_or_sparse_segments() -> Non
     assert left_over(cut(given, stride_days=0.5)) == 25 - 2 * 7
 
 
-def test_26_rows_shorter_than_a_segment_give_none() -> None:
+def test_rows_shorter_than_a_segment_give_none() -> None:
     got = cut(fixes([hours(6), hours(7), hours(1)]))
     assert got.row.tolist() == [1]
     assert left_over(got) == 7
@@ -234,7 +234,7 @@ def test_segments_never_join_rows_nor_span_a_missing_fix() -> None:
     assert len(cut(fixes([hours(5) + hours(5, 6)]))) == 0
 
 
-def test_17_the_seam_is_no_jump() -> None:
+def test_the_seam_is_no_jump() -> None:
     lon = [179.97 + 0.01 * k for k in range(7)]
     got = cut(fixes([hours(7)], lon=[[(x + 180) % 360 - 180 for x in lon]]))
     assert len(got) == 1
@@ -244,7 +244,7 @@ def test_17_the_seam_is_no_jump() -> None:
     np.testing.assert_allclose(west.positions[0, :, 0], -0.01 * np.arange(7), atol=1e-6)
 
 
-def test_19_a_speed_spike_breaks_the_track_on_both_sides() -> None:
+def test_a_speed_spike_breaks_the_track_on_both_sides() -> None:
     lon = [0.01 * k for k in range(20)]
     lon[9] += 0.3  # 33 km in an hour
     got = cut(fixes([hours(20)], lon=[lon], lat=[[0.0] * 20]))
@@ -253,7 +253,7 @@ def test_19_a_speed_spike_breaks_the_track_on_both_sides() -> None:
     assert slow.source_row.tolist() == [1000, 1006, 1012]
 
 
-def test_19_a_step_is_as_fast_as_its_great_circle() -> None:
+def test_a_step_is_as_fast_as_its_great_circle() -> None:
     """Along meridians, parallels and between, across the seam too, a hair below and above the limit."""
     rng = np.random.default_rng(3)
     fixes = np.stack([rng.uniform(-180, 180, 4000), rng.uniform(-80, 80, 4000)], axis=-1)
@@ -272,13 +272,13 @@ def test_19_a_step_is_as_fast_as_its_great_circle() -> None:
 
 
 @pytest.mark.parametrize(("still", "aground"), [(24, False), (25, True), (49, True)])
-def test_19_a_day_without_motion_is_aground(still: int, aground: bool) -> None:
+def test_a_day_without_motion_is_aground(still: int, aground: bool) -> None:
     lon = [0.01 * max(k - 9 - still, 0) - 0.01 * max(10 - k, 0) for k in range(73)]
     got = cut(fixes([hours(73)], lon=[lon]), days=3)
     assert got.aground.tolist() == [aground]
 
 
-def test_19_drifting_slowly_is_not_aground() -> None:
+def test_drifting_slowly_is_not_aground() -> None:
     lon = [12.0 + 1e-5 * k for k in range(49)]
     assert cut(fixes([hours(49)], lon=[lon]), days=2).aground.tolist() == [False]
     lon = [12.0 + 3e-6 * k for k in range(49)]
@@ -289,7 +289,7 @@ def test_segments_shorter_than_a_day_are_never_called_aground() -> None:
     assert cut(fixes([hours(7)], lon=[[12.0] * 7])).aground.tolist() == [False]
 
 
-def test_22_drogue_states() -> None:
+def test_segments_are_chosen_by_the_state_of_the_drogue() -> None:
     state = [1] * 8 + [0] * 8 + [-1] * 8
     given = fixes([hours(24)], drogue=[state])
     by_choice = {choice: cut(given, drogue=choice) for choice in ("on", "lost", "any")}
@@ -314,7 +314,7 @@ def test_22_drogue_states() -> None:
     assert cut(given, has_drogue=False, drogue="on").source_row.tolist() == [1000, 1006, 1012]
 
 
-def test_24_satellite_gaps() -> None:
+def test_a_gap_between_satellite_fixes_breaks_the_track() -> None:
     gap = [3600.0] * 24
     gap[10], gap[11] = 43_201.0, np.nan
     got = cut(fixes([hours(24)], gap=[gap]))
@@ -323,7 +323,7 @@ def test_24_satellite_gaps() -> None:
     assert len(cut(fixes([hours(24)], gap=[gap]), max_gap="1 day")) == 3
 
 
-def test_25_six_hourly_fixes_need_a_step_of_six_hours() -> None:
+def test_six_hourly_fixes_need_a_step_of_six_hours() -> None:
     given = fixes([[21_600 * k for k in range(21)]])
     assert len(cut(given, days=5)) == 0
     assert cut(given, days=5, step=21_600).positions.shape == (1, 21, 2)
@@ -331,7 +331,7 @@ def test_25_six_hourly_fixes_need_a_step_of_six_hours() -> None:
     assert segments.typical_step(fixes([[0], [5]])) is None
 
 
-def test_25_the_message_names_both_steps(tmp_path) -> None:
+def test_the_message_names_the_step_of_the_fixes_and_the_configured_one(tmp_path) -> None:
     track = sources.track(n=30)
     slow = sources.Track(1, START + 21_600 * np.arange(30), track.lon, track.lat, track.drogue, track.gap)
     path = sources.save(sources.ragged([slow]), tmp_path / "six.nc")
@@ -340,7 +340,7 @@ def test_25_the_message_names_both_steps(tmp_path) -> None:
         survey(recipe, [open_drifters(recipe.drifters[0])], tmp_path / "tracks", progress=False)
 
 
-def test_19_many_fixes_lost_beside_fast_steps_are_warned_of(tmp_path: Path) -> None:
+def test_many_fixes_lost_beside_fast_steps_are_warned_of(tmp_path: Path) -> None:
     """A limit that is too low for the drifters leaves the fast ones out."""
     lon = np.cumsum(np.random.default_rng(2).choice([0.01, 0.09], 24 * 20))  # 0.3 and 2.8 m/s
     track = sources.Track(
@@ -361,7 +361,7 @@ def test_19_many_fixes_lost_beside_fast_steps_are_warned_of(tmp_path: Path) -> N
         assert all(due in text for due, text in zip(said, told, strict=True))
 
 
-def test_f5_what_cannot_be_read_is_not_told_as_what_cannot_be_written(tmp_path: Path) -> None:
+def test_a_read_error_is_not_reported_as_a_write_error(tmp_path: Path) -> None:
     """An error of the drifters' disk passes; one of the scratch file's names that file."""
     recipe = Recipe.model_validate({"drifters": {"path": "d.nc"}, "currents": {"path": "x"}})
 

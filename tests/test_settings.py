@@ -48,7 +48,7 @@ def test_what_is_written_is_read_again() -> None:
     assert recipe(**made.model_dump(mode="json")) == made
 
 
-# 48: unknown keys
+# Unknown keys
 
 
 @pytest.mark.parametrize(
@@ -61,11 +61,11 @@ def test_what_is_written_is_read_again() -> None:
         ({"split": {"valid": 0.1}}, "split.valid", "split.validation"),
     ],
 )
-def test_48_an_unknown_key_names_the_nearest(tree: dict, key: str, nearest: str) -> None:
+def test_an_unknown_key_names_the_nearest(tree: dict, key: str, nearest: str) -> None:
     refused(f"data_manifest.yaml: unknown key {key!r} (did you mean {nearest!r}?)", **tree)
 
 
-def test_48_a_key_like_no_other_lists_what_is_known() -> None:
+def test_a_key_like_no_other_lists_what_is_known() -> None:
     refused("unknown key 'zzzzzz'", "known: currents, drifters, name, period, segment", **{"zzzzzz": 1})
     refused("unknown key 'ensemble.member' (did you mean 'ensemble.members'?)", model=training, ensemble={"member": 5})
 
@@ -85,7 +85,7 @@ def test_a_key_like_none_is_answered_with_those_of_its_section() -> None:
     refused("unknown key 'window.step' (did you mean 'segment.step'?)", window={"step": "1h"})
 
 
-def test_48_a_role_that_there_is_not() -> None:
+def test_an_unknown_role_is_refused() -> None:
     refused("drifters.0.variables.latitude", "'lat'", drifters={"path": "x", "variables": {"latitude": "y"}})
 
 
@@ -96,7 +96,7 @@ def test_required_keys_and_all_problems_at_once() -> None:
         build(Recipe, {"window": {"half_width_deg": "a"}}, "m.yaml")
 
 
-# 49 and 50: wrong types, sizes that cannot be
+# Wrong types, sizes that cannot be
 
 
 @pytest.mark.parametrize(
@@ -128,7 +128,7 @@ def test_required_keys_and_all_problems_at_once() -> None:
         ({"drifters": {"path": "x", "max_speed": 0}}, ("drifters.0.max_speed: ",)),
     ],
 )
-def test_49_50_wrong_types_and_sizes(tree: dict, texts: tuple[str, ...]) -> None:
+def test_wrong_types_and_sizes_are_refused(tree: dict, texts: tuple[str, ...]) -> None:
     refused(*texts, **tree)
 
 
@@ -146,7 +146,7 @@ def test_49_50_wrong_types_and_sizes(tree: dict, texts: tuple[str, ...]) -> None
         ({"integration": "fast"}, ("integration: ", "found 'fast'")),
     ],
 )
-def test_49_50_51_training_settings(tree: dict, texts: tuple[str, ...]) -> None:
+def test_training_settings_that_cannot_be_are_refused(tree: dict, texts: tuple[str, ...]) -> None:
     refused(*texts, model=training, **tree)
 
 
@@ -192,7 +192,7 @@ def test_segments_are_whole_steps() -> None:
     assert recipe(segment={"days": 0.55, "step": "12min"}).segment.n_obs == 67
 
 
-def test_53_fractions_sum_to_1() -> None:
+def test_fractions_of_the_splits_sum_to_1() -> None:
     refused("split: train + validation + test is 1.1, expected 1", split={"train": 0.9})
     refused(
         "split.train: input should be greater than or equal to 0", split={"train": -0.1, "validation": 1, "test": 0.1}
@@ -200,7 +200,7 @@ def test_53_fractions_sum_to_1() -> None:
     assert recipe(split={"train": 0.7, "validation": 0.2, "test": 0.1}).split.train == 0.7
 
 
-def test_54_dates() -> None:
+def test_dates_of_the_period_are_checked() -> None:
     made = build(Recipe, parse_yaml("period: {start: 2010-01-31, end: 2010-02-01T12:00:00Z}", "x") | LEAST, "x")
     assert (made.period.start, made.period.end) == ("2010-01-31", "2010-02-01 12:00:00")
     refused(

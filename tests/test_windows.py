@@ -164,7 +164,7 @@ def test_six_hourly_drifters_and_six_hourly_currents(tmp_path: Path) -> None:
     same_as_source(source, drifters, store)
 
 
-def test_42_ice_and_40_failed_downloads_keep_a_window_out_of_every_split(tmp_path: Path) -> None:
+def test_ice_and_failed_downloads_keep_a_window_out_of_every_split(tmp_path: Path) -> None:
     lon, lat = 30 + 0.5 * np.arange(61), -40 + 0.5 * np.arange(21)
     raw = fields.field(lon, lat, 12, kind="float64")
     raw["ugos"].values[3, 2:9, 5:8] = np.nan  # a rectangle on one level, in one component
@@ -185,7 +185,7 @@ def test_42_ice_and_40_failed_downloads_keep_a_window_out_of_every_split(tmp_pat
     same_as_source(source, drifters, store)
 
 
-def test_43_currents_beyond_int16_keep_a_window_out_of_every_split(tmp_path: Path) -> None:
+def test_currents_beyond_int16_keep_a_window_out_of_every_split(tmp_path: Path) -> None:
     lon, lat = 30 + 0.5 * np.arange(61), -40 + 0.5 * np.arange(21)
     raw = fields.field(lon, lat, 12, kind="float64")
     raw["vgos"].values[2, 8, 7] = -3.2767
@@ -204,7 +204,7 @@ def test_43_currents_beyond_int16_keep_a_window_out_of_every_split(tmp_path: Pat
     assert (store.currents.read([fast]) != -32_767).all()
 
 
-def test_41_land_given_as_zeros_is_land(tmp_path: Path) -> None:
+def test_land_given_as_zeros_is_land(tmp_path: Path) -> None:
     lon, lat = 30 + 0.5 * np.arange(41), -40 + 0.5 * np.arange(31)
     raw = fields.field(lon, lat, 8, kind="float64")
     for name in ("ugos", "vgos"):
