@@ -1,4 +1,4 @@
-"""F2: kill -9 of a dask worker, of the scheduler, of the client."""
+"""Death of a dask worker, of the scheduler and of the client; workers with other code or none."""
 
 import http.server
 import os
@@ -48,7 +48,9 @@ def address(start: Callable[..., subprocess.Popen]) -> tuple[str, subprocess.Pop
     return f"tcp://127.0.0.1:{port}", start("dask_scheduler", "--host", "127.0.0.1", "--port", str(port))
 
 
-def test_f2_worker_scheduler_and_client(tmp_path: Path, start: Callable[..., subprocess.Popen]) -> None:
+def test_a_store_survives_the_death_of_a_worker_of_the_client_and_of_the_scheduler(
+    tmp_path: Path, start: Callable[..., subprocess.Popen]
+) -> None:
     manifest = fields.small(tmp_path / "input", store={"samples_per_shard": 1})
     due = fields.digests(fields.make(manifest, tmp_path / "whole").root)
     where, scheduler = address(start)

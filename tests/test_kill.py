@@ -1,4 +1,4 @@
-"""F1, F3, F8: a making that is killed anywhere is continued to the same bytes; and two makings of one store."""
+"""A store whose making is killed anywhere is continued to the same bytes; and two processes that make one store."""
 
 import errno
 import json
@@ -43,7 +43,9 @@ def age(store: Path) -> dict[str, int]:
 
 
 @pytest.mark.parametrize("point", crash_points.POINTS)
-def test_f1_killed_at_a_named_point_and_continued(tmp_path: Path, made: tuple[str, dict[str, str]], point: str) -> None:
+def test_a_store_whose_making_is_killed_at_a_named_point_is_continued(
+    tmp_path: Path, made: tuple[str, dict[str, str]], point: str
+) -> None:
     manifest, due = made
     out, said = tmp_path / "store", tmp_path / "said.txt"
     command = [manifest, "--out", str(out), "--scheduler", "synchronous"]
@@ -75,21 +77,27 @@ def test_the_environment_names_the_point_too(tmp_path: Path, made: tuple[str, di
     assert "2 of 3" in shown.stdout
 
 
-def test_f1_f3_random_kills(tmp_path: Path, made: tuple[str, dict[str, str]]) -> None:
+def test_a_store_whose_making_is_killed_at_random_is_continued(
+    tmp_path: Path, made: tuple[str, dict[str, str]]
+) -> None:
     longest = killing.duration([made[0], "--out", str(tmp_path / "first")], tmp_path / "said.txt")
     assert killing.random_kills([made[0]], tmp_path, made[1], rounds=6, longest=longest, seed=1) >= 6
 
 
 @pytest.mark.faults
 @pytest.mark.parametrize("scheduler", ["threads", "processes"])
-def test_f1_f3_a_hundred_random_kills(tmp_path: Path, made: tuple[str, dict[str, str]], scheduler: str) -> None:
+def test_a_hundred_random_kills_change_no_byte(
+    tmp_path: Path, made: tuple[str, dict[str, str]], scheduler: str
+) -> None:
     command = [made[0], "--scheduler", scheduler, "--workers", "2"]
     longest = killing.duration([*command, "--out", str(tmp_path / "first")], tmp_path / "said.txt")
     kills = killing.random_kills(command, tmp_path, made[1], rounds=100, longest=longest, seed=2)
     print(f"{scheduler}: {kills} kills, every store identical")
 
 
-def test_f1_a_replacement_that_is_killed(tmp_path: Path, made: tuple[str, dict[str, str]]) -> None:
+def test_a_replacement_that_is_killed_leaves_nothing_of_the_old_store(
+    tmp_path: Path, made: tuple[str, dict[str, str]]
+) -> None:
     """With other settings, so that nothing of the old store may be left in the new one."""
     manifest, due = made
     other = fields.make(manifest, tmp_path / "other", "--set", "store.samples_per_shard=1")
@@ -104,7 +112,7 @@ def test_f1_a_replacement_that_is_killed(tmp_path: Path, made: tuple[str, dict[s
         assert killing.left(out) == []
 
 
-def test_f1_marks_of_a_replaced_store_are_not_believed(tmp_path: Path, made: tuple[str, dict[str, str]]) -> None:
+def test_marks_of_a_replaced_store_are_not_believed(tmp_path: Path, made: tuple[str, dict[str, str]]) -> None:
     """Two stores whose files have the same sizes: new files must not pass for those that an old mark speaks of."""
     manifest, out, said = made[0], tmp_path / "store", tmp_path / "said.txt"
     raw = [manifest, "--set", "store.compression=none", "--scheduler", "synchronous"]
@@ -120,7 +128,7 @@ def test_f1_marks_of_a_replaced_store_are_not_believed(tmp_path: Path, made: tup
 
 
 @pytest.mark.parametrize("how", ["truncated", "empty", "flipped", "in a digest", "not JSON", "another's", "a folder"])
-def test_f7_a_mark_that_cannot_be_trusted_costs_its_shard_alone(
+def test_a_mark_that_cannot_be_trusted_costs_its_shard_alone(
     tmp_path: Path, made: tuple[str, dict[str, str]], how: str
 ) -> None:
     manifest, due = made
@@ -156,7 +164,7 @@ def test_f7_a_mark_that_cannot_be_trusted_costs_its_shard_alone(
     assert again == {name for name in before if "/c/1" in name}
 
 
-def test_f7_a_mark_that_is_damaged_in_passing_does_not_end_as_success(
+def test_a_mark_that_is_damaged_in_passing_does_not_end_as_success(
     tmp_path: Path, made: tuple[str, dict[str, str]], monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
     """Between the writing of a shard and the end: no store is finished without it, and a whole run says so."""
@@ -191,7 +199,7 @@ def test_marks_are_read_once_at_the_gate(
     assert read == [0, 1, 2]
 
 
-# F8
+# Two processes that make one store
 
 
 def wait_for(what: Callable[[], Any], process: Any) -> None:
@@ -211,7 +219,9 @@ def stop_at(point: str) -> None:
     crash_points.arm(point)
 
 
-def test_f8_a_second_process_is_refused_and_told_who(tmp_path: Path, made: tuple[str, dict[str, str]]) -> None:
+def test_a_second_process_is_refused_and_told_who_builds_the_store(
+    tmp_path: Path, made: tuple[str, dict[str, str]]
+) -> None:
     manifest, due = made
     out, said = tmp_path / "store", tmp_path / "said.txt"
     command = [manifest, "--out", str(out), "--scheduler", "synchronous"]
@@ -247,7 +257,7 @@ def test_f8_a_second_process_is_refused_and_told_who(tmp_path: Path, made: tuple
 
 
 @pytest.mark.parametrize("links", [True, False])
-def test_f8_a_lock_of_another_host_is_taken_over_only_when_told(
+def test_a_lock_of_another_host_is_taken_over_only_when_asked(
     tmp_path: Path, made: tuple[str, dict[str, str]], links: bool
 ) -> None:
     manifest, due = made
@@ -325,7 +335,7 @@ class Meeting:
         self.thread.join(20)
 
 
-def test_f8_a_gate_that_is_just_being_made_is_not_taken_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_gate_that_is_just_being_made_is_not_taken_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     meeting = Meeting(tmp_path, monkeypatch)
 
     def sleep(seconds: float) -> None:
@@ -341,7 +351,9 @@ def test_f8_a_gate_that_is_just_being_made_is_not_taken_over(tmp_path: Path, mon
     assert meeting.came == ["the first comes", "the first goes", "the taker comes", "the taker goes"]
 
 
-def test_f8_who_comes_back_to_a_gate_that_was_taken_over_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_that_comes_back_to_a_gate_that_was_taken_over_waits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A process that stood still for longer than an empty file is waited for."""
     meeting, true = Meeting(tmp_path, monkeypatch), time.sleep
     monkeypatch.setattr(claims.time, "sleep", lambda seconds: None if seconds == claims.GRACE else true(seconds))
@@ -350,7 +362,7 @@ def test_f8_who_comes_back_to_a_gate_that_was_taken_over_waits(tmp_path: Path, m
 
 
 @pytest.mark.parametrize("links", [True, False])
-def test_f8_of_many_that_take_over_one_is_inside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, links: bool) -> None:
+def test_of_many_that_take_over_one_is_inside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, links: bool) -> None:
     there = replace(Holder.here((1, 1), alone=False), host="node17", machine="another boot", pid=1)
     (tmp_path / "gate").write_text(json.dumps(asdict(there)))
     inside: list[int] = []
@@ -378,7 +390,7 @@ def test_f8_of_many_that_take_over_one_is_inside(tmp_path: Path, monkeypatch: py
     {"part": ["1", "2"]}, {"part": [1]}, {"part": None}, {"token": "../../x"}, {"token": 5}, {"alone": "no"},
     {"machine": None}, {"host": ["a"]}, {"born": 7}, {"surprise": 1},
 ])  # fmt: skip
-def test_f8_a_lock_that_is_damaged_or_foreign_names_nobody(tmp_path: Path, change: dict[str, Any]) -> None:
+def test_a_lock_that_is_damaged_or_foreign_names_nobody(tmp_path: Path, change: dict[str, Any]) -> None:
     """Neither a traceback nor a process that is taken for dead."""
     tree = {**asdict(Holder.here((1, 1), alone=False)), **change}
     file = tmp_path / "lock-0123456789abcdef.json"
@@ -392,7 +404,7 @@ def test_f8_a_lock_that_is_damaged_or_foreign_names_nobody(tmp_path: Path, chang
 
 
 @pytest.mark.parametrize("name", ["gate", "lock-0123456789abcdef.json"])
-def test_f8_a_link_that_leads_nowhere_names_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def test_a_link_that_leads_nowhere_names_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     """It is there, and it cannot be read: neither waited for without end nor taken for gone."""
     (tmp_path / name).symlink_to(tmp_path / "nowhere")
     monkeypatch.setattr(claims, "PATIENCE", 0.1)
@@ -405,7 +417,7 @@ def test_f8_a_link_that_leads_nowhere_names_nobody(tmp_path: Path, monkeypatch: 
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"5", b"null", b"\xff", b"[" * 100_000])
-def test_f8_a_lock_that_is_no_json_object_names_nobody(tmp_path: Path, content: bytes) -> None:
+def test_a_lock_that_is_no_json_object_names_nobody(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "lock-x.json").write_bytes(content)
     held = Holder.read(tmp_path / "lock-x.json")
     assert held is not None
@@ -416,7 +428,7 @@ def test_a_lock_does_not_steer_the_terminal() -> None:
     assert str(replace(Holder.here((1, 1), alone=False), command="x\x1b[2Jy")).endswith("part 1/1: x?[2Jy")
 
 
-def test_f8_a_run_whose_lock_is_gone_writes_nothing_more(tmp_path: Path, made: tuple[str, dict[str, str]]) -> None:
+def test_a_run_whose_lock_is_gone_writes_nothing_more(tmp_path: Path, made: tuple[str, dict[str, str]]) -> None:
     """As a worker that outlives its client, or a process of another host that was taken for dead."""
     out = tmp_path / "store"
     command = [made[0], "--out", str(out), "--scheduler", "synchronous"]
@@ -433,7 +445,7 @@ def test_f8_a_run_whose_lock_is_gone_writes_nothing_more(tmp_path: Path, made: t
     assert fields.digests(out / "currents") == before
 
 
-def test_f8_what_runs_is_never_taken_for_dead(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_running_process_is_never_taken_for_dead(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its start may be untold for a moment: too many open files, a process list that does not answer."""
     here = Holder.here((1, 1), alone=False)
 
@@ -449,7 +461,7 @@ def test_f8_what_runs_is_never_taken_for_dead(monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.mark.parametrize(("number", "said"), [(errno.ESTALE, "is gone: another run"), (errno.EIO, "cannot look at")])
-def test_f5_a_lock_that_cannot_be_looked_at_is_no_traceback(
+def test_a_lock_that_cannot_be_looked_at_is_no_traceback(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, said: str
 ) -> None:
     def failing(_: Path) -> os.stat_result:
@@ -460,7 +472,7 @@ def test_f5_a_lock_that_cannot_be_looked_at_is_no_traceback(
         claims.check(tmp_path / "lock-x.json")
 
 
-def test_f8_a_process_id_that_is_used_again_is_another_process(tmp_path: Path) -> None:
+def test_a_process_id_that_is_used_again_is_another_process(tmp_path: Path) -> None:
     here = Holder.here((1, 1), alone=False)
     assert here.state == "alive"
     assert replace(here, born="1").state == "dead"
@@ -476,7 +488,7 @@ def test_f8_a_process_id_that_is_used_again_is_another_process(tmp_path: Path) -
         pass
 
 
-def test_f8_a_process_is_known_where_there_is_no_proc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_is_known_where_there_is_no_proc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As on macOS, by ps."""
     monkeypatch.setattr(holder, "PROC", tmp_path / "proc")
     here = Holder.here((1, 1), alone=False)
@@ -487,7 +499,7 @@ def test_f8_a_process_is_known_where_there_is_no_proc(tmp_path: Path, monkeypatc
     assert Holder.here((1, 1), alone=False).state == "alive"
 
 
-def test_f8_a_queue_at_the_gate_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_queue_at_the_gate_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each stays inside for less than the limit; all of them together for much longer."""
     queue, looks, gate = [Holder.here((k, 9), alone=False) for k in range(1, 5)], 0, tmp_path / "gate"
 
@@ -510,14 +522,14 @@ def test_f8_a_queue_at_the_gate_is_waited_for(tmp_path: Path, monkeypatch: pytes
     ((1, 2), (2, 2), False), ((1, 2), (1, 2), True), ((1, 2), (3, 4), True), ((1, 2), (4, 4), False),
     ((2, 3), (1, 2), True), ((3, 6), (2, 4), False), ((1, 1), (5, 9), True),
 ])  # fmt: skip
-def test_f8_which_parts_overlap(part: tuple[int, int], other: tuple[int, int], shared: bool) -> None:
+def test_parts_overlap_if_they_share_a_shard(part: tuple[int, int], other: tuple[int, int], shared: bool) -> None:
     shards = [set(range(k - 1, 500, n)) for k, n in (part, other)]
     assert bool(shards[0] & shards[1]) == shared
     assert Holder.here(part, alone=False).overlaps(other, False) == shared
     assert Holder.here(part, alone=False).overlaps(other, True)
 
 
-def test_f8_parts_that_start_and_end_together(tmp_path: Path, made: tuple[str, dict[str, str]]) -> None:
+def test_parts_that_start_and_end_together_make_one_store(tmp_path: Path, made: tuple[str, dict[str, str]]) -> None:
     """All at once, so that they meet at the gate, and the last ones would all finish the store."""
     manifest, due = made
     out = tmp_path / "store"
@@ -551,7 +563,7 @@ def late(others: list[list[str]]) -> None:
 @pytest.mark.parametrize(("done", "mine", "others"), [
     (["1/2"], "1/2", ["2/2"]), ([], "4/4", ["1/4", "2/4", "3/4"]), ([], "1/1", ["1/1"]),
 ], ids=["again", "empty", "whole"])  # fmt: skip
-def test_f8_a_part_that_comes_late_takes_nothing_away(
+def test_a_part_that_comes_late_takes_nothing_away(
     tmp_path: Path, made: tuple[str, dict[str, str]], done: list[str], mine: str, others: list[str]
 ) -> None:
     """The store is finished between its first look and its turn."""
@@ -588,9 +600,7 @@ def lost(others: list[list[str]]) -> None:
     write.Writing.write = taken
 
 
-def test_f8_a_store_that_another_recipe_has_replaced_is_not_ours(
-    tmp_path: Path, made: tuple[str, dict[str, str]]
-) -> None:
+def test_a_store_that_another_recipe_has_replaced_is_not_ours(tmp_path: Path, made: tuple[str, dict[str, str]]) -> None:
     out = tmp_path / "store"
     command = [made[0], "--out", str(out)]
     other = [*command, "--overwrite", "--set", "split.seed=7"]

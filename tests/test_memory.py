@@ -1,4 +1,4 @@
-"""F12: the memory that preprocessing takes does not grow with the record, at the Global Drifter Program's density."""
+"""The memory that preprocessing takes does not grow with the record, at the Global Drifter Program's density."""
 
 import json
 import shutil
@@ -118,7 +118,7 @@ def made(record: Path, store: Path, scheduler: str, options: Sequence[str] = ())
 
 
 @pytest.mark.parametrize("scheduler", ["synchronous", "threads"])
-def test_f12_ten_years_take_the_memory_of_one(
+def test_ten_years_take_the_memory_of_one(
     tmp_path: Path, records: dict[int, Path], scheduler: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """What grows with the record weighs most where windows are small."""
@@ -135,7 +135,7 @@ def test_f12_ten_years_take_the_memory_of_one(
     assert peaks[10] < 1.1 * peaks[1]
 
 
-def test_f12_what_is_foretold_of_a_sample(
+def test_planning_takes_no_more_memory_of_a_sample_than_is_foretold(
     tmp_path: Path, records: dict[int, Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Planning, which holds most of a sample, takes no more of one than `estimate.SEGMENT_BYTES`."""
@@ -161,7 +161,7 @@ def test_f12_what_is_foretold_of_a_sample(
     assert high - low <= estimate.SEGMENT_BYTES * (many - few)
 
 
-def test_f12_long_chunks_take_what_is_foretold(tmp_path: Path, records: dict[int, Path]) -> None:
+def test_long_chunks_take_no_more_memory_than_is_foretold(tmp_path: Path, records: dict[int, Path]) -> None:
     """A year of floats in chunks of half of it: to read a day decodes all of its chunk."""
     lon, lat = 95 + 0.1 * np.arange(240), -14 + 0.1 * np.arange(200)
     x, y = np.meshgrid(lon, lat)

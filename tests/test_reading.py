@@ -145,7 +145,7 @@ def test_every_place_of_a_run_is_equally_likely() -> None:
     assert (counts[::2] > 160).all()
 
 
-# Faults of the loader (F20)
+# A loader that fails
 
 
 def _readers() -> list[threading.Thread]:
@@ -329,7 +329,7 @@ def test_damage_ends_a_pass_where_it_is_read(copy: Callable) -> None:
     assert seen == [10, 3, 9, 0]
 
 
-# Places that are not friendly (F11)
+# Limits of open files and of the pages asked for; stores that may not be written or read
 
 
 def test_a_store_of_more_shards_than_open_files_is_read(tmp_path: Path) -> None:

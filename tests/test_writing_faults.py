@@ -1,4 +1,4 @@
-"""F4, F5, F10, F11, F12, F21: disks that fail, and what must not matter: schedulers, places, clocks, memory."""
+"""Disks that fail, and what must not matter: schedulers, places, clocks, memory."""
 
 import contextlib
 import errno
@@ -107,7 +107,7 @@ def fail_and_continue(
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=KINDS)
-def test_f4_f5_a_disk_that_fails(
+def test_a_disk_that_fails_leaves_nothing_that_is_wrong(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture, made: tuple[str, dict[str, str]], fault: Any
 ) -> None:
     total = count(monkeypatch, fault[0], made[0], tmp_path / "count")
@@ -118,7 +118,7 @@ def test_f4_f5_a_disk_that_fails(
 
 @pytest.mark.faults
 @pytest.mark.parametrize("fault", FAULTS, ids=KINDS)
-def test_f4_f5_a_disk_that_fails_at_every_call(
+def test_a_disk_that_fails_at_every_call_leaves_nothing_that_is_wrong(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture, made: tuple[str, dict[str, str]], fault: Any
 ) -> None:
     total = count(monkeypatch, fault[0], made[0], tmp_path / "count")
@@ -152,7 +152,7 @@ class Watched:
         return call
 
 
-def test_f1_what_is_written_is_durable_before_anything_speaks_of_it(
+def test_what_is_written_is_durable_before_anything_refers_to_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, made: tuple[str, dict[str, str]]
 ) -> None:
     """The order of calls that a loss of power goes by, which no kill of a process can show."""
@@ -182,7 +182,7 @@ def test_f1_what_is_written_is_durable_before_anything_speaks_of_it(
         assert max(files) < mark
 
 
-def test_f1_the_folders_of_a_process_that_died_are_durable_before_they_are_used(
+def test_the_folders_of_a_process_that_died_are_durable_before_they_are_used(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, made: tuple[str, dict[str, str]]
 ) -> None:
     """It may have died after a folder was made and before its name was synced."""
@@ -258,7 +258,7 @@ def test_writes_are_bounded_and_continued_where_they_are_cut_short(
     assert (tmp_path / "c").read_bytes() == b""
 
 
-def test_f4_no_empty_lock_is_left_where_there_are_no_links_and_no_room(
+def test_no_empty_lock_is_left_where_there_are_no_links_and_no_room(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It would name nobody, and every later run would wait for nobody."""
@@ -273,7 +273,7 @@ def test_f4_no_empty_lock_is_left_where_there_are_no_links_and_no_room(
     assert not durable.claim(tmp_path / "gate", tmp_path / "claim")
 
 
-# F5, reading; and sources behind URLs
+# Reads that fail; and sources behind URLs
 
 
 class Flaky(MemoryFileSystem):
@@ -306,7 +306,7 @@ def remote(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return [manifest, "--scheduler", "synchronous", "--set", "currents={path: flaky://faults/currents.zarr}"]
 
 
-def test_f5_a_read_that_fails_is_tried_three_times_more(tmp_path: Path, remote: list[str], capsys: Capture) -> None:
+def test_a_read_that_fails_is_tried_three_times_more(tmp_path: Path, remote: list[str], capsys: Capture) -> None:
     Flaky.at, Flaky.times, Flaky.seen = 0, 0, 0
     assert main([*remote, "--out", str(tmp_path / "whole")]) == 0
     due, total = fields.digests(tmp_path / "whole"), Flaky.seen
@@ -329,7 +329,7 @@ def test_f5_a_read_that_fails_is_tried_three_times_more(tmp_path: Path, remote: 
     assert fields.digests(out) == due
 
 
-# F10, F11, F21
+# Places, clocks, locales, schedulers, permissions
 
 
 # A process in which the clock leaps at every look, and which is where and what it is told to be.
@@ -364,9 +364,7 @@ LINUX = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the encodi
 
 
 @LINUX
-def test_f10_f11_f21_neither_place_nor_clock_nor_locale_matters(
-    tmp_path: Path, made: tuple[str, dict[str, str]]
-) -> None:
+def test_neither_place_nor_clock_nor_locale_matters(tmp_path: Path, made: tuple[str, dict[str, str]]) -> None:
     place = tmp_path / "a b" / "größe Ω"
     place.mkdir(parents=True)
     (tmp_path / "link").symlink_to(place, target_is_directory=True)
@@ -383,7 +381,9 @@ def test_f10_f11_f21_neither_place_nor_clock_nor_locale_matters(
 
 @LINUX
 @pytest.mark.faults
-def test_f11_f21_a_store_is_looked_at_and_trained_on_anywhere(tmp_path: Path, made: tuple[str, dict[str, str]]) -> None:
+def test_a_store_is_inspected_and_trained_from_in_any_place_and_locale(
+    tmp_path: Path, made: tuple[str, dict[str, str]]
+) -> None:
     place = tmp_path / "größe Ω"
     place.mkdir()
     out = str(fields.make(made[0], place / "store").root)
@@ -405,7 +405,7 @@ def test_f11_f21_a_store_is_looked_at_and_trained_on_anywhere(tmp_path: Path, ma
 
 
 @LINUX
-def test_f21_a_path_that_the_locale_cannot_write_is_one_message(tmp_path: Path) -> None:
+def test_a_path_that_the_locale_cannot_write_is_one_message(tmp_path: Path) -> None:
     manifest = fields.small(tmp_path / "größe Ω")
     ended = elsewhere("driftcal.preprocess.__main__", manifest, "--out", str(tmp_path / "store"))
     assert ended.returncode == 2
@@ -413,7 +413,9 @@ def test_f21_a_path_that_the_locale_cannot_write_is_one_message(tmp_path: Path) 
     assert re.search(said, ended.stderr), ended.stderr
 
 
-def test_f21_time_zone_and_clock_of_the_other_hemisphere(tmp_path: Path, made: tuple[str, dict[str, str]]) -> None:
+def test_time_zone_and_clock_of_the_other_hemisphere_change_no_byte(
+    tmp_path: Path, made: tuple[str, dict[str, str]]
+) -> None:
     command = [sys.executable, "-c", ELSEWHERE, "12600", "utf-8", "-86400", "driftcal.preprocess.__main__", made[0]]
     environment = {"PATH": os.environ["PATH"], "TZ": "WEST+3:30SUMMER", "LC_ALL": "C.UTF-8"}
     out = tmp_path / "store"
@@ -421,7 +423,7 @@ def test_f21_time_zone_and_clock_of_the_other_hemisphere(tmp_path: Path, made: t
     assert fields.digests(out) == made[1]
 
 
-def test_f10_a_cluster_makes_the_same_bytes(tmp_path: Path, made: tuple[str, dict[str, str]]) -> None:
+def test_a_cluster_makes_the_same_bytes(tmp_path: Path, made: tuple[str, dict[str, str]]) -> None:
     distributed = pytest.importorskip("distributed")
     with distributed.LocalCluster(n_workers=1, threads_per_worker=2, processes=False, dashboard_address=":0",
                                   protocol="tcp://", host="127.0.0.1") as cluster:  # fmt: skip
@@ -429,7 +431,7 @@ def test_f10_a_cluster_makes_the_same_bytes(tmp_path: Path, made: tuple[str, dic
     assert fields.digests(tmp_path / "store") == made[1]
 
 
-def test_f10_a_cluster_is_given_few_shards_at_a_time(
+def test_a_cluster_is_given_few_shards_at_a_time(
     tmp_path: Path, made: tuple[str, dict[str, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """All of them would take memory that grows with the store, in the client and in the scheduler."""
@@ -450,7 +452,7 @@ def test_f10_a_cluster_is_given_few_shards_at_a_time(
     assert fields.digests(tmp_path / "store") == made[1]
 
 
-def test_f10_workers_may_stand_in_another_folder(
+def test_workers_may_run_in_another_folder(
     tmp_path: Path, made: tuple[str, dict[str, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As those of a cluster, where --out is relative."""
@@ -507,7 +509,7 @@ NO_LOOK = "expected a folder that you may read and write. Choose another --out, 
         (0o400, "", f"cannot look at .*locked/.building .Permission denied.; {NO_LOOK}"),
     ],
 )
-def test_f11_an_output_that_may_not_be_written_or_read(
+def test_an_output_that_may_not_be_written_or_read_is_refused(
     tmp_path: Path, made: tuple[str, dict[str, str]], mode: int, out: str, said: str
 ) -> None:
     folder = tmp_path / "locked"
@@ -522,7 +524,7 @@ def test_f11_an_output_that_may_not_be_written_or_read(
 
 
 @ROOT_ON_MACOS
-def test_f11_a_finished_store_that_may_not_be_written_is_left_alone(
+def test_a_finished_store_that_may_not_be_written_is_left_alone(
     tmp_path: Path, made: tuple[str, dict[str, str]]
 ) -> None:
     out = tmp_path / "store"
@@ -542,7 +544,7 @@ def test_f11_a_finished_store_that_may_not_be_written_is_left_alone(
         out.joinpath("manifest.json").chmod(0o600)
 
 
-def test_f11_an_output_on_a_read_only_file_system(
+def test_an_output_on_a_read_only_file_system_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture, made: tuple[str, dict[str, str]]
 ) -> None:
     monkeypatch.setattr(durable, "os", Failing(("mkdir",), 1, errno.EROFS))
@@ -551,7 +553,7 @@ def test_f11_an_output_on_a_read_only_file_system(
 
 
 @ROOT_ON_MACOS
-def test_f11_a_source_that_may_not_be_read(tmp_path: Path) -> None:
+def test_a_source_that_may_not_be_read_is_refused(tmp_path: Path) -> None:
     manifest = fields.small(tmp_path / "input")
     away = tmp_path / "away"
     away.mkdir()
@@ -567,7 +569,7 @@ def test_f11_a_source_that_may_not_be_read(tmp_path: Path) -> None:
 
 
 @ROOT_ON_MACOS
-def test_f11_a_twin_whose_folder_may_not_be_written(tmp_path: Path, made: tuple[str, dict[str, str]]) -> None:
+def test_a_twin_whose_folder_may_not_be_written_is_refused(tmp_path: Path, made: tuple[str, dict[str, str]]) -> None:
     folder = tmp_path / "twin"
     folder.mkdir(mode=0o500)
     tree = f"synthetic={{folder: '{folder}', drifters: 4, drifter_days: 8, days: 12}}"
@@ -577,7 +579,7 @@ def test_f11_a_twin_whose_folder_may_not_be_written(tmp_path: Path, made: tuple[
     assert "Traceback" not in ended.said
 
 
-def test_f11_an_output_that_is_a_loop_of_links(
+def test_an_output_that_is_a_loop_of_links_is_refused(
     tmp_path: Path, made: tuple[str, dict[str, str]], capsys: Capture
 ) -> None:
     (tmp_path / "store").symlink_to(tmp_path / "store")
@@ -586,12 +588,10 @@ def test_f11_an_output_that_is_a_loop_of_links(
     assert re.search(r"error: --out .*cannot look at .*store .Too many levels of symbolic links", said), said
 
 
-# F12
+# Memory
 
 
-def test_f12_a_memory_limit_is_kept_or_refused(
-    tmp_path: Path, made: tuple[str, dict[str, str]], capsys: Capture
-) -> None:
+def test_a_memory_limit_is_kept_or_refused(tmp_path: Path, made: tuple[str, dict[str, str]], capsys: Capture) -> None:
     out = tmp_path / "store"
     command = [made[0], "--out", str(out), "--workers", "2"]
     capsys.readouterr()
@@ -626,7 +626,7 @@ def told(command: list[str], capsys: Capture) -> dict[str, Any]:
     return json.loads(capsys.readouterr().out)["estimate"]
 
 
-def test_f12_the_estimate_counts_the_levels_that_wait_for_other_shards(
+def test_the_estimate_counts_the_levels_that_wait_for_other_shards(
     made: tuple[str, dict[str, str]], monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:
     """Two workers' shards and the next: a window's four levels each, and the record's eight that planning has left.
