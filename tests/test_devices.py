@@ -1,4 +1,4 @@
-"""A batch shared by devices gives what one device gives; resumed on another number of them (F16); bad inputs 56, 57."""
+"""A batch shared by devices gives what one device gives; so does a run resumed on another number of them."""
 
 import json
 import os
@@ -64,7 +64,7 @@ def test_c_s_agrees_to_a_millionth_after_200_steps(store: Path, tmp_path: Path) 
             assert told[n]["cs"] == pytest.approx(told["1"]["cs"], rel=rel)
 
 
-def test_16_resumed_on_other_numbers_of_devices(found: tuple[dict[str, Any], Path]) -> None:
+def test_a_run_resumes_on_another_number_of_devices(found: tuple[dict[str, Any], Path]) -> None:
     told, folder = found
     assert "saved as of step 3 " in told["stop 3"]
     assert "saved as of step 8 " in told["stop 8"]
@@ -80,7 +80,9 @@ def test_nothing_crosses_devices_but_what_each_sample_gave(found: tuple[dict[str
     )
 
 
-def test_56_57_a_batch_that_does_not_divide_and_devices_that_are_not_there(found: tuple[dict[str, Any], Path]) -> None:
+def test_a_batch_that_does_not_divide_and_devices_that_are_not_there_are_refused(
+    found: tuple[dict[str, Any], Path],
+) -> None:
     assert found[0]["refused 3"] == (
         "batch_size 4 is not a multiple of the 3 devices that share it. Set batch_size to 3."
     )

@@ -1,4 +1,4 @@
-"""Samples that give no number (F17), and those that are odd but give one (F18)."""
+"""Samples that give no number, and odd ones that give one."""
 
 import json
 from pathlib import Path
@@ -25,7 +25,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_17_a_poisoned_sample_is_left_out_and_the_rest_as_without_it(
+def test_a_poisoned_sample_is_left_out_and_the_rest_is_as_without_it(
     store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: float
 ) -> None:
     load = data.load
@@ -64,7 +64,9 @@ def test_17_a_poisoned_sample_is_left_out_and_the_rest_as_without_it(
         assert (one["cs"], one["loss"], one["gradient"]) == (other["cs"], other["loss"], other["gradient"])
 
 
-def test_17_more_than_a_hundredth_stops_the_run(store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_more_than_a_hundredth_of_poisoned_samples_stops_the_run(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     load = data.load
 
     def with_three(*arguments: Any) -> dict[str, np.ndarray]:
@@ -79,7 +81,7 @@ def test_17_more_than_a_hundredth_stops_the_run(store: Path, tmp_path: Path, mon
     assert metrics_log.MOST_POISONED == 0.01
 
 
-def test_18_escapes_starts_on_land_and_drifters_that_stay_are_finite_and_counted(tmp_path: Path) -> None:
+def test_escapes_starts_on_land_and_drifters_that_stay_are_finite_and_counted(tmp_path: Path) -> None:
     def odd(values: dict[str, np.ndarray]) -> None:
         values["currents"][ON_LAND] = -32768
         values["positions"][STILL] = 0.0

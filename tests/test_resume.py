@@ -1,4 +1,4 @@
-"""Interrupted runs end as the uninterrupted one does, to the last bit (F13, F14); bad checkpoints are told (F15)."""
+"""Interrupted runs end as the uninterrupted one does, to the last bit; bad checkpoints are reported."""
 
 import json
 import shutil
@@ -52,23 +52,23 @@ def lines(out: Path) -> list[dict]:
     return [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
 
 
-# F13: signals
+# Signals
 
 
-def test_13_the_run_has_all_phases(whole: Path) -> None:
+def test_the_run_that_is_interrupted_has_all_phases(whole: Path) -> None:
     assert {"epoch 1 of 2", "epoch 2 of 2", "final pass 1", "curvature", "final pass 2"} <= {
         line["phase"] for line in lines(whole)
     }
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_13_signals_at_random_steps(whole: Path, store: Path, tmp_path: Path, seed: int) -> None:
+def test_signals_at_random_steps_change_no_bit(whole: Path, store: Path, tmp_path: Path, seed: int) -> None:
     stops_at_random_steps(whole, store, tmp_path, seed)
 
 
 @pytest.mark.faults
 @pytest.mark.parametrize("seed", range(100, 150))
-def test_13_fifty_sigterms(whole: Path, store: Path, tmp_path: Path, seed: int) -> None:
+def test_fifty_sigterms_change_no_bit(whole: Path, store: Path, tmp_path: Path, seed: int) -> None:
     stops_at_random_steps(whole, store, tmp_path, seed, ("SIGTERM",), 1)
 
 
@@ -87,7 +87,7 @@ def stops_at_random_steps(
     assert ours == theirs
 
 
-def test_13_parameters_optimiser_and_passes_are_the_same_bits(store: Path, tmp_path: Path) -> None:
+def test_parameters_optimiser_and_passes_are_the_same_bits(store: Path, tmp_path: Path) -> None:
     told = runs.settings(checkpoint={"every_steps": 1})
     runs.train(store, tmp_path / "whole", told)
     runs.interrupted(store, tmp_path / "run", told, [(3, "SIGTERM"), (9, "SIGUSR1"), (21, "SIGINT")])
@@ -106,14 +106,16 @@ def test_13_parameters_optimiser_and_passes_are_the_same_bits(store: Path, tmp_p
         ({"optimizer": {"method": "adam", "final_passes": 1}, "epochs": 3, "precision": "float64"}, [4, 12]),
     ],
 )
-def test_13_other_ways_of_training(store: Path, tmp_path: Path, more: dict, stops: list[int]) -> None:
+def test_other_ways_of_training_resume_to_the_same_bits(
+    store: Path, tmp_path: Path, more: dict, stops: list[int]
+) -> None:
     told = runs.settings(**more)
     runs.train(store, tmp_path / "whole", told)
     runs.interrupted(store, tmp_path / "run", told, [(step, "SIGTERM") for step in stops])
     assert runs.contents(tmp_path / "run") == runs.contents(tmp_path / "whole")
 
 
-def test_13_the_command_leaves_with_3_and_goes_on(store: Path, tmp_path: Path) -> None:
+def test_the_command_leaves_with_3_and_says_how_to_go_on(store: Path, tmp_path: Path) -> None:
     told = [w for key in ("ensemble.members=3", "integration.step=3h", "batch_size=3") for w in ("--set", key)]
     command = [sys.executable, "-c", STOPPED, "run", str(store), "--out", str(tmp_path / "run"), *told]
     first = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -134,15 +136,15 @@ with stopped_at(3, "SIGUSR1"):
 """
 
 
-# F14: kills
+# Kills
 
 
-def test_14_kill_9_inside_a_save_and_at_random_steps(whole: Path, store: Path, tmp_path: Path) -> None:
+def test_kills_inside_a_save_and_at_random_steps_change_no_bit(whole: Path, store: Path, tmp_path: Path) -> None:
     kills(whole, store, tmp_path, 2, 0)
 
 
 @pytest.mark.faults
-def test_14_a_hundred_kill_9(whole: Path, store: Path, tmp_path: Path) -> None:
+def test_a_hundred_kills_change_no_bit(whole: Path, store: Path, tmp_path: Path) -> None:
     kills(whole, store, tmp_path, 100, 1)
 
 
@@ -162,10 +164,10 @@ def kills(whole: Path, store: Path, tmp_path: Path, n: int, seed: int) -> None:
     assert told["most_steps_lost"] <= runs.TINY["checkpoint"]["every_steps"]
 
 
-# F15: checkpoints that are not good
+# Checkpoints that are not good
 
 
-def test_15_a_checkpoint_is_an_archive_that_numpy_reads(tmp_path: Path) -> None:
+def test_a_checkpoint_is_an_archive_that_numpy_reads(tmp_path: Path) -> None:
     arrays = {"a/b": np.arange(6.0).reshape(2, 3), "n": np.array(7)}
     path = tmp_path / "c.npz"
     path.write_bytes(encode(5, {"store": "s"}, {"passes": 0}, arrays))
@@ -176,7 +178,7 @@ def test_15_a_checkpoint_is_an_archive_that_numpy_reads(tmp_path: Path) -> None:
     assert saved.arrays.keys() == arrays.keys()
 
 
-def test_15_every_flipped_bit_and_every_cut_is_found(half: Path, tmp_path: Path) -> None:
+def test_every_flipped_bit_and_every_cut_of_a_checkpoint_is_found(half: Path, tmp_path: Path) -> None:
     content = (half / "checkpoints" / "step-00000007.npz").read_bytes()
     rng, path = np.random.default_rng(3), tmp_path / "c.npz"
     for bit in rng.choice(8 * len(content), 400, replace=False):
@@ -192,7 +194,7 @@ def test_15_every_flipped_bit_and_every_cut_is_found(half: Path, tmp_path: Path)
 
 
 @pytest.mark.parametrize("damage", ["changed", "cut", "empty", "text", "other archive", "two", "older metrics"])
-def test_15_falls_back_to_the_one_before(
+def test_a_bad_checkpoint_is_set_aside_and_the_one_before_is_taken(
     half: Path, whole: Path, store: Path, damage: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     newest = half / "checkpoints" / "step-00000007.npz"
@@ -220,7 +222,7 @@ def test_15_falls_back_to_the_one_before(
     assert runs.contents(half) == runs.contents(whole)
 
 
-def test_15_no_good_checkpoint_is_refused(half: Path, store: Path) -> None:
+def test_a_run_without_a_good_checkpoint_is_refused(half: Path, store: Path) -> None:
     for path in (half / "checkpoints").iterdir():
         path.write_bytes(b"")
     with pytest.raises(StoreError, match=r"none of its 3 checkpoints is good.*Start it afresh in another --out"):
@@ -236,7 +238,7 @@ def test_15_no_good_checkpoint_is_refused(half: Path, store: Path) -> None:
         ({"batch_size": 5, "initial_cs": 0.2}, "batch_size was 3, now 5; initial_cs was 0.1, now 0.2"),
     ],
 )
-def test_58_another_configuration_is_refused(half: Path, store: Path, more: dict, said: str) -> None:
+def test_another_configuration_is_refused(half: Path, store: Path, more: dict, said: str) -> None:
     before = {path: path.read_bytes() for path in half.rglob("*") if path.is_file()}
     with pytest.raises(ConfigError) as caught:
         runs.train(store, half, runs.settings(**more), resume=True)
@@ -244,14 +246,14 @@ def test_58_another_configuration_is_refused(half: Path, store: Path, more: dict
     assert {path: path.read_bytes() for path in half.rglob("*") if path.is_file()} == before
 
 
-def test_58_a_checkpoint_of_another_configuration_is_refused(half: Path, store: Path) -> None:
+def test_a_checkpoint_of_another_configuration_is_refused(half: Path, store: Path) -> None:
     (half / "config.json").unlink()
     (half / "metrics.jsonl").unlink()
     with pytest.raises(ConfigError, match=r"step-00000007.npz belongs to another run: seed was 0, now 3"):
         runs.train(store, half, runs.settings(seed=3), resume=True)
 
 
-def test_15_another_store_is_refused(half: Path, tmp_path: Path) -> None:
+def test_another_store_is_refused(half: Path, tmp_path: Path) -> None:
     other = stores.build(tmp_path / "other", 23, samples_per_shard=8, seed=5).path
     with pytest.raises(ConfigError, match=r"step-00000007.npz belongs to another run: store was '[0-9a-f]{64}', now"):
         runs.train(other, half, runs.settings(), resume=True)
@@ -264,7 +266,7 @@ def test_15_another_store_is_refused(half: Path, tmp_path: Path) -> None:
         {"data": {"threads": 1, "copying": "plain", "prefetch": False, "stall_timeout": "1h"}},
     ],
 )
-def test_15_how_often_to_save_and_how_to_read_may_change(half: Path, whole: Path, store: Path, more: dict) -> None:
+def test_how_often_to_save_and_how_to_read_may_change(half: Path, whole: Path, store: Path, more: dict) -> None:
     runs.train(store, half, runs.settings(**more), resume=True)
     ours, theirs = runs.contents(half), runs.contents(whole)
     assert ours.pop("config.json") != theirs.pop("config.json")
@@ -320,10 +322,10 @@ def test_two_processes_do_not_write_one_run(half: Path, store: Path) -> None:
     assert {path: path.read_bytes() for path in half.rglob("*") if path.is_file()} == before
 
 
-# F19: divergence
+# Divergence
 
 
-def test_19_divergence_names_the_last_good_checkpoint(
+def test_divergence_names_the_last_good_checkpoint(
     store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def away(self: MetricsLog, numbers: np.ndarray, parameters: jax.Array, gradients: SampleGradients) -> Mean:

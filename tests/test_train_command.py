@@ -67,7 +67,9 @@ def settings(folder: Path, text: str | bytes) -> Path:
         ("integration.step", "expected key=value"),
     ],
 )
-def test_48_49_50_settings(tmp_path: Path, small: Path, capsys: Capture, assignment: str, said: str) -> None:
+def test_settings_that_cannot_be_are_refused(
+    tmp_path: Path, small: Path, capsys: Capture, assignment: str, said: str
+) -> None:
     assert said in refused(capsys, 2, "run", small, "--out", tmp_path / "run", "--set", assignment)
     assert not (tmp_path / "run").exists()
 
@@ -84,7 +86,9 @@ def test_48_49_50_settings(tmp_path: Path, small: Path, capsys: Capture, assignm
         ("epoch: 1", "unknown key 'epoch' (did you mean 'epochs'?)"),
     ],
 )
-def test_23_yaml(tmp_path: Path, small: Path, capsys: Capture, text: str | bytes, said: str) -> None:
+def test_a_settings_file_that_cannot_be_read_is_refused(
+    tmp_path: Path, small: Path, capsys: Capture, text: str | bytes, said: str
+) -> None:
     path = settings(tmp_path, text)
     message = refused(capsys, 2, "run", small, "--out", tmp_path / "run", "--config", path)
     assert said in message
@@ -92,7 +96,7 @@ def test_23_yaml(tmp_path: Path, small: Path, capsys: Capture, text: str | bytes
     assert not (tmp_path / "run").exists()
 
 
-def test_51_steps_that_do_not_fit_the_store(tmp_path: Path, small: Path, capsys: Capture) -> None:
+def test_steps_that_do_not_fit_the_store_are_refused(tmp_path: Path, small: Path, capsys: Capture) -> None:
     out = ("--out", tmp_path / "run", "--set")
     message = refused(capsys, 2, "run", small, *out, "integration.step=4h")
     assert "integration.step is 14400 s; the store's fixes are 10800 s apart" in message
@@ -102,12 +106,12 @@ def test_51_steps_that_do_not_fit_the_store(tmp_path: Path, small: Path, capsys:
 
 
 @pytest.mark.parametrize("devices", ["0", "-1", "2", "64"])
-def test_57_more_devices_than_there_are(tmp_path: Path, small: Path, capsys: Capture, devices: str) -> None:
+def test_more_devices_than_there_are_are_refused(tmp_path: Path, small: Path, capsys: Capture, devices: str) -> None:
     assert f"--devices {devices}" in refused(capsys, 2, "run", small, "--out", tmp_path / "run", "--devices", devices)
     assert not (tmp_path / "run").exists()
 
 
-def test_55_output_that_is_not_empty(tmp_path: Path, small: Path, capsys: Capture) -> None:
+def test_a_run_folder_that_is_not_empty_is_refused(tmp_path: Path, small: Path, capsys: Capture) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "mine.txt").write_text("x")
     assert "is not an empty folder" in refused(capsys, 2, "run", small, "--out", tmp_path / "run")
@@ -119,7 +123,7 @@ def test_55_output_that_is_not_empty(tmp_path: Path, small: Path, capsys: Captur
 # Stores
 
 
-def test_59_an_unfinished_store(tmp_path: Path, capsys: Capture) -> None:
+def test_an_unfinished_store_is_not_trained_from(tmp_path: Path, capsys: Capture) -> None:
     stores.build(tmp_path / "store", done=2)
     message = refused(capsys, 1, "run", tmp_path / "store", "--out", tmp_path / "run")
     assert "unfinished (no manifest.json)" in message
@@ -129,7 +133,7 @@ def test_59_an_unfinished_store(tmp_path: Path, capsys: Capture) -> None:
     assert not (tmp_path / "run").exists()
 
 
-def test_60_a_store_of_another_version(tmp_path: Path, small: Path, capsys: Capture) -> None:
+def test_a_store_of_another_schema_version_is_refused(tmp_path: Path, small: Path, capsys: Capture) -> None:
     shutil.copytree(small, tmp_path / "store")
     path = tmp_path / "store" / "manifest.json"
     tree = json.loads(path.read_text())
@@ -138,14 +142,14 @@ def test_60_a_store_of_another_version(tmp_path: Path, small: Path, capsys: Capt
     assert f"written by schema version {schema.VERSION + 1} (driftcal 0.1.0), needs version {schema.VERSION}" in message
 
 
-def test_61_no_usable_sample(tmp_path: Path, capsys: Capture) -> None:
+def test_a_store_without_a_usable_sample_is_refused(tmp_path: Path, capsys: Capture) -> None:
     stores.build(tmp_path / "store", 5, n_unusable=5, change=lambda v: v["split"].__setitem__(slice(None), -1))
     message = refused(capsys, 1, "run", tmp_path / "store", "--out", tmp_path / "run")
     assert "no sample of split 'train'" in message
     assert not (tmp_path / "run").exists()
 
 
-def test_62_a_missing_split(tmp_path: Path, capsys: Capture) -> None:
+def test_a_store_without_the_training_split_is_refused(tmp_path: Path, capsys: Capture) -> None:
     stores.build(tmp_path / "store", n_drifters=1)
     message = refused(capsys, 1, "run", tmp_path / "store", "--out", tmp_path / "run")
     assert "no sample of split 'train' (it holds: " in message
@@ -181,7 +185,7 @@ def test_json_is_all_there_is_on_stdout(finished: tuple[Path, str], small: Path)
     assert np.isfinite([line["loss"] for line in lines]).all()
 
 
-def test_f11_a_store_is_trained_from_and_evaluated_on_where_it_cannot_be_written(
+def test_a_store_is_trained_from_and_evaluated_on_where_it_cannot_be_written(
     tmp_path: Path, finished: tuple[Path, str], small: Path
 ) -> None:
     """`finished` was trained so."""
@@ -205,7 +209,7 @@ def test_a_finished_run_is_not_written_over(finished: tuple[Path, str], small: P
     assert fields.digests(finished[0]) == before
 
 
-def test_62_evaluation_of_what_is_not_there(
+def test_evaluation_of_a_split_or_a_run_that_is_not_there_is_refused(
     tmp_path: Path, finished: tuple[Path, str], small: Path, capsys: Capture
 ) -> None:
     assert "'holdout' is not a split" in refused(capsys, 1, "evaluate", finished[0], small, "--split", "holdout")
