@@ -22,18 +22,18 @@ def real_data():
 
 
 @pytest.fixture(scope="session")
-def pristine(tmp_path_factory: pytest.TempPathFactory) -> dict[str, stores.Built]:
+def stores_by_compression(tmp_path_factory: pytest.TempPathFactory) -> dict[str, stores.Built]:
     """The same store in both compressions, not to be changed."""
     root = tmp_path_factory.mktemp("pristine")
     return {kind: stores.build(root / kind, compression=kind) for kind in ("lz4", "none")}
 
 
 @pytest.fixture
-def copy(pristine: dict[str, stores.Built], tmp_path: Path) -> Callable[[str], stores.Built]:
+def copy(stores_by_compression: dict[str, stores.Built], tmp_path: Path) -> Callable[[str], stores.Built]:
     """A copy of a store, to be damaged."""
 
     def make(compression: str) -> stores.Built:
-        built = pristine[compression]
+        built = stores_by_compression[compression]
         shutil.copytree(built.path, tmp_path / "store")
         return stores.Built(tmp_path / "store", built.layout, built.values, built.drifters, built.held)
 

@@ -35,7 +35,7 @@ def on_devices(store: Path, folder: Path, epochs: int, precision: str = "float32
 
 
 @pytest.fixture(scope="module")
-def found(store: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], Path]:
+def device_runs(store: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], Path]:
     folder = tmp_path_factory.mktemp("on-devices")
     return on_devices(store, folder, 2), folder
 
@@ -44,8 +44,10 @@ def losses(out: Path) -> np.ndarray:
     return np.array([json.loads(line)["loss"] for line in (out / "metrics.jsonl").read_text().splitlines()])
 
 
-def test_one_two_and_four_devices_take_the_same_samples_and_find_the_same(found: tuple[dict[str, Any], Path]) -> None:
-    told, folder = found
+def test_one_two_and_four_devices_take_the_same_samples_and_find_the_same(
+    device_runs: tuple[dict[str, Any], Path],
+) -> None:
+    told, folder = device_runs
     assert told["devices"] == 4
     for n in ("2", "4"):
         assert told[n]["dealt"] == told["1"]["dealt"]
@@ -64,15 +66,15 @@ def test_c_s_agrees_to_a_millionth_after_200_steps(store: Path, tmp_path: Path) 
             assert told[n]["cs"] == pytest.approx(told["1"]["cs"], rel=rel)
 
 
-def test_a_run_resumes_on_another_number_of_devices(found: tuple[dict[str, Any], Path]) -> None:
-    told, folder = found
+def test_a_run_resumes_on_another_number_of_devices(device_runs: tuple[dict[str, Any], Path]) -> None:
+    told, folder = device_runs
     assert "saved as of step 3 " in told["stop 3"]
     assert "saved as of step 8 " in told["stop 8"]
     np.testing.assert_allclose(losses(folder / "changing"), losses(folder / "1"), rtol=LOSS)
 
 
-def test_nothing_crosses_devices_but_what_each_sample_gave(found: tuple[dict[str, Any], Path]) -> None:
-    assert found[0]["crossing"] == sorted(
+def test_nothing_crosses_devices_but_what_each_sample_gave(device_runs: tuple[dict[str, Any], Path]) -> None:
+    assert device_runs[0]["crossing"] == sorted(
         ["all-gather f32[4]"] * 2  # loss, dispersion
         + ["all-gather f32[4,1]"]  # gradient
         + ["all-gather pred[4]"] * 2  # good, poisoned
@@ -81,18 +83,20 @@ def test_nothing_crosses_devices_but_what_each_sample_gave(found: tuple[dict[str
 
 
 def test_a_batch_that_does_not_divide_and_devices_that_are_not_there_are_refused(
-    found: tuple[dict[str, Any], Path],
+    device_runs: tuple[dict[str, Any], Path],
 ) -> None:
-    assert found[0]["refused 3"] == (
+    assert device_runs[0]["refused 3"] == (
         "batch_size 4 is not a multiple of the 3 devices that share it. Set batch_size to 3."
     )
-    assert found[0]["refused 5"].startswith("--devices 5: there are 4.")
+    assert device_runs[0]["refused 5"].startswith("--devices 5: there are 4.")
 
 
-def test_the_native_engine_computes_each_devices_samples_and_no_others(found: tuple[dict[str, Any], Path]) -> None:
-    if "native" not in found[0]:
+def test_the_native_engine_computes_each_devices_samples_and_no_others(
+    device_runs: tuple[dict[str, Any], Path],
+) -> None:
+    if "native" not in device_runs[0]:
         pytest.skip("the C++ engine cannot be had here")
-    assert found[0]["native"] == [[True] * 7] * 2
+    assert device_runs[0]["native"] == [[True] * 7] * 2
 
 
 def test_processes_that_see_a_part_each_leave_nothing_out(
@@ -146,13 +150,13 @@ def two_processes(program: list[str], store: Path, out: Path) -> list[tuple[int,
 
 
 @pytest.mark.faults
-def test_two_processes_of_a_slurm_step(store: Path, tmp_path: Path, found: tuple[dict[str, Any], Path]) -> None:
+def test_two_processes_of_a_slurm_step(store: Path, tmp_path: Path, device_runs: tuple[dict[str, Any], Path]) -> None:
     """The first goes on alone for longer than the other would wait for it."""
     first, second = two_processes(["-c", SLOW], store, tmp_path / "run")
     assert (first[0], second[0]) == (0, 0), first[2] + second[2]
     assert "C_s = " in first[1]
     assert "C_s = " not in second[1]
-    np.testing.assert_array_equal(losses(tmp_path / "run"), losses(found[1] / "2"))
+    np.testing.assert_array_equal(losses(tmp_path / "run"), losses(device_runs[1] / "2"))
 
 
 @pytest.mark.faults

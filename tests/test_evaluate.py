@@ -30,7 +30,7 @@ TOLD = Training.model_validate(
 )
 
 
-class Found(NamedTuple):
+class Evaluation(NamedTuple):
     """An evaluation and what it was made of."""
 
     store: ShardStore
@@ -57,9 +57,9 @@ def build(path: Path, n_samples: int = 25, poison: int | None = None) -> ShardSt
 
 
 @pytest.fixture(scope="module")
-def found(tmp_path_factory: pytest.TempPathFactory) -> Found:
+def evaluation(tmp_path_factory: pytest.TempPathFactory) -> Evaluation:
     store = build(tmp_path_factory.mktemp("store") / "small")
-    return Found(store, *evaluate.evaluate(store, "test", TOLD, CS, (), False))
+    return Evaluation(store, *evaluate.evaluate(store, "test", TOLD, CS, (), False))
 
 
 def metres(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -73,28 +73,28 @@ def observed(store: ShardStore, samples: np.ndarray) -> np.ndarray:
     return store.labels["origin"][samples][:, None] + store.positions.read(samples).astype(np.float64)
 
 
-def mean_of(found: Found, system: str, name: str) -> float:
-    return found.scores["scores"][system][name]["mean"]
+def mean_of(evaluation: Evaluation, system: str, name: str) -> float:
+    return evaluation.scores["scores"][system][name]["mean"]
 
 
-def test_no_motion_is_as_far_off_as_the_drifter_went(found: Found) -> None:
-    track = observed(found.store, found.store.samples_of("test"))
+def test_no_motion_is_as_far_off_as_the_drifter_went(evaluation: Evaluation) -> None:
+    track = observed(evaluation.store, evaluation.store.samples_of("test"))
     went = metres(track[:, 1:], track[:, :1]) / 1e3
-    assert mean_of(found, "no motion", "separation_km") == pytest.approx(went.mean(), rel=1e-6)
-    assert mean_of(found, "no motion", "final_separation_km") == pytest.approx(went[:, -1].mean(), rel=1e-6)
+    assert mean_of(evaluation, "no motion", "separation_km") == pytest.approx(went.mean(), rel=1e-6)
+    assert mean_of(evaluation, "no motion", "final_separation_km") == pytest.approx(went[:, -1].mean(), rel=1e-6)
     # members that are all in one place: the energy score is the distance
-    assert mean_of(found, "no motion", "energy_score_km") == pytest.approx(went.mean(), rel=1e-6)
-    still = found.scores["scores"]["no motion"]
-    above = mean_of(found, "no motion", "energy_score_km") - mean_of(found, "calibrated", "energy_score_km")
+    assert mean_of(evaluation, "no motion", "energy_score_km") == pytest.approx(went.mean(), rel=1e-6)
+    still = evaluation.scores["scores"]["no motion"]
+    above = mean_of(evaluation, "no motion", "energy_score_km") - mean_of(evaluation, "calibrated", "energy_score_km")
     assert still[evaluate.ABOVE]["mean"] == pytest.approx(above)
     assert still["escaped_members"] == 0
 
 
-def test_scores_of_the_ensembles_themselves(found: Found) -> None:
-    track, ensemble = found.examples["track"], found.examples["ensemble"]
-    assert np.array_equal(found.examples["sample"], found.store.samples_of("test"))
+def test_scores_of_the_ensembles_themselves(evaluation: Evaluation) -> None:
+    track, ensemble = evaluation.examples["track"], evaluation.examples["ensemble"]
+    assert np.array_equal(evaluation.examples["sample"], evaluation.store.samples_of("test"))
     assert ensemble.shape == (6, 5, 41, 2)
-    np.testing.assert_allclose(track, observed(found.store, found.examples["sample"]), atol=1e-9)
+    np.testing.assert_allclose(track, observed(evaluation.store, evaluation.examples["sample"]), atol=1e-9)
     apart = metres(ensemble, track[:, None])[:, :, 1:] / 1e3
     pairs = np.array([[metres(ensemble[:, i], ensemble[:, j]) for j in range(5)] for i in range(5)])[..., 1:] / 1e3
     energy = apart.mean(axis=1) - pairs.sum(axis=(0, 1)) / (2 * 5 * 4)
@@ -106,34 +106,34 @@ def test_scores_of_the_ensembles_themselves(found: Found) -> None:
         "liu_skill": np.maximum(0, 1 - apart.mean(axis=1).sum(axis=1) / length).mean(),
     }
     for name, value in expected.items():
-        assert mean_of(found, "calibrated", name) == pytest.approx(value, rel=1e-6), name
+        assert mean_of(evaluation, "calibrated", name) == pytest.approx(value, rel=1e-6), name
 
 
-def test_sums_over_batches_are_the_mean_over_samples(found: Found) -> None:
-    track, ensemble = found.examples["track"], found.examples["ensemble"]
+def test_sums_over_batches_are_the_mean_over_samples(evaluation: Evaluation) -> None:
+    track, ensemble = evaluation.examples["track"], evaluation.examples["ensemble"]
     scale = METRES_PER_DEGREE * np.stack([np.cos(np.radians(track[..., 1])), np.ones_like(track[..., 1])], axis=-1)
     away = ((ensemble - track[:, None]) * scale[:, None])[:, :, 1:]
     error = np.sqrt((away.mean(axis=1) ** 2).sum(axis=-1).mean(axis=0)) / 1e3
     spread = np.sqrt(away.var(axis=1, ddof=1).sum(axis=-1).mean(axis=0) * 6 / 5) / 1e3
-    held = found.scores["spread_and_error"]
+    held = evaluation.scores["spread_and_error"]
     assert set(held) == {"calibrated", "initial constant"}
     np.testing.assert_allclose(held["calibrated"]["error_km"], error, rtol=1e-6)
     np.testing.assert_allclose(held["calibrated"]["spread_km"], spread, rtol=1e-6)
-    np.testing.assert_allclose(found.scores["lead_hours"], 3.0 * np.arange(1, 41))
+    np.testing.assert_allclose(evaluation.scores["lead_hours"], 3.0 * np.arange(1, 41))
 
 
-def test_what_was_scored_is_counted(found: Found) -> None:
-    s = found.scores
+def test_what_was_scored_is_counted(evaluation: Evaluation) -> None:
+    s = evaluation.scores
     assert (s["split"], s["fit"], s["n_split"], s["n_samples"], s["n_drifters"]) == ("test", False, 6, 6, 2)
     assert s["dropped_samples"] == []
     assert s["trained_drifters_left_out"] == {"n_samples": 0, "drifters": []}
 
 
-def test_a_poisoned_sample_and_a_trained_drifter_are_left_out(found: Found, tmp_path: Path) -> None:
+def test_a_poisoned_sample_and_a_trained_drifter_are_left_out(evaluation: Evaluation, tmp_path: Path) -> None:
     # the poisoned sample is all that one drifter has, so that both ways of leaving it out score the same samples
     poisoned, _ = evaluate.evaluate(build(tmp_path / "poisoned", poison=2), "test", TOLD, CS, (), False)
-    name = found.store.drifters[2]
-    unseen, examples = evaluate.evaluate(found.store, "test", TOLD, CS, {name, "another"}, False)
+    name = evaluation.store.drifters[2]
+    unseen, examples = evaluate.evaluate(evaluation.store, "test", TOLD, CS, {name, "another"}, False)
     assert (poisoned["dropped_samples"], poisoned["n_samples"], poisoned["n_drifters"]) == ([2], 5, 1)
     assert (unseen["dropped_samples"], unseen["n_samples"], unseen["n_drifters"]) == ([], 5, 1)
     assert unseen["trained_drifters_left_out"] == {"n_samples": 1, "drifters": [name]}
@@ -145,23 +145,25 @@ def test_a_poisoned_sample_and_a_trained_drifter_are_left_out(found: Found, tmp_
     for system, lines in unseen["spread_and_error"].items():
         for key, values in lines.items():
             np.testing.assert_allclose(poisoned["spread_and_error"][system][key], values, rtol=1e-9)
-    mean = mean_of(Found(found.store, unseen, examples), "no motion", "separation_km")
-    assert mean != pytest.approx(mean_of(found, "no motion", "separation_km"), rel=1e-3)
+    mean = mean_of(Evaluation(evaluation.store, unseen, examples), "no motion", "separation_km")
+    assert mean != pytest.approx(mean_of(evaluation, "no motion", "separation_km"), rel=1e-3)
 
 
-def test_nothing_but_trained_drifters_is_refused(found: Found) -> None:
+def test_nothing_but_trained_drifters_is_refused(evaluation: Evaluation) -> None:
     with pytest.raises(DataError, match="trained on every drifter"):
-        evaluate.evaluate(found.store, "test", TOLD, CS, found.store.drifters, False)
+        evaluate.evaluate(evaluation.store, "test", TOLD, CS, evaluation.store.drifters, False)
 
 
-def test_the_training_split_is_kept_as_fit_and_thinned(found: Found) -> None:
-    chosen = found.store.samples_of("train")[[0, 6, 12, 18]]
-    scores, examples = evaluate.evaluate(found.store, "train", TOLD, CS, found.store.drifters[:4], False, most=4)
+def test_the_training_split_is_kept_as_fit_and_thinned(evaluation: Evaluation) -> None:
+    chosen = evaluation.store.samples_of("train")[[0, 6, 12, 18]]
+    scores, examples = evaluate.evaluate(
+        evaluation.store, "train", TOLD, CS, evaluation.store.drifters[:4], False, most=4
+    )
     assert scores["fit"]
     assert (scores["n_split"], scores["n_samples"]) == (19, 4)
     assert scores["trained_drifters_left_out"]["n_samples"] == 0
     assert examples["sample"].tolist() == chosen.tolist()
-    track = observed(found.store, chosen)
+    track = observed(evaluation.store, chosen)
     went = metres(track[:, 1:], track[:, :1]).mean() / 1e3
     assert scores["scores"]["no motion"]["separation_km"]["mean"] == pytest.approx(went, rel=1e-6)
 

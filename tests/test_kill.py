@@ -29,7 +29,7 @@ from tests import fields, killing
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str, str]]:
+def manifest_and_digests(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str, str]]:
     """A manifest of six samples in three shards, and the digests of its store."""
     folder = tmp_path_factory.mktemp("kill")
     manifest = fields.small(folder / "input", store={"samples_per_shard": 2})
@@ -44,9 +44,9 @@ def age(store: Path) -> dict[str, int]:
 
 @pytest.mark.parametrize("point", crash_points.POINTS)
 def test_a_store_whose_making_is_killed_at_a_named_point_is_continued(
-    tmp_path: Path, made: tuple[str, dict[str, str]], point: str
+    tmp_path: Path, manifest_and_digests: tuple[str, dict[str, str]], point: str
 ) -> None:
-    manifest, due = made
+    manifest, due = manifest_and_digests
     out, said = tmp_path / "store", tmp_path / "said.txt"
     command = [manifest, "--out", str(out), "--scheduler", "synchronous"]
     # of a repeated step the one in the middle of the store
@@ -67,9 +67,9 @@ def test_a_store_whose_making_is_killed_at_a_named_point_is_continued(
         assert f"continuing: {len(marks)} of 3 shards are done" in ended.said
 
 
-def test_the_environment_names_the_point_too(tmp_path: Path, made: tuple[str, dict[str, str]]) -> None:
+def test_the_environment_names_the_point_too(tmp_path: Path, manifest_and_digests: tuple[str, dict[str, str]]) -> None:
     out = tmp_path / "store"
-    command = [sys.executable, "-m", "driftcal.preprocess", made[0], "--out", str(out), "--workers", "1"]
+    command = [sys.executable, "-m", "preprocess", manifest_and_digests[0], "--out", str(out), "--workers", "1"]
     done = subprocess.run(command, env={**os.environ, crash_points.VARIABLE: "mark: done@2"}, capture_output=True)
     assert done.returncode == killing.KILLED
     shown = subprocess.run([sys.executable, "-m", "driftcal.shared", "show", str(out)], capture_output=True, text=True)
@@ -78,28 +78,33 @@ def test_the_environment_names_the_point_too(tmp_path: Path, made: tuple[str, di
 
 
 def test_a_store_whose_making_is_killed_at_random_is_continued(
-    tmp_path: Path, made: tuple[str, dict[str, str]]
+    tmp_path: Path, manifest_and_digests: tuple[str, dict[str, str]]
 ) -> None:
-    longest = killing.duration([made[0], "--out", str(tmp_path / "first")], tmp_path / "said.txt")
-    assert killing.random_kills([made[0]], tmp_path, made[1], rounds=6, longest=longest, seed=1) >= 6
+    longest = killing.duration([manifest_and_digests[0], "--out", str(tmp_path / "first")], tmp_path / "said.txt")
+    assert (
+        killing.random_kills(
+            [manifest_and_digests[0]], tmp_path, manifest_and_digests[1], rounds=6, longest=longest, seed=1
+        )
+        >= 6
+    )
 
 
 @pytest.mark.faults
 @pytest.mark.parametrize("scheduler", ["threads", "processes"])
 def test_a_hundred_random_kills_change_no_byte(
-    tmp_path: Path, made: tuple[str, dict[str, str]], scheduler: str
+    tmp_path: Path, manifest_and_digests: tuple[str, dict[str, str]], scheduler: str
 ) -> None:
-    command = [made[0], "--scheduler", scheduler, "--workers", "2"]
+    command = [manifest_and_digests[0], "--scheduler", scheduler, "--workers", "2"]
     longest = killing.duration([*command, "--out", str(tmp_path / "first")], tmp_path / "said.txt")
-    kills = killing.random_kills(command, tmp_path, made[1], rounds=100, longest=longest, seed=2)
+    kills = killing.random_kills(command, tmp_path, manifest_and_digests[1], rounds=100, longest=longest, seed=2)
     print(f"{scheduler}: {kills} kills, every store identical")
 
 
 def test_a_replacement_that_is_killed_leaves_nothing_of_the_old_store(
-    tmp_path: Path, made: tuple[str, dict[str, str]]
+    tmp_path: Path, manifest_and_digests: tuple[str, dict[str, str]]
 ) -> None:
     """With other settings, so that nothing of the old store may be left in the new one."""
-    manifest, due = made
+    manifest, due = manifest_and_digests
     other = fields.make(manifest, tmp_path / "other", "--set", "store.samples_per_shard=1")
     for point in ("clean: half done", "plan: begins", "shard: done@5"):
         out = tmp_path / point.replace(":", "")
@@ -112,9 +117,11 @@ def test_a_replacement_that_is_killed_leaves_nothing_of_the_old_store(
         assert killing.left(out) == []
 
 
-def test_marks_of_a_replaced_store_are_not_believed(tmp_path: Path, made: tuple[str, dict[str, str]]) -> None:
+def test_marks_of_a_replaced_store_are_not_believed(
+    tmp_path: Path, manifest_and_digests: tuple[str, dict[str, str]]
+) -> None:
     """Two stores whose files have the same sizes: new files must not pass for those that an old mark speaks of."""
-    manifest, out, said = made[0], tmp_path / "store", tmp_path / "said.txt"
+    manifest, out, said = manifest_and_digests[0], tmp_path / "store", tmp_path / "said.txt"
     raw = [manifest, "--set", "store.compression=none", "--scheduler", "synchronous"]
     fields.make(manifest, tmp_path / "whole", *raw[1:])
     command = [*raw, "--out", str(out)]
@@ -129,9 +136,9 @@ def test_marks_of_a_replaced_store_are_not_believed(tmp_path: Path, made: tuple[
 
 @pytest.mark.parametrize("how", ["truncated", "empty", "flipped", "in a digest", "not JSON", "another's", "a folder"])
 def test_a_mark_that_cannot_be_trusted_costs_its_shard_alone(
-    tmp_path: Path, made: tuple[str, dict[str, str]], how: str
+    tmp_path: Path, manifest_and_digests: tuple[str, dict[str, str]], how: str
 ) -> None:
-    manifest, due = made
+    manifest, due = manifest_and_digests
     out, said = tmp_path / "store", tmp_path / "said.txt"
     command = [manifest, "--out", str(out), "--scheduler", "synchronous"]
     assert killing.run(command, said, crash="manifest: begins").code == killing.KILLED
@@ -165,7 +172,7 @@ def test_a_mark_that_cannot_be_trusted_costs_its_shard_alone(
 
 
 def test_a_mark_that_is_damaged_in_passing_does_not_end_as_success(
-    tmp_path: Path, made: tuple[str, dict[str, str]], monkeypatch: pytest.MonkeyPatch, capsys: Any
+    tmp_path: Path, manifest_and_digests: tuple[str, dict[str, str]], monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
     """Between the writing of a shard and the end: no store is finished without it, and a whole run says so."""
     out, true = tmp_path / "store", write.run
@@ -175,16 +182,16 @@ def test_a_mark_that_is_damaged_in_passing_does_not_end_as_success(
         (out / ".building" / "done-000002.json").write_bytes(b"")
 
     monkeypatch.setattr(write, "run", damaging)
-    assert main([made[0], "--out", str(out), "--scheduler", "synchronous"]) == 1
+    assert main([manifest_and_digests[0], "--out", str(out), "--scheduler", "synchronous"]) == 1
     assert "a shard that was marked as done is so no more" in capsys.readouterr().err
     assert not (out / "manifest.json").exists()
     monkeypatch.setattr(write, "run", true)
-    assert main([made[0], "--out", str(out), "--scheduler", "synchronous"]) == 0
-    assert fields.digests(out) == made[1]
+    assert main([manifest_and_digests[0], "--out", str(out), "--scheduler", "synchronous"]) == 0
+    assert fields.digests(out) == manifest_and_digests[1]
 
 
 def test_marks_are_read_once_at_the_gate(
-    tmp_path: Path, made: tuple[str, dict[str, str]], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, manifest_and_digests: tuple[str, dict[str, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Other parts wait there."""
     read, true = [], unfinished.read_mark
@@ -194,8 +201,8 @@ def test_marks_are_read_once_at_the_gate(
         assert (store / ".building" / "gate").exists()
         return true(store, layout, shard)
 
-    monkeypatch.setattr(unfinished, "read_mark", counting)
-    fields.make(made[0], tmp_path / "store", "--scheduler", "synchronous")
+    monkeypatch.setattr(building, "read_mark", counting)
+    fields.make(manifest_and_digests[0], tmp_path / "store", "--scheduler", "synchronous")
     assert read == [0, 1, 2]
 
 
@@ -220,9 +227,9 @@ def stop_at(point: str) -> None:
 
 
 def test_a_second_process_is_refused_and_told_who_builds_the_store(
-    tmp_path: Path, made: tuple[str, dict[str, str]]
+    tmp_path: Path, manifest_and_digests: tuple[str, dict[str, str]]
 ) -> None:
-    manifest, due = made
+    manifest, due = manifest_and_digests
     out, said = tmp_path / "store", tmp_path / "said.txt"
     command = [manifest, "--out", str(out), "--scheduler", "synchronous"]
     first = killing.start([*command, "--parts", "1/2"], tmp_path / "first.txt", set_up=stop_at, how="mark: begins")
@@ -258,9 +265,9 @@ def test_a_second_process_is_refused_and_told_who_builds_the_store(
 
 @pytest.mark.parametrize("links", [True, False])
 def test_a_lock_of_another_host_is_taken_over_only_when_asked(
-    tmp_path: Path, made: tuple[str, dict[str, str]], links: bool
+    tmp_path: Path, manifest_and_digests: tuple[str, dict[str, str]], links: bool
 ) -> None:
-    manifest, due = made
+    manifest, due = manifest_and_digests
     out, said = tmp_path / "store", tmp_path / "said.txt"
     (out / ".building").mkdir(parents=True)
     there = replace(Holder.here((1, 1), alone=False), host="node17", machine="another boot", pid=1)
@@ -428,10 +435,12 @@ def test_a_lock_does_not_steer_the_terminal() -> None:
     assert str(replace(Holder.here((1, 1), alone=False), command="x\x1b[2Jy")).endswith("part 1/1: x?[2Jy")
 
 
-def test_a_run_whose_lock_is_gone_writes_nothing_more(tmp_path: Path, made: tuple[str, dict[str, str]]) -> None:
+def test_a_run_whose_lock_is_gone_writes_nothing_more(
+    tmp_path: Path, manifest_and_digests: tuple[str, dict[str, str]]
+) -> None:
     """As a worker that outlives its client, or a process of another host that was taken for dead."""
     out = tmp_path / "store"
-    command = [made[0], "--out", str(out), "--scheduler", "synchronous"]
+    command = [manifest_and_digests[0], "--out", str(out), "--scheduler", "synchronous"]
     first = killing.start(command, tmp_path / "first.txt", set_up=stop_at, how="mark: begins")
     wait_for(lambda: list(out.glob("source_row/c/*")), first)
     before = fields.digests(out / "currents")
@@ -529,9 +538,11 @@ def test_parts_overlap_if_they_share_a_shard(part: tuple[int, int], other: tuple
     assert Holder.here(part, alone=False).overlaps(other, True)
 
 
-def test_parts_that_start_and_end_together_make_one_store(tmp_path: Path, made: tuple[str, dict[str, str]]) -> None:
+def test_parts_that_start_and_end_together_make_one_store(
+    tmp_path: Path, manifest_and_digests: tuple[str, dict[str, str]]
+) -> None:
     """All at once, so that they meet at the gate, and the last ones would all finish the store."""
-    manifest, due = made
+    manifest, due = manifest_and_digests
     out = tmp_path / "store"
     running = [
         killing.start([manifest, "--out", str(out), "--parts", f"{k}/4"], tmp_path / f"{k}.txt") for k in (1, 2, 3, 4)
@@ -564,10 +575,10 @@ def late(others: list[list[str]]) -> None:
     (["1/2"], "1/2", ["2/2"]), ([], "4/4", ["1/4", "2/4", "3/4"]), ([], "1/1", ["1/1"]),
 ], ids=["again", "empty", "whole"])  # fmt: skip
 def test_a_part_that_comes_late_takes_nothing_away(
-    tmp_path: Path, made: tuple[str, dict[str, str]], done: list[str], mine: str, others: list[str]
+    tmp_path: Path, manifest_and_digests: tuple[str, dict[str, str]], done: list[str], mine: str, others: list[str]
 ) -> None:
     """The store is finished between its first look and its turn."""
-    manifest, due = made
+    manifest, due = manifest_and_digests
     out = tmp_path / "store"
     parts = {part: [manifest, "--out", str(out), "--parts", part] for part in (*done, mine, *others)}
     for part in done:
@@ -600,9 +611,11 @@ def lost(others: list[list[str]]) -> None:
     write.Writing.write = taken
 
 
-def test_a_store_that_another_recipe_has_replaced_is_not_ours(tmp_path: Path, made: tuple[str, dict[str, str]]) -> None:
+def test_a_store_that_another_recipe_has_replaced_is_not_ours(
+    tmp_path: Path, manifest_and_digests: tuple[str, dict[str, str]]
+) -> None:
     out = tmp_path / "store"
-    command = [made[0], "--out", str(out)]
+    command = [manifest_and_digests[0], "--out", str(out)]
     other = [*command, "--overwrite", "--set", "split.seed=7"]
     ended = killing.run(command, tmp_path / "said.txt", set_up=lost, how=[other])
     assert ended.code == 2

@@ -56,10 +56,14 @@ def batch(store: ShardStore, samples: np.ndarray) -> tuple[np.ndarray, np.ndarra
 @pytest.mark.parametrize("name", ["manifest.json", "drifters.json", "origin/zarr.json", "origin/c/1/0", "c/1/0/0/0/0"])
 @pytest.mark.parametrize("number", LIMITS)
 def test_what_cannot_be_read_is_no_damage(
-    pristine: dict[str, stores.Built], monkeypatch: pytest.MonkeyPatch, capsys: Capture, name: str, number: int
+    stores_by_compression: dict[str, stores.Built],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: Capture,
+    name: str,
+    number: int,
 ) -> None:
     """Neither while it is verified, nor where damaged samples are left out."""
-    path = pristine["lz4"].path
+    path = stores_by_compression["lz4"].path
     failing(monkeypatch, name, number)
     assert inspector.main(["verify", str(path)]) == LimitError.exit_code == 4
     out, err = capsys.readouterr()
@@ -74,10 +78,10 @@ def test_what_cannot_be_read_is_no_damage(
 
 @pytest.mark.parametrize("number", [errno.ENOENT, errno.ENOTDIR, errno.ELOOP])
 def test_what_is_not_there_is_damage(
-    pristine: dict[str, stores.Built], monkeypatch: pytest.MonkeyPatch, number: int
+    stores_by_compression: dict[str, stores.Built], monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     failing(monkeypatch, "origin/c/1/0", number)
-    verdict = verify(pristine["lz4"].path)
+    verdict = verify(stores_by_compression["lz4"].path)
     assert not verdict.ok
     assert verdict.damaged == ("origin/c/1/0",)
     assert "make the store again" in str(verdict.problem)
@@ -115,9 +119,9 @@ def unmappable(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
 @pytest.mark.parametrize("compression", ["lz4", "none"])
 @pytest.mark.parametrize("number", [errno.ENODEV, errno.EINVAL, errno.ENOMEM, errno.EACCES])
 def test_files_that_cannot_be_mapped_are_read(
-    pristine: dict[str, stores.Built], unmappable: Callable, capsys: Capture, compression: str, number: int
+    stores_by_compression: dict[str, stores.Built], unmappable: Callable, capsys: Capture, compression: str, number: int
 ) -> None:
-    built = pristine[compression]
+    built = stores_by_compression[compression]
     unmappable(number)
     samples = np.array([7, 0, 10, 3])
     for copying in stores.copyings():
@@ -151,10 +155,10 @@ def test_damage_is_known_in_files_that_are_read(copy: Callable[[str], stores.Bui
 
 
 def test_a_disk_that_fails_under_a_file_that_is_read_is_no_damage(
-    pristine: dict[str, stores.Built], unmappable: Callable, monkeypatch: pytest.MonkeyPatch
+    stores_by_compression: dict[str, stores.Built], unmappable: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     unmappable(errno.ENODEV)
-    store = ShardStore(pristine["lz4"].path, "skip")
+    store = ShardStore(stores_by_compression["lz4"].path, "skip")
     store.currents.read([2])
     monkeypatch.setattr(files.os, "pread", lambda *_: (_ for _ in ()).throw(OSError(errno.EIO, "no answer")))
     with pytest.raises(LimitError, match=r"cannot read .*: no answer\. .* check the disk .* the store may be whole\."):

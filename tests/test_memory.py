@@ -102,7 +102,7 @@ def manifest(record: Path) -> str:
     return str(record / "manifest.yaml")
 
 
-def made(record: Path, store: Path, scheduler: str, options: Sequence[str] = ()) -> tuple[int, int, int]:
+def peak_of_making(record: Path, store: Path, scheduler: str, options: Sequence[str] = ()) -> tuple[int, int, int]:
     """Peak memory [bytes] of making a store from `record`, what was foretold, and its samples."""
     command = [manifest(record), "--scheduler", scheduler, "--workers", "2", "--json", "--out", str(store), *options]
     said = []
@@ -125,7 +125,7 @@ def test_ten_years_take_the_memory_of_one(
     peaks = {}
     for years, record in records.items():
         store = tmp_path / f"store-{years}"
-        peak, foretold, samples = made(record, store, scheduler)
+        peak, foretold, samples = peak_of_making(record, store, scheduler)
         with capsys.disabled():
             print(f"\n{years} years, {scheduler}: {peak / 1e6:.0f} MB, foretold {foretold / 1e6:.0f} MB")
         shutil.rmtree(store)
@@ -179,6 +179,6 @@ def test_long_chunks_take_no_more_memory_than_is_foretold(tmp_path: Path, record
     shutil.copy(records[1] / "drifters.nc", tmp_path / "drifters.nc")
     for workers in ("2", "4"):
         more = ["--set", f"currents={{path: {tmp_path / 'currents.zarr'}}}", "--workers", workers]
-        peak, foretold, _ = made(tmp_path, tmp_path / f"store-{workers}", "threads", more)
+        peak, foretold, _ = peak_of_making(tmp_path, tmp_path / f"store-{workers}", "threads", more)
         assert peak <= foretold
         assert foretold < 4 * peak  # and not by far too much

@@ -34,7 +34,7 @@ except ConfigError as absent:
 SHORT = Grid(n_times=3, n_lat=20, n_lon=24, n_obs=25, time_step=86_400, obs_step=3600, lat_step=0.25, lon_step=0.2)
 
 
-def made(grid=SHORT, n=5, dtype=np.float64, seed=42):
+def random_batch(grid=SHORT, n=5, dtype=np.float64, seed=42):
     """Samples of which every other has a coast near its start; one lies across the seam of longitudes."""
     with jax.enable_x64(True):
         batch = flows.batch(np.random.default_rng(seed), n, grid)
@@ -81,7 +81,7 @@ def assert_close(mine, other, rtol, atol=0.0):
 def test_members_distances_and_derivatives_equal_those_of_the_scan(scheme, own_lengths, members, kappa_every):
     """Float64, member by member: near land, ashore, leaving the window; pairs taken once and twice."""
     with jax.enable_x64(True):
-        batch, at, plan = made(), jnp.log(20.0), Plan(SHORT, 1800, kappa_every, scheme)
+        batch, at, plan = random_batch(), jnp.log(20.0), Plan(SHORT, 1800, kappa_every, scheme)
         ours, theirs = (simulated(name, batch, plan, members, at, own_lengths) for name in ("native", "driftcal"))
     for mine, other in zip(ours[2], theirs[2], strict=True):
         np.testing.assert_array_equal(mine, other)
@@ -93,7 +93,7 @@ def test_members_distances_and_derivatives_equal_those_of_the_scan(scheme, own_l
 
 def test_a_constant_for_every_sample():
     """As every sample alone at its own; the derivative is with respect to that."""
-    batch, plan = made(dtype=np.float32), Plan(SHORT, 1800, 86_400, "heun")
+    batch, plan = random_batch(dtype=np.float32), Plan(SHORT, 1800, 86_400, "heun")
     each = jnp.log(jnp.asarray([0.05, 0.3, 1.0, 3.0, 0.1], jnp.float32))
     together = flat(simulated("native", batch, plan, 6, each))
     for b in (0, 3):
@@ -105,7 +105,7 @@ def test_tracks_and_scores_equal_the_oracle():
     """Which shares no code with either engine."""
     members, cs, n = 3, 0.4, 2
     with jax.enable_x64(True):
-        batch, plan = made(n=n), Plan(SHORT, 1800, 1800, "heun")
+        batch, plan = random_batch(n=n), Plan(SHORT, 1800, 1800, "heun")
         (distances, positions), _, _ = simulated("native", batch, plan, members, jnp.log(cs), own_lengths=False)
         draw = noise_for(3, 1, batch.sample, members, 0, batch.latitude.dtype)
         noise = np.stack([np.stack(draw(jnp.asarray(step))) for step in range(48)])
@@ -130,7 +130,7 @@ def test_tracks_and_scores_equal_the_oracle():
 
 def test_the_derivative_is_that_of_finite_differences():
     with jax.enable_x64(True):
-        batch, plan, step = made(), Plan(SHORT, 1800, 86_400, "heun"), 1e-5
+        batch, plan, step = random_batch(), Plan(SHORT, 1800, 86_400, "heun"), 1e-5
         values = [simulated("native", batch, plan, 9, jnp.log(0.3) + d)[0] for d in (-step, step)]
         _, slopes, _ = simulated("native", batch, plan, 9, jnp.log(0.3))
     differences = jax.tree.map(lambda below, above: (above - below) / (2 * step), *values)
@@ -139,7 +139,7 @@ def test_the_derivative_is_that_of_finite_differences():
 
 def test_scores_and_gradients_of_a_training_step_in_float32():
     """To 3e-5 of the largest: rounding in single precision, over 240 steps."""
-    batch = made(flows.GRID, 6, np.float32)
+    batch = random_batch(flows.GRID, 6, np.float32)
     found = []
     for name in ("driftcal", "native"):
         told = Training.model_validate({"engine": name})
@@ -157,7 +157,7 @@ def test_scores_and_gradients_of_a_training_step_in_float32():
 
 
 def test_no_sample_depends_on_its_batch():
-    batch, plan, at = made(n=7, dtype=np.float32), Plan(SHORT, 1800, 86_400, "heun"), jnp.float32(-1.0)
+    batch, plan, at = random_batch(n=7, dtype=np.float32), Plan(SHORT, 1800, 86_400, "heun"), jnp.float32(-1.0)
     together = flat(simulated("native", batch, plan, 10, at))
     some = np.array([5, 0, 3])
     apart = flat(simulated("native", jax.tree.map(lambda a: a[some], batch), plan, 10, at))
@@ -169,9 +169,10 @@ IN_ANOTHER_PROCESS = """
 import os, sys
 os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
 import jax.numpy as jnp, numpy as np
-from tests.test_native import flat, made, simulated, SHORT
+from tests.test_native import flat, random_batch, simulated, SHORT
 from driftcal.train.learners.drift.simulate import Plan
-found = simulated("native", made(n=7, dtype=np.float32), Plan(SHORT, 1800, 86_400, "heun"), 10, jnp.float32(-1.0))
+plan = Plan(SHORT, 1800, 86_400, "heun")
+found = simulated("native", random_batch(n=7, dtype=np.float32), plan, 10, jnp.float32(-1.0))
 sys.stdout.buffer.write(b"".join(leaf.tobytes() for leaf in flat(found)))
 """
 
@@ -180,7 +181,7 @@ sys.stdout.buffer.write(b"".join(leaf.tobytes() for leaf in flat(found)))
 def test_results_do_not_depend_on_the_number_of_threads():
     plan = Plan(SHORT, 1800, 86_400, "heun")
     here = b"".join(
-        a.tobytes() for a in flat(simulated("native", made(n=7, dtype=np.float32), plan, 10, jnp.float32(-1)))
+        a.tobytes() for a in flat(simulated("native", random_batch(n=7, dtype=np.float32), plan, 10, jnp.float32(-1)))
     )
     command = [sys.executable, "-c", IN_ANOTHER_PROCESS]
     ran = subprocess.run(command, capture_output=True, check=True, cwd=Path(__file__).parents[1])
@@ -189,7 +190,7 @@ def test_results_do_not_depend_on_the_number_of_threads():
 
 @pytest.mark.parametrize("name", ["phase", "latitude", "start", "track"])
 def test_a_nan_poisons_its_sample_alone(name):
-    batch, plan, at = made(dtype=np.float32), Plan(SHORT, 1800, 86_400, "heun"), jnp.float32(-1.0)
+    batch, plan, at = random_batch(dtype=np.float32), Plan(SHORT, 1800, 86_400, "heun"), jnp.float32(-1.0)
     spoilt = np.array(getattr(batch, name))
     spoilt[3] = np.nan
     whole = simulated("native", batch, plan, 10, at)
@@ -217,7 +218,7 @@ def test_settings_that_it_cannot_do(changed, said):
 
 
 def test_increments_of_another_kind_are_refused():
-    batch = made(n=2, dtype=np.float32)
+    batch = random_batch(n=2, dtype=np.float32)
     with pytest.raises(ConfigError, match="draws its own increments and was given others"):
         engines.simulator("native")(
             Smagorinsky.of_log(jnp.float32(0)),
@@ -229,7 +230,7 @@ def test_increments_of_another_kind_are_refused():
 
 
 def test_a_derivative_with_respect_to_the_batch_is_refused():
-    batch, plan = made(n=2, dtype=np.float32), Plan(SHORT, 1800, 86_400, "heun")
+    batch, plan = random_batch(n=2, dtype=np.float32), Plan(SHORT, 1800, 86_400, "heun")
 
     def final(phase):
         moved = Batch(**{**vars(batch), "phase": phase})

@@ -39,9 +39,9 @@ COMPRESSIONS = pytest.mark.parametrize("compression", ["lz4", "none"])
 
 @COMPRESSIONS
 def test_batches_that_are_held_keep_their_content_while_the_loader_goes_on(
-    pristine: dict[str, stores.Built], compression: str
+    stores_by_compression: dict[str, stores.Built], compression: str
 ) -> None:
-    built = pristine[compression]
+    built = stores_by_compression[compression]
     store, numbers = ShardStore(built.path), np.arange(11)
     held = []
     for epoch in range(40):
@@ -54,11 +54,11 @@ def test_batches_that_are_held_keep_their_content_while_the_loader_goes_on(
         np.testing.assert_array_equal(np.asarray(currents)[: len(part)], built.values["currents"][part])
 
 
-def test_the_device_takes_a_buffer_without_a_copy(pristine: dict[str, stores.Built]) -> None:
+def test_the_device_takes_a_buffer_without_a_copy(stores_by_compression: dict[str, stores.Built]) -> None:
     """On a CPU, where its array then lies where ours does; elsewhere there is a copy to make."""
     if jax.default_backend() != "cpu":
         pytest.skip("needs the CPU backend")
-    loaded = load(ShardStore(pristine["lz4"].path), np.arange(4), 4, F32)["currents"]
+    loaded = load(ShardStore(stores_by_compression["lz4"].path), np.arange(4), 4, F32)["currents"]
     assert loaded.ctypes.data % 64 == 0
     assert jax.device_put(loaded).unsafe_buffer_pointer() == loaded.ctypes.data
 
@@ -168,9 +168,9 @@ def _none_left() -> bool:
     ],
 )
 def test_a_loader_that_raises_is_told(
-    pristine: dict[str, stores.Built], monkeypatch: pytest.MonkeyPatch, error: Exception, said: str
+    stores_by_compression: dict[str, stores.Built], monkeypatch: pytest.MonkeyPatch, error: Exception, said: str
 ) -> None:
-    store = ShardStore(pristine["lz4"].path)
+    store = ShardStore(stores_by_compression["lz4"].path)
     read = store.read_batch
 
     def fail(samples: np.ndarray, *into: np.ndarray) -> np.ndarray:
@@ -187,9 +187,9 @@ def test_a_loader_that_raises_is_told(
 
 @pytest.mark.parametrize("error", [ValueError("axes don't match"), RuntimeError("ours"), KeyError("origin")])
 def test_a_mistake_of_ours_is_not_told_as_a_damaged_store(
-    pristine: dict[str, stores.Built], monkeypatch: pytest.MonkeyPatch, error: Exception
+    stores_by_compression: dict[str, stores.Built], monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    store = ShardStore(pristine["lz4"].path)
+    store = ShardStore(stores_by_compression["lz4"].path)
 
     def fail(*_: np.ndarray) -> np.ndarray:
         raise error
@@ -202,9 +202,9 @@ def test_a_mistake_of_ours_is_not_told_as_a_damaged_store(
 
 
 def test_a_loader_that_stalls_is_told_in_time(
-    pristine: dict[str, stores.Built], monkeypatch: pytest.MonkeyPatch
+    stores_by_compression: dict[str, stores.Built], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store, hold = ShardStore(pristine["lz4"].path), threading.Event()
+    store, hold = ShardStore(stores_by_compression["lz4"].path), threading.Event()
     read = store.read_batch
 
     def stall(samples: np.ndarray, *into: np.ndarray) -> np.ndarray:
@@ -224,9 +224,11 @@ def test_a_loader_that_stalls_is_told_in_time(
     assert _none_left()
 
 
-def test_a_slow_loader_is_no_stall(pristine: dict[str, stores.Built], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_slow_loader_is_no_stall(
+    stores_by_compression: dict[str, stores.Built], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Each piece is well within the limit; all of them are not."""
-    store = ShardStore(pristine["lz4"].path)
+    store = ShardStore(stores_by_compression["lz4"].path)
     read = store.read_batch
 
     def slow(samples: np.ndarray, *into: np.ndarray) -> np.ndarray:
@@ -239,7 +241,7 @@ def test_a_slow_loader_is_no_stall(pristine: dict[str, stores.Built], monkeypatc
     assert [len(part) for part in parts] == [11]
 
 
-def test_a_stalled_loader_keeps_no_process_alive(pristine: dict[str, stores.Built]) -> None:
+def test_a_stalled_loader_keeps_no_process_alive(stores_by_compression: dict[str, stores.Built]) -> None:
     script = f"""
         import sys, threading
         import numpy as np
@@ -247,7 +249,7 @@ def test_a_stalled_loader_keeps_no_process_alive(pristine: dict[str, stores.Buil
         from driftcal.shared.store.reader import ShardStore
         from driftcal.train.settings import Reading
         from driftcal.train.reading.batches import batches
-        store = ShardStore({str(pristine["lz4"].path)!r})
+        store = ShardStore({str(stores_by_compression["lz4"].path)!r})
         store.read_batch = lambda *_: threading.Event().wait()
         try:
             list(batches(store, np.arange(11), 3, np.dtype("f4"), Reading(stall_timeout=1)))
@@ -262,8 +264,8 @@ def test_a_stalled_loader_keeps_no_process_alive(pristine: dict[str, stores.Buil
     assert "no progress for 1 s" in done.stdout
 
 
-def test_a_loader_that_is_left_early_ends(pristine: dict[str, stores.Built]) -> None:
-    going = batches(ShardStore(pristine["none"].path), np.arange(11), 2, F32)
+def test_a_loader_that_is_left_early_ends(stores_by_compression: dict[str, stores.Built]) -> None:
+    going = batches(ShardStore(stores_by_compression["none"].path), np.arange(11), 2, F32)
     next(going)
     going.close()
     assert _none_left()
@@ -345,7 +347,9 @@ def test_a_store_of_more_shards_than_open_files_is_read(tmp_path: Path) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-def test_too_many_open_files_are_no_damage(pristine: dict[str, stores.Built], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_many_open_files_are_no_damage(
+    stores_by_compression: dict[str, stores.Built], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Neither told as such, nor left out as such."""
 
     def allow_no_more(*_: object) -> None:
@@ -353,7 +357,7 @@ def test_too_many_open_files_are_no_damage(pristine: dict[str, stores.Built], mo
 
     monkeypatch.setattr(resource, "getrlimit", lambda _: (64, resource.RLIM_INFINITY))
     monkeypatch.setattr(resource, "setrlimit", allow_no_more)  # as macOS does above what it allows
-    store = ShardStore(pristine["lz4"].path, "skip")
+    store = ShardStore(stores_by_compression["lz4"].path, "skip")
 
     def none_left(*_: object, **__: object) -> None:
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
@@ -364,10 +368,12 @@ def test_too_many_open_files_are_no_damage(pristine: dict[str, stores.Built], mo
         with pytest.raises(LimitError, match=r"two open files a shard, this one 6: allow as many \(ulimit -n\)"):
             store.read_batch(np.array([5]), np.empty((1, *store.currents.spec.inner_shape), np.int16), out)
     assert not store.unreadable
-    np.testing.assert_array_equal(store.positions.read([5]), pristine["lz4"].values["positions"][[5]])
+    np.testing.assert_array_equal(store.positions.read([5]), stores_by_compression["lz4"].values["positions"][[5]])
 
 
-def test_verify_reads_what_it_maps_first(pristine: dict[str, stores.Built], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_verify_reads_what_it_maps_first(
+    stores_by_compression: dict[str, stores.Built], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A disk that fails under a map ends the process; under a read it is an error with the file's name."""
     true = hashlib.file_digest
 
@@ -378,16 +384,16 @@ def test_verify_reads_what_it_maps_first(pristine: dict[str, stores.Built], monk
 
     monkeypatch.setattr(hashlib, "file_digest", digest)
     with pytest.raises(LimitError, match=r"cannot read .*currents/c/1/0/0/0/0: Input/output error"):
-        verify(pristine["none"].path)
+        verify(stores_by_compression["none"].path)
 
 
 @COMPRESSIONS
 def test_every_pass_asks_for_what_it_will_read(
-    pristine: dict[str, stores.Built], monkeypatch: pytest.MonkeyPatch, compression: str
+    stores_by_compression: dict[str, stores.Built], monkeypatch: pytest.MonkeyPatch, compression: str
 ) -> None:
     """In the second pass too: what was read in the first may be in memory no more."""
-    store, asked, true = ShardStore(pristine[compression].path), set(), reader.ShardedArray.read_into
-    monkeypatch.setattr(reader, "_ask", lambda held, start, stop: asked.update((held, k) for k in range(start, stop)))
+    store, asked, true = ShardStore(stores_by_compression[compression].path), set(), reader.ShardedArray.read_into
+    monkeypatch.setattr(shards, "_ask", lambda held, start, stop: asked.update((held, k) for k in range(start, stop)))
 
     def read(array: reader.ShardedArray, samples: Any, *arguments: Any) -> None:
         for sample in samples:
@@ -424,10 +430,10 @@ def test_pages_are_asked_for_in_pieces_that_the_kernel_takes(start: int, stop: i
 
 
 def test_a_process_asks_for_the_pages_of_its_own_samples(
-    pristine: dict[str, stores.Built], monkeypatch: pytest.MonkeyPatch
+    stores_by_compression: dict[str, stores.Built], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of several that share a batch."""
-    store, asked = ShardStore(pristine["lz4"].path), []
+    store, asked = ShardStore(stores_by_compression["lz4"].path), []
     monkeypatch.setattr(store, "will_need", lambda samples, _: asked.append(samples.tolist()))
 
     class Half:
@@ -480,9 +486,11 @@ def test_a_store_that_may_not_be_looked_into_is_one_message(
 
 
 @COMPRESSIONS
-def test_samples_are_read_into_memory_that_is_theirs(pristine: dict[str, stores.Built], compression: str) -> None:
+def test_samples_are_read_into_memory_that_is_theirs(
+    stores_by_compression: dict[str, stores.Built], compression: str
+) -> None:
     """Into what is not contiguous they would go by a copy, and be lost."""
-    array = ShardStore(pristine[compression].path).currents
+    array = ShardStore(stores_by_compression[compression].path).currents
     room = np.empty((3, 2 * array.spec.sample_bytes), np.uint8)
     with pytest.raises(TypeError, match="C-contiguous"):
         array.read_into([1, 2, 3], room[:, ::2])

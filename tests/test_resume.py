@@ -31,7 +31,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory, store: Path) -> Path:
+def finished_run(tmp_path_factory: pytest.TempPathFactory, store: Path) -> Path:
     """The run that nobody interrupts."""
     out = tmp_path_factory.mktemp("whole") / "run"
     runs.train(store, out, runs.settings())
@@ -39,7 +39,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory, store: Path) -> Path:
 
 
 @pytest.fixture
-def half(tmp_path: Path, store: Path) -> Path:
+def interrupted_run(tmp_path: Path, store: Path) -> Path:
     """A run stopped in its second epoch, with checkpoints of steps 0, 4 and 7."""
     out = tmp_path / "half"
     with pytest.raises(Interrupted), runs.stopped_at(7, "SIGTERM"):
@@ -55,34 +55,34 @@ def lines(out: Path) -> list[dict]:
 # Signals
 
 
-def test_the_run_that_is_interrupted_has_all_phases(whole: Path) -> None:
+def test_the_run_that_is_interrupted_has_all_phases(finished_run: Path) -> None:
     assert {"epoch 1 of 2", "epoch 2 of 2", "final pass 1", "curvature", "final pass 2"} <= {
-        line["phase"] for line in lines(whole)
+        line["phase"] for line in lines(finished_run)
     }
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_signals_at_random_steps_change_no_bit(whole: Path, store: Path, tmp_path: Path, seed: int) -> None:
-    stops_at_random_steps(whole, store, tmp_path, seed)
+def test_signals_at_random_steps_change_no_bit(finished_run: Path, store: Path, tmp_path: Path, seed: int) -> None:
+    stops_at_random_steps(finished_run, store, tmp_path, seed)
 
 
 @pytest.mark.faults
 @pytest.mark.parametrize("seed", range(100, 150))
-def test_fifty_sigterms_change_no_bit(whole: Path, store: Path, tmp_path: Path, seed: int) -> None:
-    stops_at_random_steps(whole, store, tmp_path, seed, ("SIGTERM",), 1)
+def test_fifty_sigterms_change_no_bit(finished_run: Path, store: Path, tmp_path: Path, seed: int) -> None:
+    stops_at_random_steps(finished_run, store, tmp_path, seed, ("SIGTERM",), 1)
 
 
 def stops_at_random_steps(
-    whole: Path, store: Path, tmp_path: Path, seed: int, names: tuple[str, ...] = SIGNALS, most: int = 4
+    finished_run: Path, store: Path, tmp_path: Path, seed: int, names: tuple[str, ...] = SIGNALS, most: int = 4
 ) -> None:
     rng = np.random.default_rng(seed)
-    at = np.sort(rng.choice(np.arange(1, len(lines(whole)) + 1), rng.integers(1, most + 1), replace=False))
+    at = np.sort(rng.choice(np.arange(1, len(lines(finished_run)) + 1), rng.integers(1, most + 1), replace=False))
     stops = [(int(step), str(rng.choice(names))) for step in at]
     told = runs.settings(checkpoint={"every_steps": int(rng.integers(1, 9)), "keep": 2})
     said = runs.interrupted(store, tmp_path / "run", told, stops)
     for (step, name), message in zip(stops, said, strict=True):
         assert f"interrupted by {name}; the run is saved as of step {step} in " in message
-    ours, theirs = runs.contents(tmp_path / "run"), runs.contents(whole)
+    ours, theirs = runs.contents(tmp_path / "run"), runs.contents(finished_run)
     ours["config.json"] = theirs["config.json"]  # holds how often it was saved
     assert ours == theirs
 
@@ -139,19 +139,19 @@ with stopped_at(3, "SIGUSR1"):
 # Kills
 
 
-def test_kills_inside_a_save_and_at_random_steps_change_no_bit(whole: Path, store: Path, tmp_path: Path) -> None:
-    kills(whole, store, tmp_path, 2, 0)
+def test_kills_inside_a_save_and_at_random_steps_change_no_bit(finished_run: Path, store: Path, tmp_path: Path) -> None:
+    kills(finished_run, store, tmp_path, 2, 0)
 
 
 @pytest.mark.faults
-def test_a_hundred_kills_change_no_bit(whole: Path, store: Path, tmp_path: Path) -> None:
-    kills(whole, store, tmp_path, 100, 1)
+def test_a_hundred_kills_change_no_bit(finished_run: Path, store: Path, tmp_path: Path) -> None:
+    kills(finished_run, store, tmp_path, 100, 1)
 
 
-def kills(whole: Path, store: Path, tmp_path: Path, n: int, seed: int) -> None:
+def kills(finished_run: Path, store: Path, tmp_path: Path, n: int, seed: int) -> None:
     """`n` kills over several runs, each in a process of its own."""
     done = subprocess.run(
-        [sys.executable, "-m", "tests.kills", str(store), str(whole), str(tmp_path), str(n), str(seed)],
+        [sys.executable, "-m", "tests.kills", str(store), str(finished_run), str(tmp_path), str(n), str(seed)],
         capture_output=True,
         text=True,
         check=False,
@@ -178,8 +178,8 @@ def test_a_checkpoint_is_an_archive_that_numpy_reads(tmp_path: Path) -> None:
     assert saved.arrays.keys() == arrays.keys()
 
 
-def test_every_flipped_bit_and_every_cut_of_a_checkpoint_is_found(half: Path, tmp_path: Path) -> None:
-    content = (half / "checkpoints" / "step-00000007.npz").read_bytes()
+def test_every_flipped_bit_and_every_cut_of_a_checkpoint_is_found(interrupted_run: Path, tmp_path: Path) -> None:
+    content = (interrupted_run / "checkpoints" / "step-00000007.npz").read_bytes()
     rng, path = np.random.default_rng(3), tmp_path / "c.npz"
     for bit in rng.choice(8 * len(content), 400, replace=False):
         changed = bytearray(content)
@@ -195,9 +195,9 @@ def test_every_flipped_bit_and_every_cut_of_a_checkpoint_is_found(half: Path, tm
 
 @pytest.mark.parametrize("damage", ["changed", "cut", "empty", "text", "other archive", "two", "older metrics"])
 def test_a_bad_checkpoint_is_set_aside_and_the_one_before_is_taken(
-    half: Path, whole: Path, store: Path, damage: str, capsys: pytest.CaptureFixture[str]
+    interrupted_run: Path, finished_run: Path, store: Path, damage: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    newest = half / "checkpoints" / "step-00000007.npz"
+    newest = interrupted_run / "checkpoints" / "step-00000007.npz"
     content = newest.read_bytes()
     broken = {
         "changed": content[:500] + b"?" + content[501:],
@@ -210,23 +210,23 @@ def test_a_bad_checkpoint_is_set_aside_and_the_one_before_is_taken(
         np.savez(newest, a=np.arange(3))
     if damage == "two":
         newest.write_bytes(b"")
-        (half / "checkpoints" / "step-00000004.npz").write_bytes(b"")
+        (interrupted_run / "checkpoints" / "step-00000004.npz").write_bytes(b"")
     if damage == "older metrics":
-        metrics = half / "metrics.jsonl"
+        metrics = interrupted_run / "metrics.jsonl"
         metrics.write_bytes(b"".join(metrics.read_bytes().splitlines(keepends=True)[:5]))
-    runs.train(store, half, runs.settings(), resume=True)
+    runs.train(store, interrupted_run, runs.settings(), resume=True)
     said = capsys.readouterr().err
     assert f"WARNING: {newest}: " in said
     assert f"set aside as {newest.name}.damaged; an earlier checkpoint is tried" in said
     assert said.count("WARNING") == (2 if damage == "two" else 1)
-    assert runs.contents(half) == runs.contents(whole)
+    assert runs.contents(interrupted_run) == runs.contents(finished_run)
 
 
-def test_a_run_without_a_good_checkpoint_is_refused(half: Path, store: Path) -> None:
-    for path in (half / "checkpoints").iterdir():
+def test_a_run_without_a_good_checkpoint_is_refused(interrupted_run: Path, store: Path) -> None:
+    for path in (interrupted_run / "checkpoints").iterdir():
         path.write_bytes(b"")
     with pytest.raises(StoreError, match=r"none of its 3 checkpoints is good.*Start it afresh in another --out"):
-        runs.train(store, half, runs.settings(), resume=True)
+        runs.train(store, interrupted_run, runs.settings(), resume=True)
 
 
 @pytest.mark.parametrize(
@@ -238,25 +238,25 @@ def test_a_run_without_a_good_checkpoint_is_refused(half: Path, store: Path) -> 
         ({"batch_size": 5, "initial_cs": 0.2}, "batch_size was 3, now 5; initial_cs was 0.1, now 0.2"),
     ],
 )
-def test_another_configuration_is_refused(half: Path, store: Path, more: dict, said: str) -> None:
-    before = {path: path.read_bytes() for path in half.rglob("*") if path.is_file()}
+def test_another_configuration_is_refused(interrupted_run: Path, store: Path, more: dict, said: str) -> None:
+    before = {path: path.read_bytes() for path in interrupted_run.rglob("*") if path.is_file()}
     with pytest.raises(ConfigError) as caught:
-        runs.train(store, half, runs.settings(**more), resume=True)
+        runs.train(store, interrupted_run, runs.settings(**more), resume=True)
     assert f"belongs to another run: {said}. Resume with what the run was begun with" in str(caught.value)
-    assert {path: path.read_bytes() for path in half.rglob("*") if path.is_file()} == before
+    assert {path: path.read_bytes() for path in interrupted_run.rglob("*") if path.is_file()} == before
 
 
-def test_a_checkpoint_of_another_configuration_is_refused(half: Path, store: Path) -> None:
-    (half / "config.json").unlink()
-    (half / "metrics.jsonl").unlink()
+def test_a_checkpoint_of_another_configuration_is_refused(interrupted_run: Path, store: Path) -> None:
+    (interrupted_run / "config.json").unlink()
+    (interrupted_run / "metrics.jsonl").unlink()
     with pytest.raises(ConfigError, match=r"step-00000007.npz belongs to another run: seed was 0, now 3"):
-        runs.train(store, half, runs.settings(seed=3), resume=True)
+        runs.train(store, interrupted_run, runs.settings(seed=3), resume=True)
 
 
-def test_another_store_is_refused(half: Path, tmp_path: Path) -> None:
+def test_another_store_is_refused(interrupted_run: Path, tmp_path: Path) -> None:
     other = stores.build(tmp_path / "other", 23, samples_per_shard=8, seed=5).path
     with pytest.raises(ConfigError, match=r"step-00000007.npz belongs to another run: store was '[0-9a-f]{64}', now"):
-        runs.train(other, half, runs.settings(), resume=True)
+        runs.train(other, interrupted_run, runs.settings(), resume=True)
 
 
 @pytest.mark.parametrize(
@@ -266,9 +266,11 @@ def test_another_store_is_refused(half: Path, tmp_path: Path) -> None:
         {"data": {"threads": 1, "copying": "plain", "prefetch": False, "stall_timeout": "1h"}},
     ],
 )
-def test_how_often_to_save_and_how_to_read_may_change(half: Path, whole: Path, store: Path, more: dict) -> None:
-    runs.train(store, half, runs.settings(**more), resume=True)
-    ours, theirs = runs.contents(half), runs.contents(whole)
+def test_how_often_to_save_and_how_to_read_may_change(
+    interrupted_run: Path, finished_run: Path, store: Path, more: dict
+) -> None:
+    runs.train(store, interrupted_run, runs.settings(**more), resume=True)
+    ours, theirs = runs.contents(interrupted_run), runs.contents(finished_run)
     assert ours.pop("config.json") != theirs.pop("config.json")
     assert ours == theirs
 
@@ -276,22 +278,22 @@ def test_how_often_to_save_and_how_to_read_may_change(half: Path, whole: Path, s
 # Where there is nothing to resume
 
 
-def test_resume_begins_a_run_that_is_not_there(whole: Path, store: Path, tmp_path: Path) -> None:
+def test_resume_begins_a_run_that_is_not_there(finished_run: Path, store: Path, tmp_path: Path) -> None:
     runs.train(store, tmp_path / "new", runs.settings(), resume=True)
-    assert runs.contents(tmp_path / "new") == runs.contents(whole)
+    assert runs.contents(tmp_path / "new") == runs.contents(finished_run)
     shutil.rmtree(tmp_path / "new" / "checkpoints")  # as if it had been killed before the first
     (tmp_path / "new" / "result.json").unlink()
     (tmp_path / "new" / ".config.json.12345678.part").write_text("{")
     runs.train(store, tmp_path / "new", runs.settings(), resume=True)
-    assert runs.contents(tmp_path / "new") == runs.contents(whole)
+    assert runs.contents(tmp_path / "new") == runs.contents(finished_run)
 
 
-def test_resume_of_a_finished_run_does_nothing_again(whole: Path, store: Path, tmp_path: Path) -> None:
-    shutil.copytree(whole, tmp_path / "run")
+def test_resume_of_a_finished_run_does_nothing_again(finished_run: Path, store: Path, tmp_path: Path) -> None:
+    shutil.copytree(finished_run, tmp_path / "run")
     metrics = tmp_path / "run" / "metrics.jsonl"
     before = metrics.stat().st_mtime_ns
     result = runs.train(store, tmp_path / "run", runs.settings(), resume=True)
-    assert result == json.loads((whole / "result.json").read_text())
+    assert result == json.loads((finished_run / "result.json").read_text())
     assert metrics.stat().st_mtime_ns == before
     with pytest.raises(ConfigError, match="belongs to another run: epochs was 2, now 3"):
         runs.train(store, tmp_path / "run", runs.settings(epochs=3), resume=True)
@@ -306,20 +308,20 @@ def test_resume_leaves_what_is_not_a_run_alone(store: Path, tmp_path: Path) -> N
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
 
-def test_only_the_last_few_are_kept(whole: Path) -> None:
-    kept = sorted(path.name for path in (whole / "checkpoints").iterdir())
-    n = len(lines(whole))
+def test_only_the_last_few_are_kept(finished_run: Path) -> None:
+    kept = sorted(path.name for path in (finished_run / "checkpoints").iterdir())
+    n = len(lines(finished_run))
     assert kept == [f"step-{k:08d}.npz" for k in range(0, n + 1, 4)][-3:]
-    assert checkpoints.decode(whole / "checkpoints" / kept[-1]).about["step"] == n // 4 * 4
+    assert checkpoint.decode(finished_run / "checkpoints" / kept[-1]).about["step"] == n // 4 * 4
 
 
-def test_two_processes_do_not_write_one_run(half: Path, store: Path) -> None:
-    before = {path: path.read_bytes() for path in half.rglob("*") if path.is_file()}
-    with FolderLock(half) as lock:
+def test_two_processes_do_not_write_one_run(interrupted_run: Path, store: Path) -> None:
+    before = {path: path.read_bytes() for path in interrupted_run.rglob("*") if path.is_file()}
+    with FolderLock(interrupted_run) as lock:
         lock.take()
         with pytest.raises(ConfigError, match="another process is writing there"):
-            runs.train(store, half, runs.settings(), resume=True)
-    assert {path: path.read_bytes() for path in half.rglob("*") if path.is_file()} == before
+            runs.train(store, interrupted_run, runs.settings(), resume=True)
+    assert {path: path.read_bytes() for path in interrupted_run.rglob("*") if path.is_file()} == before
 
 
 # Divergence

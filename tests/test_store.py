@@ -25,8 +25,8 @@ BOTH = pytest.mark.parametrize("compression", ["lz4", "none"])
 
 
 @BOTH
-def test_values_come_back(pristine: dict[str, stores.Built], compression: str) -> None:
-    built = pristine[compression]
+def test_values_come_back(stores_by_compression: dict[str, stores.Built], compression: str) -> None:
+    built = stores_by_compression[compression]
     store = ShardStore(built.path)
     order = np.array([10, 0, 7, 3, 4])
     np.testing.assert_array_equal(store.currents.read(order), built.values["currents"][order])
@@ -40,8 +40,8 @@ def test_values_come_back(pristine: dict[str, stores.Built], compression: str) -
 
 
 @BOTH
-def test_zarr_reads_the_same_values(pristine: dict[str, stores.Built], compression: str) -> None:
-    built = pristine[compression]
+def test_zarr_reads_the_same_values(stores_by_compression: dict[str, stores.Built], compression: str) -> None:
+    built = stores_by_compression[compression]
     group = zarr.open_group(built.path, mode="r", zarr_format=3)
     for spec in schema.arrays(built.layout):
         array = group[spec.name]
@@ -53,8 +53,8 @@ def test_zarr_reads_the_same_values(pristine: dict[str, stores.Built], compressi
 
 
 @BOTH
-def test_tensorstore_reads_the_same_values(pristine: dict[str, stores.Built], compression: str) -> None:
-    built = pristine[compression]
+def test_tensorstore_reads_the_same_values(stores_by_compression: dict[str, stores.Built], compression: str) -> None:
+    built = stores_by_compression[compression]
     for spec in schema.arrays(built.layout):
         source = {"driver": "zarr3", "kvstore": {"driver": "file", "path": str(built.path / spec.name)}}
         array = tensorstore.open(source, open=True, read=True).result()
@@ -64,8 +64,8 @@ def test_tensorstore_reads_the_same_values(pristine: dict[str, stores.Built], co
 
 
 @BOTH
-def test_zarrs_reads_the_same_values(pristine: dict[str, stores.Built], compression: str) -> None:
-    built = pristine[compression]
+def test_zarrs_reads_the_same_values(stores_by_compression: dict[str, stores.Built], compression: str) -> None:
+    built = stores_by_compression[compression]
     with zarr.config.set({"codec_pipeline.path": "zarrs.ZarrsCodecPipeline"}):
         group = zarr.open_group(built.path, mode="r", zarr_format=3)
         for spec in schema.arrays(built.layout):
@@ -90,8 +90,8 @@ def _assert_same(spec: schema.ArraySpec, found: np.ndarray, built: stores.Built)
             assert google_crc32c.value(raw[offset : offset + size]) == value
 
 
-def test_a_raw_sample_starts_at_a_multiple_of_64_bytes(pristine: dict[str, stores.Built]) -> None:
-    built = pristine["none"]
+def test_a_raw_sample_starts_at_a_multiple_of_64_bytes(stores_by_compression: dict[str, stores.Built]) -> None:
+    built = stores_by_compression["none"]
     spec = schema.arrays(built.layout)[0]
     data = np.frombuffer((built.path / spec.file_of(1)).read_bytes(), np.uint8)
     index = shard_bytes.read_index(data, 4, 4, "shard 1")

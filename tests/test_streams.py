@@ -57,7 +57,7 @@ def manifest(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture(scope="module")
-def whole(manifest: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+def expected_digests(manifest: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     out = tmp_path_factory.mktemp("whole") / "store"
     fields.make(manifest, out, "--scheduler", "synchronous")
     return fields.digests(out)
@@ -72,25 +72,25 @@ def unread(which: tuple[int, ...]) -> None:
 
 @pytest.mark.parametrize(("which", "scheduler"), [((1, 2), "threads"), ((2,), "threads"), ((1, 2), "processes")])
 def test_a_store_is_made_though_nobody_reads_what_is_said(
-    tmp_path: Path, manifest: str, whole: dict[str, str], which: tuple[int, ...], scheduler: str
+    tmp_path: Path, manifest: str, expected_digests: dict[str, str], which: tuple[int, ...], scheduler: str
 ) -> None:
     arguments = [manifest, "--out", str(tmp_path / "store"), "--scheduler", scheduler, "--workers", "2"]
     ended = killing.run(arguments, tmp_path / "said.txt", set_up=unread, how=which)
     assert ended.code == 0
-    assert fields.digests(tmp_path / "store") == whole
+    assert fields.digests(tmp_path / "store") == expected_digests
     assert ended.said.startswith("driftcal\n" if which == (2,) else "")
 
 
 @pytest.mark.parametrize("numbers", [(2,), (0, 1, 2)])
 def test_a_store_is_made_with_streams_closed(
-    tmp_path: Path, manifest: str, whole: dict[str, str], numbers: tuple[int, ...]
+    tmp_path: Path, manifest: str, expected_digests: dict[str, str], numbers: tuple[int, ...]
 ) -> None:
     """Other processes, which make it in one of the cases, inherit what is open in place of the streams."""
     out, scheduler = tmp_path / "store", "processes" if len(numbers) == 3 else "threads"
     arguments = [manifest, "--out", out, "--scheduler", scheduler, "--workers", "2"]
     rest = {} if len(numbers) == 3 else {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    done = shell("driftcal.preprocess", *arguments, closed=numbers, **rest)
-    assert fields.digests(out) == whole
+    done = shell("preprocess", *arguments, closed=numbers, **rest)
+    assert fields.digests(out) == expected_digests
     assert done.returncode == (command.UNPRINTED if 1 in numbers else 0)
     if numbers == (2,):
         assert done.stdout.startswith("driftcal\n")

@@ -114,7 +114,7 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def told(tree: dict, **more) -> Training:
+def training(tree: dict, **more) -> Training:
     return build(Training, {"ensemble": {"members": 4}, "precision": "float64", **tree, **more}, "test")
 
 
@@ -127,8 +127,8 @@ def gradients(settings: Training, n: int = 5):
 
 
 def test_a_term_that_is_the_built_in_one_gives_the_same(own: Path) -> None:
-    built_in = gradients(told({"integration": {"scheme": "ito-heun"}, "initial_cs": 0.2}))[1]
-    model, found = gradients(told({"dynamics": "my_terms:Smagorinsky", "dynamics_settings": {"cs": 0.2}}))
+    built_in = gradients(training({"integration": {"scheme": "ito-heun"}, "initial_cs": 0.2}))[1]
+    model, found = gradients(training({"dynamics": "my_terms:Smagorinsky", "dynamics_settings": {"cs": 0.2}}))
     assert model.names == ("cs",)
     np.testing.assert_allclose(found.loss, built_in.loss, rtol=1e-9)
     np.testing.assert_allclose(found.gradient, built_in.gradient, rtol=1e-6)
@@ -145,8 +145,8 @@ TERMS = {
 def test_both_modes_give_the_same_gradient_of_every_sample(own: Path, name: str) -> None:
     spec, arguments = TERMS[name]
     tree = {"dynamics": spec, "dynamics_settings": arguments}
-    model, forward = gradients(told(tree, gradient={"mode": "forward"}))
-    _, reverse = gradients(told(tree, gradient={"mode": "reverse"}))
+    model, forward = gradients(training(tree, gradient={"mode": "forward"}))
+    _, reverse = gradients(training(tree, gradient={"mode": "reverse"}))
     assert forward.gradient.shape == (5, model.size)
     assert np.abs(forward.gradient).max() > 1e-3
     np.testing.assert_allclose(reverse.loss, forward.loss, rtol=1e-12)
@@ -156,12 +156,12 @@ def test_both_modes_give_the_same_gradient_of_every_sample(own: Path, name: str)
 
 
 def test_reverse_mode_of_the_built_in_dynamics_is_forward_mode() -> None:
-    forward, reverse = (gradients(told({"gradient": {"mode": mode}}))[1] for mode in ("forward", "reverse"))
+    forward, reverse = (gradients(training({"gradient": {"mode": mode}}))[1] for mode in ("forward", "reverse"))
     np.testing.assert_allclose(reverse.gradient, forward.gradient, rtol=1e-9)
 
 
 def test_gradient_of_a_term_is_that_of_finite_differences(own: Path) -> None:
-    settings = told({"dynamics": "my_terms:Wind", "dynamics_settings": {"share": 0.01}})
+    settings = training({"dynamics": "my_terms:Wind", "dynamics_settings": {"share": 0.01}})
     with jax.enable_x64(True):
         model = load_dynamics(settings)
         batch = flows.batch(np.random.default_rng(6), 5)
@@ -176,12 +176,12 @@ def test_gradient_of_a_term_is_that_of_finite_differences(own: Path) -> None:
 
 def test_mode_is_chosen_by_the_laws_of_its_cost() -> None:
     def mode(n: int, **changed: Any) -> str:
-        return mode_of(told(changed), n, flows.GRID).mode
+        return mode_of(training(changed), n, flows.GRID).mode
 
     assert [mode(n) for n in (1, 2, 7, 8, 1000)] == ["forward"] * 3 + ["reverse"] * 2
     assert mode(1, gradient={"mode": "reverse"}) == "reverse"
     assert mode(1000, gradient={"mode": "forward"}) == "forward"
-    assert "asked for by gradient.mode" in mode_of(told({"gradient": {"mode": "forward"}}), 9, flows.GRID).reason
+    assert "asked for by gradient.mode" in mode_of(training({"gradient": {"mode": "forward"}}), 9, flows.GRID).reason
 
 
 def test_mode_keeps_to_the_memory_of_the_device() -> None:
@@ -200,7 +200,7 @@ def test_mode_keeps_to_the_memory_of_the_device() -> None:
 
 def temporary(mode: str, step: str) -> int:
     """Bytes that the compiled step needs beside arguments and results."""
-    settings = told({"gradient": {"mode": mode}, "integration": {"step": step}}, precision="float32")
+    settings = training({"gradient": {"mode": mode}, "integration": {"step": step}}, precision="float32")
     batch = flows.cast(flows.batch(np.random.default_rng(6), 8), np.float32)
     plan, model = plan_of(settings, flows.GRID), load_dynamics(settings)
 
@@ -318,12 +318,14 @@ def test_a_term_sees_time_place_and_flow_and_stays_on_land() -> None:
 
 
 def test_names_and_numbers_of_trained_leaves(own: Path) -> None:
-    settings = told({"dynamics": "my_terms:Wind", "dynamics_settings": {"share": 0.02, "k": 50.0}}, precision="float32")
-    model = load_dynamics(settings)
+    settings = training(
+        {"dynamics": "my_terms:Wind", "dynamics_settings": {"share": 0.02, "k": 50.0}}, precision="float32"
+    )
+    model = model_of(settings)
     assert model.names == ("share", "k")
     np.testing.assert_allclose(model.start, [0.02, np.log(50.0)], rtol=1e-6)
     np.testing.assert_allclose(model.values(model.start), [0.02, 50.0], rtol=1e-6)
-    net = load_dynamics(told({"dynamics": "my_terms:Net"}, precision="float32"))
+    net = model_of(training({"dynamics": "my_terms:Net"}, precision="float32"))
     assert net.names[:2] == ("net.layers.0.weight[0,0]", "net.layers.0.weight[0,1]")
     assert net.size == 3 * 5 + 5 + 5 + 1
     moved = with_vector(net.module, np.arange(net.size))
@@ -439,7 +441,7 @@ def test_a_term_is_called_only_by_ito_schemes() -> None:
     with pytest.raises(ValueError, match="whole drift of the Ito equation"):
         terms.Adapter(jnp.zeros(1), lambda v: lambda t, y, a: (y, v))(flow, 0.5)
     with pytest.raises(ConfigError, match="ito-heun or euler"):
-        told({"dynamics": EXAMPLE, "integration": {"scheme": "reference"}})
-    assert told({"dynamics": EXAMPLE}).integration.scheme == "ito-heun"
-    assert told({}).integration.scheme == "heun"
+        training({"dynamics": EXAMPLE, "integration": {"scheme": "reference"}})
+    assert training({"dynamics": EXAMPLE}).integration.scheme == "ito-heun"
+    assert training({}).integration.scheme == "heun"
     assert SmagorinskyBackground().cs.value == pytest.approx(0.1)

@@ -10,15 +10,15 @@ NAMES = ("a", "b", "c")
 NEVER = np.zeros(3, bool)
 
 
-def made(rng, n=500, scale=(1.0, 30.0, 0.01)):
+def random_gradients(rng, n=500, scale=(1.0, 30.0, 0.01)):
     """Gradients of three parameters of very different units, and dispersions."""
     mixed = rng.normal(size=(n, 3)) @ np.array([[1.0, 0.4, 0.0], [0.0, 1.0, -0.3], [0.0, 0.0, 1.0]])
     return mixed * np.array(scale), rng.uniform(0.5, 1.5, n)
 
 
 def test_metric_is_the_second_moment_over_the_squared_dispersion():
-    gradient, dispersion = made(np.random.default_rng(0))
-    metric = trust_region.metric_of(gradient, dispersion, NAMES, NEVER)
+    gradient, dispersion = random_gradients(np.random.default_rng(0))
+    metric = trust.metric_of(gradient, dispersion, NAMES, NEVER)
     second = gradient.T @ gradient / len(gradient) / dispersion.mean() ** 2
     np.testing.assert_allclose(metric.axes.T @ second @ metric.axes, np.eye(3), atol=1e-9)
     np.testing.assert_allclose(metric.axes @ metric.inverse, np.eye(3), atol=1e-9)
@@ -27,16 +27,16 @@ def test_metric_is_the_second_moment_over_the_squared_dispersion():
 
 
 def test_a_positive_parameter_that_does_not_matter_yet_moves_by_a_factor_at_most():
-    gradient, dispersion = made(np.random.default_rng(0), scale=(1.0, 1e-6, 1.0))
-    metric = trust_region.metric_of(gradient, dispersion, NAMES, np.array([False, True, False]))
-    step = trust_region.step_within(np.array([0.0, 1e-6, 0.0]), np.zeros((3, 3)), metric, 1.0)
-    assert abs(step[1]) == pytest.approx(np.log(trust_region.LONG_FACTOR), rel=1e-3)
+    gradient, dispersion = random_gradients(np.random.default_rng(0), scale=(1.0, 1e-6, 1.0))
+    metric = trust.metric_of(gradient, dispersion, NAMES, np.array([False, True, False]))
+    step = trust.step_within(np.array([0.0, 1e-6, 0.0]), np.zeros((3, 3)), metric, 1.0)
+    assert abs(step[1]) == pytest.approx(np.log(trust.LONG_FACTOR), rel=1e-3)
 
 
 def test_curvature_of_a_quadratic_is_exact_whatever_the_units():
     rng = np.random.default_rng(1)
-    gradient, dispersion = made(rng)
-    metric = trust_region.metric_of(gradient, dispersion, NAMES, NEVER)
+    gradient, dispersion = random_gradients(rng)
+    metric = trust.metric_of(gradient, dispersion, NAMES, NEVER)
     root = rng.normal(size=(3, 3)) * np.array([1.0, 30.0, 0.01])
     curvature = root.T @ root
     slopes = np.array([0.5 * ((curvature @ d) - (curvature @ -d)) for d in trust_region.differences(metric)])
@@ -50,8 +50,8 @@ def test_curvature_of_a_quadratic_is_exact_whatever_the_units():
 @pytest.mark.parametrize("radius", [0.05, 0.4, 3.0])
 def test_step_is_the_best_of_all_within_the_region(lowest, radius):
     rng = np.random.default_rng(3)
-    gradient, dispersion = made(rng)
-    metric = trust_region.metric_of(gradient, dispersion, NAMES, NEVER)
+    gradient, dispersion = random_gradients(rng)
+    metric = trust.metric_of(gradient, dispersion, NAMES, NEVER)
     turn = np.linalg.qr(rng.normal(size=(3, 3)))[0]
     whitened = turn @ np.diag([lowest, 1.0, 4.0]) @ turn.T
     curvature = metric.inverse.T @ whitened @ metric.inverse
@@ -69,7 +69,7 @@ def test_step_is_the_best_of_all_within_the_region(lowest, radius):
 
 
 def test_another_unit_gives_the_same_step():
-    gradient, dispersion = made(np.random.default_rng(5))
+    gradient, dispersion = random_gradients(np.random.default_rng(5))
     scale = np.array([1e5, 1.0, 1e-7])
     curvature, slope = np.diag([2.0, 400.0, 1e-4]), np.array([0.3, -5.0, 1e-3])
     steps = [
@@ -91,7 +91,7 @@ def test_radius_follows_how_well_the_gain_was_predicted():
 
 
 def test_parameters_that_do_nothing_or_the_same_are_named():
-    gradient, dispersion = made(np.random.default_rng(0))
+    gradient, dispersion = random_gradients(np.random.default_rng(0))
     with pytest.raises(DataError, match="does not depend on parameter 'b'"):
         trust_region.metric_of(gradient * np.array([1.0, 0.0, 1.0]), dispersion, NAMES, NEVER)
     gradient[:, 2] = -3.0 * gradient[:, 0]

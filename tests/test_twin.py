@@ -38,15 +38,15 @@ def steady(axes, u, v):
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory):
+def twin(tmp_path_factory):
     spec = Synthetic(folder=str(tmp_path_factory.mktemp("twin")), **SMALL)
     make(spec)
     return spec
 
 
 @pytest.fixture(scope="module")
-def drifters(made):
-    with xr.open_dataset(f"{made.folder}/drifters.nc") as data:
+def drifters(twin):
+    with xr.open_dataset(f"{twin.folder}/drifters.nc") as data:
         return data.load()
 
 
@@ -59,8 +59,8 @@ def rows(data):
 # The made ocean.
 
 
-def test_currents_are_packed_as_the_product_is(made):
-    with netCDF4.Dataset(f"{made.folder}/currents/currents_201101.nc") as raw:
+def test_currents_are_packed_as_the_product_is(twin):
+    with netCDF4.Dataset(f"{twin.folder}/currents/currents_201101.nc") as raw:
         raw.set_auto_maskandscale(False)
         u = raw["ugos"]
         assert (u.dtype, u._FillValue, u.scale_factor, u.units) == (np.int32, FILL, 1e-4, "m/s")
@@ -72,20 +72,20 @@ def test_currents_are_packed_as_the_product_is(made):
         # 172 to 186 east crosses the antimeridian: the product's subsets come in [0, 360) then.
         np.testing.assert_allclose(raw["longitude"][[0, -1]], [172.125, 185.875])
         assert raw["time"].size == 12
-        np.testing.assert_array_equal(u[:] == FILL, np.broadcast_to(Ocean(made).land, u.shape))
+        np.testing.assert_array_equal(u[:] == FILL, np.broadcast_to(Ocean(twin).land, u.shape))
 
 
-def test_currents_decode_and_read_back(made):
-    with xr.open_mfdataset(f"{made.folder}/currents/*.nc") as data:
+def test_currents_decode_and_read_back(twin):
+    with xr.open_mfdataset(f"{twin.folder}/currents/*.nc") as data:
         assert data.time.values[0] == np.datetime64("2011-01-20")
         assert data.time.values[-1] == np.datetime64("2011-02-28")
-        ocean, day = Ocean(made), 22300
+        ocean, day = Ocean(twin), 22300
         assert data.sizes == {"time": 40, "latitude": 40, "longitude": 56}
         index = day - int(
             data.time.values[0].astype("datetime64[D]").astype(int) - np.datetime64("1950-01-01").astype(int)
         )
         np.testing.assert_allclose(data.vgos[index], ocean.velocity(day)[1], atol=0.51e-4)
-    currents = open_currents(CurrentSource(path=f"{made.folder}/currents/*.nc"))
+    currents = open_currents(CurrentSource(path=f"{twin.folder}/currents/*.nc"))
     assert currents.lon.start == pytest.approx(172.125)
     assert not currents.periodic
     np.testing.assert_array_equal(currents.read(0, 1)[0, 0] == -32768, ocean.land)
@@ -342,7 +342,7 @@ def test_drifters_run_aground_and_leave_the_grid():
 # The drifter file.
 
 
-def test_ragged_array_is_whole(made, drifters):
+def test_ragged_array_is_whole(twin, drifters):
     assert drifters.sizes["traj"] == 40
     assert drifters.rowsize.attrs["sample_dimension"] == "obs"
     assert drifters.rowsize.values.sum() == drifters.sizes["obs"]
@@ -360,7 +360,7 @@ def test_ragged_array_is_whole(made, drifters):
     assert drifters.lon.max() > 170
     assert np.isfinite(drifters.lat).all()
     assert np.unique(drifters.deploy_date.dt.hour).size > 10
-    assert drifters.attrs["smagorinsky_constant"] == made.cs
+    assert drifters.attrs["smagorinsky_constant"] == twin.cs
 
 
 def test_velocity_is_the_slope_of_the_positions(drifters):
@@ -420,26 +420,26 @@ def test_clean_has_no_faults(tmp_path):
         assert (data.err_lat == 0).all()
 
 
-def test_same_settings_same_bytes(made, tmp_path):
+def test_same_settings_same_bytes(twin, tmp_path):
     make(Synthetic(folder=str(tmp_path), **SMALL))
     files = sorted(p.relative_to(tmp_path) for p in tmp_path.rglob("*.nc"))
     assert [str(f) for f in files] == ["currents/currents_201101.nc", "currents/currents_201102.nc", "drifters.nc"]
     for file in files:
-        assert (tmp_path / file).read_bytes() == (Path(made.folder) / file).read_bytes()
+        assert (tmp_path / file).read_bytes() == (Path(twin.folder) / file).read_bytes()
 
 
-def test_another_seed_is_another_twin(made):
-    other = made.model_copy(update={"seed": 1})
-    assert (Ocean(other).land != Ocean(made).land).any()
+def test_another_seed_is_another_twin(twin):
+    other = twin.model_copy(update={"seed": 1})
+    assert (Ocean(other).land != Ocean(twin).land).any()
     time = np.arange(40) * DAY
-    assert (plan_fleet(other, time).start != plan_fleet(made, time).start).any()
+    assert (plan_fleet(other, time).start != plan_fleet(twin, time).start).any()
 
 
-def test_given_currents_are_used_and_not_made(made, tmp_path):
-    source = CurrentSource(path=f"{made.folder}/currents/*.nc")
+def test_given_currents_are_used_and_not_made(twin, tmp_path):
+    source = CurrentSource(path=f"{twin.folder}/currents/*.nc")
     make(Synthetic(folder=str(tmp_path), currents=source, **SMALL))
     assert [p.name for p in tmp_path.iterdir()] == ["drifters.nc"]
-    with xr.open_dataset(tmp_path / "drifters.nc") as new, xr.open_dataset(f"{made.folder}/drifters.nc") as old:
+    with xr.open_dataset(tmp_path / "drifters.nc") as new, xr.open_dataset(f"{twin.folder}/drifters.nc") as old:
         np.testing.assert_array_equal(new.lon, old.lon)
 
 

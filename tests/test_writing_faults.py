@@ -29,7 +29,7 @@ Capture = pytest.CaptureFixture[str]
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str, str]]:
+def manifest_and_digests(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str, str]]:
     """A manifest of six samples in three shards, and the digests of its store."""
     folder = tmp_path_factory.mktemp("faults")
     manifest = fields.small(folder / "input", store={"samples_per_shard": 2})
@@ -83,10 +83,15 @@ KINDS = ["full", "write", "fsync", "rename", "create", "folder", "link", "delete
 
 
 def fail_and_continue(
-    monkeypatch: pytest.MonkeyPatch, capsys: Capture, made: tuple[str, dict[str, str]], out: Path, fault: Any, nth: int
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: Capture,
+    manifest_and_digests: tuple[str, dict[str, str]],
+    out: Path,
+    fault: Any,
+    nth: int,
 ) -> None:
     calls, number, said = fault
-    command = [made[0], "--out", str(out), "--scheduler", "synchronous"]
+    command = [manifest_and_digests[0], "--out", str(out), "--scheduler", "synchronous"]
     with monkeypatch.context() as patched:
         patched.setattr(durable, "os", Failing(calls, nth, number))
         code = main(command)
@@ -99,32 +104,43 @@ def fail_and_continue(
         assert calls in (("fsync",), ("open",), ("unlink",))
     for name, digest in fields.digests(out).items():
         if ".building" not in name:
-            assert made[1].get(name) == digest, (nth, name)  # what is published is whole; no temporary is left
+            assert manifest_and_digests[1].get(name) == digest, (
+                nth,
+                name,
+            )  # what is published is whole; no temporary is left
     assert main(command) == 0
-    assert fields.digests(out) == made[1]
+    assert fields.digests(out) == manifest_and_digests[1]
     assert killing.left(out) == []
     capsys.readouterr()
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=KINDS)
 def test_a_disk_that_fails_leaves_nothing_that_is_wrong(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture, made: tuple[str, dict[str, str]], fault: Any
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: Capture,
+    manifest_and_digests: tuple[str, dict[str, str]],
+    fault: Any,
 ) -> None:
-    total = count(monkeypatch, fault[0], made[0], tmp_path / "count")
+    total = count(monkeypatch, fault[0], manifest_and_digests[0], tmp_path / "count")
     capsys.readouterr()
     for nth in np.linspace(1, total, 4).astype(int):
-        fail_and_continue(monkeypatch, capsys, made, tmp_path / f"s{nth}", fault, int(nth))
+        fail_and_continue(monkeypatch, capsys, manifest_and_digests, tmp_path / f"s{nth}", fault, int(nth))
 
 
 @pytest.mark.faults
 @pytest.mark.parametrize("fault", FAULTS, ids=KINDS)
 def test_a_disk_that_fails_at_every_call_leaves_nothing_that_is_wrong(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture, made: tuple[str, dict[str, str]], fault: Any
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: Capture,
+    manifest_and_digests: tuple[str, dict[str, str]],
+    fault: Any,
 ) -> None:
-    total = count(monkeypatch, fault[0], made[0], tmp_path / "count")
+    total = count(monkeypatch, fault[0], manifest_and_digests[0], tmp_path / "count")
     capsys.readouterr()
     for nth in range(1, total + 1):
-        fail_and_continue(monkeypatch, capsys, made, tmp_path / f"s{nth}", fault, nth)
+        fail_and_continue(monkeypatch, capsys, manifest_and_digests, tmp_path / f"s{nth}", fault, nth)
     print(f"{fault[0][0]}, {errno.errorcode[fault[1]]}: failed at each of {total} calls, every store identical")
 
 
@@ -153,13 +169,13 @@ class Watched:
 
 
 def test_what_is_written_is_durable_before_anything_refers_to_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, made: tuple[str, dict[str, str]]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, manifest_and_digests: tuple[str, dict[str, str]]
 ) -> None:
     """The order of calls that a loss of power goes by, which no kill of a process can show."""
     out, watched = tmp_path / "deep" / "store", Watched()
     with monkeypatch.context() as patched:
         patched.setattr(durable, "os", watched)
-        assert main([made[0], "--out", str(out), "--scheduler", "synchronous"]) == 0
+        assert main([manifest_and_digests[0], "--out", str(out), "--scheduler", "synchronous"]) == 0
     calls = watched.calls
     renamed = [(k, path) for k, (name, path) in enumerate(calls) if name == "replace"]
     for k, path in renamed:
@@ -183,11 +199,11 @@ def test_what_is_written_is_durable_before_anything_refers_to_it(
 
 
 def test_the_folders_of_a_process_that_died_are_durable_before_they_are_used(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, made: tuple[str, dict[str, str]]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, manifest_and_digests: tuple[str, dict[str, str]]
 ) -> None:
     """It may have died after a folder was made and before its name was synced."""
     out, watched = tmp_path / "deep" / "store", Watched()
-    command = [made[0], "--out", str(out), "--scheduler", "synchronous"]
+    command = [manifest_and_digests[0], "--out", str(out), "--scheduler", "synchronous"]
     assert killing.run(command, tmp_path / "said.txt", crash="mark: begins@2").code == killing.KILLED
     found = {path for path in out.rglob("*") if path.is_dir()}
     with monkeypatch.context() as patched:
@@ -364,16 +380,18 @@ LINUX = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the encodi
 
 
 @LINUX
-def test_neither_place_nor_clock_nor_locale_matters(tmp_path: Path, made: tuple[str, dict[str, str]]) -> None:
+def test_neither_place_nor_clock_nor_locale_matters(
+    tmp_path: Path, manifest_and_digests: tuple[str, dict[str, str]]
+) -> None:
     place = tmp_path / "a b" / "größe Ω"
     place.mkdir(parents=True)
     (tmp_path / "link").symlink_to(place, target_is_directory=True)
     out = tmp_path / "link" / "the store"
     ended = elsewhere(
-        "driftcal.preprocess.__main__", made[0], "--out", str(out), "--workers", "2", "--scheduler", "threads"
+        "driftcal.preprocess.__main__", manifest_and_digests[0], "--out", str(out), "--workers", "2", "--scheduler", "threads"
     )
     assert ended.returncode == 0, ended.stderr
-    assert fields.digests(out) == made[1]
+    assert fields.digests(out) == manifest_and_digests[1]
     assert "0.25\\xb0" in ended.stdout  # the degree sign
     ended = elsewhere("driftcal.shared.__main__", "verify", str(out))
     assert ended.returncode == 0, ended.stderr
@@ -382,12 +400,12 @@ def test_neither_place_nor_clock_nor_locale_matters(tmp_path: Path, made: tuple[
 @LINUX
 @pytest.mark.faults
 def test_a_store_is_inspected_and_trained_from_in_any_place_and_locale(
-    tmp_path: Path, made: tuple[str, dict[str, str]]
+    tmp_path: Path, manifest_and_digests: tuple[str, dict[str, str]]
 ) -> None:
     place = tmp_path / "größe Ω"
     place.mkdir()
-    out = str(fields.make(made[0], place / "store").root)
-    raw = str(fields.make(made[0], place / "raw", "--set", "store.compression=none").root)
+    out = str(fields.make(manifest_and_digests[0], place / "store").root)
+    raw = str(fields.make(manifest_and_digests[0], place / "raw", "--set", "store.compression=none").root)
     few = ("ensemble.members=3", "optimizer.final_passes=1", "score.reference_members=2")
     options = [word for setting in few for word in ("--set", setting)]
     for module, *command in (
@@ -401,7 +419,7 @@ def test_a_store_is_inspected_and_trained_from_in_any_place_and_locale(
         ended = elsewhere(module, *command)
         assert ended.returncode == 0, ended.stderr
         assert "Traceback" not in ended.stderr
-    assert fields.digests(Path(out)) == made[1]
+    assert fields.digests(Path(out)) == manifest_and_digests[1]
 
 
 @LINUX
@@ -414,25 +432,34 @@ def test_a_path_that_the_locale_cannot_write_is_one_message(tmp_path: Path) -> N
 
 
 def test_time_zone_and_clock_of_the_other_hemisphere_change_no_byte(
-    tmp_path: Path, made: tuple[str, dict[str, str]]
+    tmp_path: Path, manifest_and_digests: tuple[str, dict[str, str]]
 ) -> None:
-    command = [sys.executable, "-c", ELSEWHERE, "12600", "utf-8", "-86400", "driftcal.preprocess.__main__", made[0]]
+    command = [
+        sys.executable,
+        "-c",
+        ELSEWHERE,
+        "12600",
+        "utf-8",
+        "-86400",
+        "driftcal.preprocess.__main__",
+        manifest_and_digests[0],
+    ]
     environment = {"PATH": os.environ["PATH"], "TZ": "WEST+3:30SUMMER", "LC_ALL": "C.UTF-8"}
     out = tmp_path / "store"
     subprocess.run([*command, "--out", str(out)], env=environment, capture_output=True, check=True)
-    assert fields.digests(out) == made[1]
+    assert fields.digests(out) == manifest_and_digests[1]
 
 
-def test_a_cluster_makes_the_same_bytes(tmp_path: Path, made: tuple[str, dict[str, str]]) -> None:
+def test_a_cluster_makes_the_same_bytes(tmp_path: Path, manifest_and_digests: tuple[str, dict[str, str]]) -> None:
     distributed = pytest.importorskip("distributed")
     with distributed.LocalCluster(n_workers=1, threads_per_worker=2, processes=False, dashboard_address=":0",
                                   protocol="tcp://", host="127.0.0.1") as cluster:  # fmt: skip
-        fields.make(made[0], tmp_path / "store", "--scheduler", cluster.scheduler_address)
-    assert fields.digests(tmp_path / "store") == made[1]
+        fields.make(manifest_and_digests[0], tmp_path / "store", "--scheduler", cluster.scheduler_address)
+    assert fields.digests(tmp_path / "store") == manifest_and_digests[1]
 
 
 def test_a_cluster_is_given_few_shards_at_a_time(
-    tmp_path: Path, made: tuple[str, dict[str, str]], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, manifest_and_digests: tuple[str, dict[str, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """All of them would take memory that grows with the store, in the client and in the scheduler."""
     distributed = pytest.importorskip("distributed")
@@ -446,14 +473,14 @@ def test_a_cluster_is_given_few_shards_at_a_time(
     monkeypatch.setattr(distributed.Client, "submit", submit)
     with distributed.LocalCluster(n_workers=1, threads_per_worker=1, processes=False, dashboard_address=":0",
                                   protocol="tcp://", host="127.0.0.1") as cluster:  # fmt: skip
-        fields.make(made[0], tmp_path / "store", "--scheduler", cluster.scheduler_address)
+        fields.make(manifest_and_digests[0], tmp_path / "store", "--scheduler", cluster.scheduler_address)
     assert order[:2] == [0, 0]  # twice the threads
     assert order[2] >= 1
-    assert fields.digests(tmp_path / "store") == made[1]
+    assert fields.digests(tmp_path / "store") == manifest_and_digests[1]
 
 
 def test_workers_may_run_in_another_folder(
-    tmp_path: Path, made: tuple[str, dict[str, str]], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, manifest_and_digests: tuple[str, dict[str, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As those of a cluster, where --out is relative."""
     (tmp_path / "elsewhere").mkdir()
@@ -464,9 +491,9 @@ def test_workers_may_run_in_another_folder(
         with contextlib.chdir(tmp_path / "elsewhere"):
             return shard_task.write_shard(task)
 
-    monkeypatch.setattr(shard_task, "make_shard", elsewhere)
-    assert main([made[0], "--out", "store", "--scheduler", "synchronous"]) == 0
-    assert fields.digests(tmp_path / "store") == made[1]
+    monkeypatch.setattr(shard, "make_shard", elsewhere)
+    assert main([manifest_and_digests[0], "--out", "store", "--scheduler", "synchronous"]) == 0
+    assert fields.digests(tmp_path / "store") == manifest_and_digests[1]
 
 
 def unprivileged(_: Any) -> None:
@@ -510,11 +537,11 @@ NO_LOOK = "expected a folder that you may read and write. Choose another --out, 
     ],
 )
 def test_an_output_that_may_not_be_written_or_read_is_refused(
-    tmp_path: Path, made: tuple[str, dict[str, str]], mode: int, out: str, said: str
+    tmp_path: Path, manifest_and_digests: tuple[str, dict[str, str]], mode: int, out: str, said: str
 ) -> None:
     folder = tmp_path / "locked"
     (folder / "currents").mkdir(parents=True)
-    command = [made[0], "--out", str(folder / out)]
+    command = [manifest_and_digests[0], "--out", str(folder / out)]
     with locked(folder, mode):
         ended = killing.run(command, tmp_path / "said.txt", set_up=unprivileged)
     assert ended.code == 2, ended.said
@@ -525,19 +552,21 @@ def test_an_output_that_may_not_be_written_or_read_is_refused(
 
 @ROOT_ON_MACOS
 def test_a_finished_store_that_may_not_be_written_is_left_alone(
-    tmp_path: Path, made: tuple[str, dict[str, str]]
+    tmp_path: Path, manifest_and_digests: tuple[str, dict[str, str]]
 ) -> None:
     out = tmp_path / "store"
-    fields.make(made[0], out)
+    fields.make(manifest_and_digests[0], out)
     out.chmod(0o500)
     try:
         for options in ([], ["--overwrite"]):
-            ended = killing.run([made[0], "--out", str(out), *options], tmp_path / "said.txt", set_up=unprivileged)
+            ended = killing.run(
+                [manifest_and_digests[0], "--out", str(out), *options], tmp_path / "said.txt", set_up=unprivileged
+            )
             assert ended.code == 2, ended.said
             assert re.search(r"error: cannot write .*Permission denied\. You may not write there", ended.said)
-            assert fields.digests(out) == made[1]
+            assert fields.digests(out) == manifest_and_digests[1]
         out.joinpath("manifest.json").chmod(0o000)
-        ended = killing.run([made[0], "--out", str(out)], tmp_path / "said.txt", set_up=unprivileged)
+        ended = killing.run([manifest_and_digests[0], "--out", str(out)], tmp_path / "said.txt", set_up=unprivileged)
         assert re.search(r"error: --out .*cannot look at .*manifest\.json .Permission denied", ended.said), ended.said
     finally:
         out.chmod(0o700)
@@ -545,10 +574,10 @@ def test_a_finished_store_that_may_not_be_written_is_left_alone(
 
 
 def test_an_output_on_a_read_only_file_system_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture, made: tuple[str, dict[str, str]]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture, manifest_and_digests: tuple[str, dict[str, str]]
 ) -> None:
     monkeypatch.setattr(durable, "os", Failing(("mkdir",), 1, errno.EROFS))
-    assert main([made[0], "--out", str(tmp_path / "store")]) == 2
+    assert main([manifest_and_digests[0], "--out", str(tmp_path / "store")]) == 2
     assert "Read-only file system. The file system is read-only: choose another --out" in capsys.readouterr().err
 
 
@@ -569,21 +598,25 @@ def test_a_source_that_may_not_be_read_is_refused(tmp_path: Path) -> None:
 
 
 @ROOT_ON_MACOS
-def test_a_twin_whose_folder_may_not_be_written_is_refused(tmp_path: Path, made: tuple[str, dict[str, str]]) -> None:
+def test_a_twin_whose_folder_may_not_be_written_is_refused(
+    tmp_path: Path, manifest_and_digests: tuple[str, dict[str, str]]
+) -> None:
     folder = tmp_path / "twin"
     folder.mkdir(mode=0o500)
     tree = f"synthetic={{folder: '{folder}', drifters: 4, drifter_days: 8, days: 12}}"
-    ended = killing.run([made[0], "--out", str(tmp_path / "s"), "--set", tree], tmp_path / "said", set_up=unprivileged)
+    ended = killing.run(
+        [manifest_and_digests[0], "--out", str(tmp_path / "s"), "--set", tree], tmp_path / "said", set_up=unprivileged
+    )
     assert ended.code == 2, ended.said
     assert re.search(r"^error: synthetic\.folder .*twin: cannot use .*Permission denied", ended.said, re.MULTILINE)
     assert "Traceback" not in ended.said
 
 
 def test_an_output_that_is_a_loop_of_links_is_refused(
-    tmp_path: Path, made: tuple[str, dict[str, str]], capsys: Capture
+    tmp_path: Path, manifest_and_digests: tuple[str, dict[str, str]], capsys: Capture
 ) -> None:
     (tmp_path / "store").symlink_to(tmp_path / "store")
-    assert main([made[0], "--out", str(tmp_path / "store")]) == 2
+    assert main([manifest_and_digests[0], "--out", str(tmp_path / "store")]) == 2
     said = capsys.readouterr().err
     assert re.search(r"error: --out .*cannot look at .*store .Too many levels of symbolic links", said), said
 
@@ -591,12 +624,14 @@ def test_an_output_that_is_a_loop_of_links_is_refused(
 # Memory
 
 
-def test_a_memory_limit_is_kept_or_refused(tmp_path: Path, made: tuple[str, dict[str, str]], capsys: Capture) -> None:
+def test_a_memory_limit_is_kept_or_refused(
+    tmp_path: Path, manifest_and_digests: tuple[str, dict[str, str]], capsys: Capture
+) -> None:
     out = tmp_path / "store"
-    command = [made[0], "--out", str(out), "--workers", "2"]
+    command = [manifest_and_digests[0], "--out", str(out), "--workers", "2"]
     capsys.readouterr()
-    needed = int(told(command, capsys)["memory_bytes_per_worker"])
-    besides = int(told(command, capsys)["memory_bytes"]) - 2 * needed
+    needed = int(estimate_of(command, capsys)["memory_bytes_per_worker"])
+    besides = int(estimate_of(command, capsys)["memory_bytes"]) - 2 * needed
     assert main([*command, "--memory-limit", f"{(besides + 1.5 * needed) / 1000:.0f}KB"]) == 2
     said = capsys.readouterr().err
     assert re.search(
@@ -619,7 +654,7 @@ def test_a_memory_limit_is_kept_or_refused(tmp_path: Path, made: tuple[str, dict
     assert "--memory-limit '2': expected a size with its unit" in capsys.readouterr().err
 
 
-def told(command: list[str], capsys: Capture) -> dict[str, Any]:
+def estimate_of(command: list[str], capsys: Capture) -> dict[str, Any]:
     """The estimate of a dry run."""
     capsys.readouterr()
     assert main([*command, "--dry-run", "--json"]) == 0
@@ -627,7 +662,7 @@ def told(command: list[str], capsys: Capture) -> dict[str, Any]:
 
 
 def test_the_estimate_counts_the_levels_that_wait_for_other_shards(
-    made: tuple[str, dict[str, str]], monkeypatch: pytest.MonkeyPatch, capsys: Capture
+    manifest_and_digests: tuple[str, dict[str, str]], monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:
     """Two workers' shards and the next: a window's four levels each, and the record's eight that planning has left.
 
@@ -635,7 +670,9 @@ def test_the_estimate_counts_the_levels_that_wait_for_other_shards(
     """
 
     def memory(*options: str) -> int:
-        return told([made[0], "--out", "none", "--workers", "2", *options], capsys)["memory_bytes"]
+        return estimate_of([manifest_and_digests[0], "--out", "none", "--workers", "2", *options], capsys)[
+            "memory_bytes"
+        ]
 
     whole, apart = memory(), memory("--scheduler", "processes")
     monkeypatch.setattr(estimate, "CAP", 1000)
