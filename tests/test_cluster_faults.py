@@ -17,7 +17,10 @@ from driftcal.preprocess.__main__ import main
 from driftcal.preprocess.writing import cluster, edition
 from driftcal.shared.disk import crash_points
 
-from tests import fields, killing
+from preprocess import cluster, edition
+from driftcal.preprocess.__main__ import main
+from shared import crashpoints
+from tests import fields, kill_preprocess
 
 distributed = pytest.importorskip("distributed")
 
@@ -62,39 +65,39 @@ def test_a_store_survives_the_death_of_a_worker_of_the_client_and_of_the_schedul
         looking.wait_for_workers(2, timeout=60)  # both are given shards then
     out = tmp_path / "store"
     command = [manifest, "--out", str(out), "--scheduler", where]
-    ended = killing.run(command, tmp_path / "said")
+    ended = kill_preprocess.run(command, tmp_path / "said")
     assert ended.code == 0, ended.said
     assert fields.digests(out) == due
-    assert dying.wait(60) == killing.KILLED
+    assert dying.wait(60) == kill_preprocess.KILLED
 
     # the client dies in the middle, once a shard is done; the cluster goes on, and so does the next client
     other = tmp_path / "client"
     command = [manifest, "--out", str(other), "--scheduler", where]
-    client = killing.start(command, tmp_path / "said", crash="metadata: begins")  # at the latest
+    client = kill_preprocess.start(command, tmp_path / "said", crash="metadata: begins")  # at the latest
     while client.is_alive() and not list(other.glob(".building/done-*")):
         time.sleep(0.01)
     client.kill()
     client.join()
-    assert client.exitcode == killing.KILLED
-    ended = killing.run(command, tmp_path / "said")
+    assert client.exitcode == kill_preprocess.KILLED
+    ended = kill_preprocess.run(command, tmp_path / "said")
     assert ended.code == 0, ended.said
     time.sleep(2)  # what the first client's tasks may still write
     assert fields.digests(other) == due
-    assert killing.left(other) == []
+    assert kill_preprocess.left(other) == []
 
     # all workers die, then the scheduler
     where, scheduler = address(start)
     last = start("dask_worker", where, "--nthreads", "1", "--no-nanny", crash="mark: begins@3")
     third = tmp_path / "scheduler"
     command = [manifest, "--out", str(third)]
-    client = killing.start([*command, "--scheduler", where], tmp_path / "said")
+    client = kill_preprocess.start([*command, "--scheduler", where], tmp_path / "said")
     last.wait(60)
     time.sleep(1)
     scheduler.kill()
     client.join(90)
     assert client.exitcode == 3, (tmp_path / "said").read_text()
     assert "lost its scheduler or its workers" in (tmp_path / "said").read_text()
-    ended = killing.run(command, tmp_path / "said")
+    ended = kill_preprocess.run(command, tmp_path / "said")
     assert ended.code == 0, ended.said
     assert "continuing: 2 of 6 shards are done" in ended.said
     assert fields.digests(third) == due

@@ -25,7 +25,13 @@ from driftcal.shared.disk.holder import Holder
 from driftcal.shared.errors import StoreError
 from driftcal.shared.store import unfinished
 
-from tests import fields, killing
+from preprocess import write
+from driftcal.preprocess.__main__ import main
+from shared import building, crashpoints, durable, holder, lock
+from driftcal.shared.errors import StoreError
+from driftcal.shared.disk.holder import Holder
+from driftcal.shared.disk.claims import hold
+from tests import fields, kill_preprocess
 
 
 @pytest.fixture(scope="module")
@@ -51,16 +57,16 @@ def test_a_store_whose_making_is_killed_at_a_named_point_is_continued(
     command = [manifest, "--out", str(out), "--scheduler", "synchronous"]
     # of a repeated step the one in the middle of the store
     nth = {"shard": 17, "mark": 2, "metadata": 5}.get(point.partition(":")[0], 1) if point != "shard: cut" else 2
-    assert killing.run(command, said, crash=f"{point}@{nth}").code == killing.KILLED
-    killing.check_half(out)
+    assert kill_preprocess.run(command, said, crash=f"{point}@{nth}").code == kill_preprocess.KILLED
+    kill_preprocess.check_half(out)
     finished = (out / "manifest.json").exists()
     assert finished == (point in ("manifest: renamed", "manifest: done") or point.startswith("clean"))
     marks = list(out.glob(".building/done-*.json"))
     before = {k: inode for k, inode in age(out).items() if any(f"/c/{int(m.stem[5:])}" in k for m in marks)}
-    ended = killing.run(command, said)
+    ended = kill_preprocess.run(command, said)
     assert ended.code == 0, ended.said
     assert fields.digests(out) == due
-    assert killing.left(out) == []
+    assert kill_preprocess.left(out) == []
     after = age(out)
     assert all(after[name] == inode for name, inode in before.items())  # only what was in flight was made again
     if marks and not finished:
@@ -71,8 +77,8 @@ def test_the_environment_names_the_point_too(tmp_path: Path, manifest_and_digest
     out = tmp_path / "store"
     command = [sys.executable, "-m", "preprocess", manifest_and_digests[0], "--out", str(out), "--workers", "1"]
     done = subprocess.run(command, env={**os.environ, crash_points.VARIABLE: "mark: done@2"}, capture_output=True)
-    assert done.returncode == killing.KILLED
-    shown = subprocess.run([sys.executable, "-m", "driftcal.shared", "show", str(out)], capture_output=True, text=True)
+    assert done.returncode == kill_preprocess.KILLED
+    shown = subprocess.run([sys.executable, "-m", "shared", "show", str(out)], capture_output=True, text=True)
     assert (shown.returncode, shown.stderr) == (0, "")
     assert "2 of 3" in shown.stdout
 
@@ -80,9 +86,11 @@ def test_the_environment_names_the_point_too(tmp_path: Path, manifest_and_digest
 def test_a_store_whose_making_is_killed_at_random_is_continued(
     tmp_path: Path, manifest_and_digests: tuple[str, dict[str, str]]
 ) -> None:
-    longest = killing.duration([manifest_and_digests[0], "--out", str(tmp_path / "first")], tmp_path / "said.txt")
+    longest = kill_preprocess.duration(
+        [manifest_and_digests[0], "--out", str(tmp_path / "first")], tmp_path / "said.txt"
+    )
     assert (
-        killing.random_kills(
+        kill_preprocess.random_kills(
             [manifest_and_digests[0]], tmp_path, manifest_and_digests[1], rounds=6, longest=longest, seed=1
         )
         >= 6
@@ -95,8 +103,10 @@ def test_a_hundred_random_kills_change_no_byte(
     tmp_path: Path, manifest_and_digests: tuple[str, dict[str, str]], scheduler: str
 ) -> None:
     command = [manifest_and_digests[0], "--scheduler", scheduler, "--workers", "2"]
-    longest = killing.duration([*command, "--out", str(tmp_path / "first")], tmp_path / "said.txt")
-    kills = killing.random_kills(command, tmp_path, manifest_and_digests[1], rounds=100, longest=longest, seed=2)
+    longest = kill_preprocess.duration([*command, "--out", str(tmp_path / "first")], tmp_path / "said.txt")
+    kills = kill_preprocess.random_kills(
+        command, tmp_path, manifest_and_digests[1], rounds=100, longest=longest, seed=2
+    )
     print(f"{scheduler}: {kills} kills, every store identical")
 
 
@@ -110,11 +120,14 @@ def test_a_replacement_that_is_killed_leaves_nothing_of_the_old_store(
         out = tmp_path / point.replace(":", "")
         shutil.copytree(other.root, out)
         command = [manifest, "--out", str(out)]
-        assert killing.run([*command, "--overwrite"], tmp_path / "said", crash=point).code == killing.KILLED
+        assert (
+            kill_preprocess.run([*command, "--overwrite"], tmp_path / "said", crash=point).code
+            == kill_preprocess.KILLED
+        )
         again = ["--overwrite"] if (out / "manifest.json").exists() else []
-        assert killing.run([*command, *again], tmp_path / "said").code == 0
+        assert kill_preprocess.run([*command, *again], tmp_path / "said").code == 0
         assert fields.digests(out) == due
-        assert killing.left(out) == []
+        assert kill_preprocess.left(out) == []
 
 
 def test_marks_of_a_replaced_store_are_not_believed(
@@ -126,11 +139,11 @@ def test_marks_of_a_replaced_store_are_not_believed(
     fields.make(manifest, tmp_path / "whole", *raw[1:])
     command = [*raw, "--out", str(out)]
     old = [*command, "--set", "split.seed=5"]
-    assert killing.run(old, said, crash="manifest: begins").code == killing.KILLED
-    assert killing.run([*command, "--overwrite"], said, crash="clean: begins").code == killing.KILLED
+    assert kill_preprocess.run(old, said, crash="manifest: begins").code == kill_preprocess.KILLED
+    assert kill_preprocess.run([*command, "--overwrite"], said, crash="clean: begins").code == kill_preprocess.KILLED
     assert len(list(out.glob(".building/done-*.json"))) == 3
-    assert killing.run(command, said, crash="mark: begins@2").code == killing.KILLED
-    assert killing.run(command, said).code == 0
+    assert kill_preprocess.run(command, said, crash="mark: begins@2").code == kill_preprocess.KILLED
+    assert kill_preprocess.run(command, said).code == 0
     assert fields.digests(out) == fields.digests(tmp_path / "whole")
 
 
@@ -141,7 +154,7 @@ def test_a_mark_that_cannot_be_trusted_costs_its_shard_alone(
     manifest, due = manifest_and_digests
     out, said = tmp_path / "store", tmp_path / "said.txt"
     command = [manifest, "--out", str(out), "--scheduler", "synchronous"]
-    assert killing.run(command, said, crash="manifest: begins").code == killing.KILLED
+    assert kill_preprocess.run(command, said, crash="manifest: begins").code == kill_preprocess.KILLED
     mark = out / ".building" / "done-000001.json"
     whole, before = mark.read_bytes(), age(out)
     place = {"flipped": 40, "in a digest": whole.index(b'"sha256": "') + 20}.get(how, 0)
@@ -155,17 +168,17 @@ def test_a_mark_that_cannot_be_trusted_costs_its_shard_alone(
     if how == "a folder":
         mark.unlink()
         mark.mkdir()
-    ended = killing.run(command, said)
+    ended = kill_preprocess.run(command, said)
     if how == "a folder":  # which no file replaces
         assert (ended.code, "Is a directory" in ended.said) == (1, True)
         mark.rmdir()
-        ended = killing.run(command, said)
+        ended = kill_preprocess.run(command, said)
     else:
         assert re.search(r"done-000001\.json: not (a readable|the) mark .* made again\.\n", ended.said), ended.said
     assert ended.code == 0, ended.said
     assert "continuing: 2 of 3 shards are done" in ended.said
     assert fields.digests(out) == due
-    assert killing.left(out) == []
+    assert kill_preprocess.left(out) == []
     after = age(out)
     again = {name for name, inode in before.items() if after[name] != inode}
     assert again == {name for name in before if "/c/1" in name}
@@ -232,7 +245,9 @@ def test_a_second_process_is_refused_and_told_who_builds_the_store(
     manifest, due = manifest_and_digests
     out, said = tmp_path / "store", tmp_path / "said.txt"
     command = [manifest, "--out", str(out), "--scheduler", "synchronous"]
-    first = killing.start([*command, "--parts", "1/2"], tmp_path / "first.txt", set_up=stop_at, how="mark: begins")
+    first = kill_preprocess.start(
+        [*command, "--parts", "1/2"], tmp_path / "first.txt", set_up=stop_at, how="mark: begins"
+    )
     try:
         wait_for(lambda: list(out.glob("source_row/c/*")), first)
         for options in (
@@ -243,7 +258,7 @@ def test_a_second_process_is_refused_and_told_who_builds_the_store(
             ["--parts", "2/2", "--overwrite"],
         ):
             for extra in ([], ["--take-over"]):
-                ended = killing.run([*command, *options, *extra], said)
+                ended = kill_preprocess.run([*command, *options, *extra], said)
                 assert ended.code == 1
                 assert re.search(
                     rf"error: {re.escape(str(out))} is being built by process {first.pid} on \S+, since 20\S+Z, "
@@ -251,16 +266,16 @@ def test_a_second_process_is_refused_and_told_who_builds_the_store(
                     ended.said,
                 )
         # other shards are no harm, and a dry run is none
-        assert killing.run([*command, "--parts", "2/2"], said).code == 0
-        assert killing.run([*command, "--dry-run"], said).code == 0
+        assert kill_preprocess.run([*command, "--parts", "2/2"], said).code == 0
+        assert kill_preprocess.run([*command, "--dry-run"], said).code == 0
     finally:
         first.kill()
         first.join()
     # of a dead process, so it is nobody's
     assert list(out.glob(".building/lock-*.json"))
-    assert killing.run(command, said).code == 0
+    assert kill_preprocess.run(command, said).code == 0
     assert fields.digests(out) == due
-    assert killing.left(out) == []
+    assert kill_preprocess.left(out) == []
 
 
 @pytest.mark.parametrize("links", [True, False])
@@ -274,16 +289,16 @@ def test_a_lock_of_another_host_is_taken_over_only_when_asked(
     for name in (f"lock-{there.token}.json", "gate"):
         (out / ".building" / name).write_text(json.dumps(asdict(there)))
         command = [manifest, "--out", str(out)]
-        ended = killing.run(command, said, set_up=impatient, how=links)
+        ended = kill_preprocess.run(command, said, set_up=impatient, how=links)
         assert ended.code == 1
         assert "by process 1 on node17, since 20" in ended.said
         assert (
             "If that process has ended (its host may have been restarted), run the command again with --take-over"
             in (ended.said)
         )
-    assert killing.run([*command, "--take-over"], said, set_up=impatient, how=links).code == 0
+    assert kill_preprocess.run([*command, "--take-over"], said, set_up=impatient, how=links).code == 0
     assert fields.digests(out) == due
-    assert killing.left(out) == []
+    assert kill_preprocess.left(out) == []
 
 
 def impatient(links: bool) -> None:
@@ -441,7 +456,7 @@ def test_a_run_whose_lock_is_gone_writes_nothing_more(
     """As a worker that outlives its client, or a process of another host that was taken for dead."""
     out = tmp_path / "store"
     command = [manifest_and_digests[0], "--out", str(out), "--scheduler", "synchronous"]
-    first = killing.start(command, tmp_path / "first.txt", set_up=stop_at, how="mark: begins")
+    first = kill_preprocess.start(command, tmp_path / "first.txt", set_up=stop_at, how="mark: begins")
     wait_for(lambda: list(out.glob("source_row/c/*")), first)
     before = fields.digests(out / "currents")
     for path in out.glob(".building/lock-*.json"):
@@ -545,13 +560,14 @@ def test_parts_that_start_and_end_together_make_one_store(
     manifest, due = manifest_and_digests
     out = tmp_path / "store"
     running = [
-        killing.start([manifest, "--out", str(out), "--parts", f"{k}/4"], tmp_path / f"{k}.txt") for k in (1, 2, 3, 4)
+        kill_preprocess.start([manifest, "--out", str(out), "--parts", f"{k}/4"], tmp_path / f"{k}.txt")
+        for k in (1, 2, 3, 4)
     ]
     for process in running:
         process.join()
     assert [process.exitcode for process in running] == [0] * 4
     assert fields.digests(out) == due
-    assert killing.left(out) == []
+    assert kill_preprocess.left(out) == []
 
 
 def late(others: list[list[str]]) -> None:
@@ -582,15 +598,19 @@ def test_a_part_that_comes_late_takes_nothing_away(
     out = tmp_path / "store"
     parts = {part: [manifest, "--out", str(out), "--parts", part] for part in (*done, mine, *others)}
     for part in done:
-        assert killing.run(parts[part], tmp_path / "first.txt").code == 0
+        assert kill_preprocess.run(parts[part], tmp_path / "first.txt").code == 0
     if mine == others[0]:  # which the lock forbids, unless it was taken away
         parts[mine] = [*parts[mine], "--scheduler", "synchronous"]
-        ended = killing.run(parts[mine], tmp_path / "said.txt", set_up=lost, how=[parts[part] for part in others])
+        ended = kill_preprocess.run(
+            parts[mine], tmp_path / "said.txt", set_up=lost, how=[parts[part] for part in others]
+        )
     else:
-        ended = killing.run(parts[mine], tmp_path / "said.txt", set_up=late, how=[parts[part] for part in others])
+        ended = kill_preprocess.run(
+            parts[mine], tmp_path / "said.txt", set_up=late, how=[parts[part] for part in others]
+        )
     assert ended.code == 0, ended.said
     assert fields.digests(out) == due
-    assert killing.left(out) == []
+    assert kill_preprocess.left(out) == []
 
 
 def lost(others: list[list[str]]) -> None:
@@ -617,6 +637,6 @@ def test_a_store_that_another_recipe_has_replaced_is_not_ours(
     out = tmp_path / "store"
     command = [manifest_and_digests[0], "--out", str(out)]
     other = [*command, "--overwrite", "--set", "split.seed=7"]
-    ended = killing.run(command, tmp_path / "said.txt", set_up=lost, how=[other])
+    ended = kill_preprocess.run(command, tmp_path / "said.txt", set_up=lost, how=[other])
     assert ended.code == 2
     assert "is a finished store made from another manifest" in ended.said

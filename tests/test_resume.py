@@ -151,7 +151,7 @@ def test_a_hundred_kills_change_no_bit(finished_run: Path, store: Path, tmp_path
 def kills(finished_run: Path, store: Path, tmp_path: Path, n: int, seed: int) -> None:
     """`n` kills over several runs, each in a process of its own."""
     done = subprocess.run(
-        [sys.executable, "-m", "tests.kills", str(store), str(finished_run), str(tmp_path), str(n), str(seed)],
+        [sys.executable, "-m", "tests.kill_train", str(store), str(finished_run), str(tmp_path), str(n), str(seed)],
         capture_output=True,
         text=True,
         check=False,

@@ -19,7 +19,10 @@ from driftcal.shared import __main__ as inspector
 from driftcal.shared import command, streams
 from driftcal.train.__main__ import main as train
 
-from tests import fields, killing, stores
+from shared import __main__ as inspector
+from shared import command, streams
+from tests import fields, kill_preprocess, stores
+from driftcal.train.__main__ import main as train
 
 Capture = pytest.CaptureFixture[str]
 FAST = ("--set", "ensemble.members=2", "--set", "integration.step=3h", "--set", "score.reference_members=2")
@@ -75,7 +78,7 @@ def test_a_store_is_made_though_nobody_reads_what_is_said(
     tmp_path: Path, manifest: str, expected_digests: dict[str, str], which: tuple[int, ...], scheduler: str
 ) -> None:
     arguments = [manifest, "--out", str(tmp_path / "store"), "--scheduler", scheduler, "--workers", "2"]
-    ended = killing.run(arguments, tmp_path / "said.txt", set_up=unread, how=which)
+    ended = kill_preprocess.run(arguments, tmp_path / "said.txt", set_up=unread, how=which)
     assert ended.code == 0
     assert fields.digests(tmp_path / "store") == expected_digests
     assert ended.said.startswith("driftcal\n" if which == (2,) else "")

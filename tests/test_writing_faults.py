@@ -23,7 +23,12 @@ from driftcal.shared.errors import StoreError
 from fsspec.implementations.memory import MemoryFileSystem
 
 from benchmarks.preprocessing import counting
-from tests import fields, killing
+from preprocess import cluster as cluster_module
+from preprocess import estimate, files, shard
+from driftcal.preprocess.__main__ import main
+from shared import durable
+from driftcal.shared.errors import ConfigError, StoreError
+from tests import fields, kill_preprocess
 
 Capture = pytest.CaptureFixture[str]
 
@@ -110,7 +115,7 @@ def fail_and_continue(
             )  # what is published is whole; no temporary is left
     assert main(command) == 0
     assert fields.digests(out) == manifest_and_digests[1]
-    assert killing.left(out) == []
+    assert kill_preprocess.left(out) == []
     capsys.readouterr()
 
 
@@ -204,7 +209,7 @@ def test_the_folders_of_a_process_that_died_are_durable_before_they_are_used(
     """It may have died after a folder was made and before its name was synced."""
     out, watched = tmp_path / "deep" / "store", Watched()
     command = [manifest_and_digests[0], "--out", str(out), "--scheduler", "synchronous"]
-    assert killing.run(command, tmp_path / "said.txt", crash="mark: begins@2").code == killing.KILLED
+    assert kill_preprocess.run(command, tmp_path / "said.txt", crash="mark: begins@2").code == kill_preprocess.KILLED
     found = {path for path in out.rglob("*") if path.is_dir()}
     with monkeypatch.context() as patched:
         patched.setattr(durable, "os", watched)
@@ -543,7 +548,7 @@ def test_an_output_that_may_not_be_written_or_read_is_refused(
     (folder / "currents").mkdir(parents=True)
     command = [manifest_and_digests[0], "--out", str(folder / out)]
     with locked(folder, mode):
-        ended = killing.run(command, tmp_path / "said.txt", set_up=unprivileged)
+        ended = kill_preprocess.run(command, tmp_path / "said.txt", set_up=unprivileged)
     assert ended.code == 2, ended.said
     assert re.search(rf"^error: .*{said}", ended.said, re.MULTILINE), ended.said
     assert "Traceback" not in ended.said
@@ -559,14 +564,16 @@ def test_a_finished_store_that_may_not_be_written_is_left_alone(
     out.chmod(0o500)
     try:
         for options in ([], ["--overwrite"]):
-            ended = killing.run(
+            ended = kill_preprocess.run(
                 [manifest_and_digests[0], "--out", str(out), *options], tmp_path / "said.txt", set_up=unprivileged
             )
             assert ended.code == 2, ended.said
             assert re.search(r"error: cannot write .*Permission denied\. You may not write there", ended.said)
             assert fields.digests(out) == manifest_and_digests[1]
         out.joinpath("manifest.json").chmod(0o000)
-        ended = killing.run([manifest_and_digests[0], "--out", str(out)], tmp_path / "said.txt", set_up=unprivileged)
+        ended = kill_preprocess.run(
+            [manifest_and_digests[0], "--out", str(out)], tmp_path / "said.txt", set_up=unprivileged
+        )
         assert re.search(r"error: --out .*cannot look at .*manifest\.json .Permission denied", ended.said), ended.said
     finally:
         out.chmod(0o700)
@@ -590,7 +597,7 @@ def test_a_source_that_may_not_be_read_is_refused(tmp_path: Path) -> None:
     command = [manifest, "--out", str(tmp_path / "store"), "--set", f"currents={{path: '{away}/currents.nc'}}"]
     for what in (away, away / "currents.nc"):
         with locked(what, 0o000):
-            ended = killing.run(command, tmp_path / "said.txt", set_up=unprivileged)
+            ended = kill_preprocess.run(command, tmp_path / "said.txt", set_up=unprivileged)
         assert ended.code == 1, ended.said
         assert re.search(r"^error: currents.*Permission denied.*Check your permissions there\.$", ended.said, re.M)
         assert "Traceback" not in ended.said
@@ -604,7 +611,7 @@ def test_a_twin_whose_folder_may_not_be_written_is_refused(
     folder = tmp_path / "twin"
     folder.mkdir(mode=0o500)
     tree = f"synthetic={{folder: '{folder}', drifters: 4, drifter_days: 8, days: 12}}"
-    ended = killing.run(
+    ended = kill_preprocess.run(
         [manifest_and_digests[0], "--out", str(tmp_path / "s"), "--set", tree], tmp_path / "said", set_up=unprivileged
     )
     assert ended.code == 2, ended.said

@@ -19,7 +19,7 @@ from driftcal.shared.inspection import facts
 from tests import fields
 
 _FORK = multiprocessing.get_context("forkserver")
-_FORK.set_forkserver_preload(["tests.killing"])
+_FORK.set_forkserver_preload(["tests.kill_preprocess"])
 
 KILLED = -signal.SIGKILL
 

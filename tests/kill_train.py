@@ -1,6 +1,6 @@
 """Kills small runs with SIGKILL, at random moments and at named points inside a save, and says what came of them.
 
-usage: python -m tests.kills STORE WHOLE FOLDER N SEED
+usage: python -m tests.kill_train STORE WHOLE FOLDER N SEED
 
 Every run is a process of its own, `... run STORE OUT COMPILED`, told where to die by DRIFTCAL_CRASH. Compiled programs
 are cached on disk, so that it costs little more than loading JAX.
@@ -57,7 +57,7 @@ def main(store: Path, whole: Path, folder: Path, n: int, seed: int) -> None:
     kills, run, lost, different, left = 0, 0, 0, [], []
 
     def status_of(out: Path, point: str, nth: int) -> int:
-        command = [sys.executable, "-m", "tests.kills", "run", store, out, folder / "compiled"]
+        command = [sys.executable, "-m", "tests.kill_train", "run", store, out, folder / "compiled"]
         die = {crash_points.VARIABLE: f"{point}@{nth}"} if ":" in point else {}
         kill = killed_at_random(out, rng, last) if point == "random" else None
         with subprocess.Popen([str(word) for word in command], env=os.environ | die) as child:
