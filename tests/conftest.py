@@ -2,12 +2,17 @@
 
 import os
 import shutil
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from functools import partial
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
+from preprocess import files
 from tests import stores
+from tests.servers import Quiet
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
@@ -50,3 +55,21 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> stores.Built:
 def seam(tmp_path_factory: pytest.TempPathFactory) -> stores.Built:
     """A store on both sides of the antimeridian, not to be changed."""
     return stores.build(tmp_path_factory.mktemp("stores") / "seam", 12, centre=(179.6, -20.0))
+
+
+@pytest.fixture
+def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Path, str]]:
+    """A folder, and the address at which it is served."""
+    monkeypatch.setattr(files, "PAUSES", (0.0, 0.0, 0.0))
+    monkeypatch.setattr(Quiet, "fails", {})
+    monkeypatch.setattr(Quiet, "folders", True)
+    folder = tmp_path / "served"
+    folder.mkdir()
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder))) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        try:
+            yield folder, f"http://127.0.0.1:{server.server_address[1]}"
+        finally:
+            server.shutdown()
+            thread.join()

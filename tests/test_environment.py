@@ -12,7 +12,8 @@ from driftcal.shared.errors import ConfigError
 from driftcal.train.machine import devices, environment, modes
 
 from tests import runs, stores
-from tests.test_train_command import FAST
+from tests.commands import FAST
+from train import devices, environment, modes
 
 
 def command(*words: str | Path, **variables: str) -> subprocess.CompletedProcess[str]:

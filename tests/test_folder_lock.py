@@ -17,7 +17,10 @@ from driftcal.train.run import run_folder as folder
 from driftcal.train.run.folder_lock import FILE, FILES, FolderLock
 
 from tests import stores
-from tests.test_train_command import FAST, refused
+from tests.commands import FAST, refused
+from train import folder, loop
+from driftcal.train.__main__ import main
+from driftcal.train.run.folder_lock import FILE, FILES, FolderLock
 
 HOLDING = """
 import sys

@@ -19,7 +19,7 @@ from driftcal.preprocess.sources.gridded.open_currents import open_currents
 from driftcal.shared.errors import DataError
 
 from tests import fields, sources
-from tests.test_remote import Quiet, served  # noqa: F401 (a fixture)
+from tests.servers import Quiet
 
 LON, LAT = 30 + 0.25 * np.arange(13), -40 + 0.25 * np.arange(11)
 
@@ -143,7 +143,7 @@ def test_a_folder_of_references_and_an_icechunk_repository(tmp_path: Path) -> No
     assert "Icechunk" in message(tmp_path / "ice")
 
 
-def test_addresses_with_a_query_or_a_fragment(served: tuple[Path, str]) -> None:  # noqa: F811
+def test_addresses_with_a_query_or_a_fragment(served: tuple[Path, str]) -> None:
     folder, address = served
     fields.save(fields.field(LON, LAT, 4), folder / "currents.nc")
     fields.save(fields.field(LON, LAT, 4), folder / "currents.zarr")
@@ -158,7 +158,7 @@ def test_addresses_with_a_query_or_a_fragment(served: tuple[Path, str]) -> None:
     assert f"{address}/thredds/fileServer/currents.nc" in said
 
 
-def test_chained_addresses(served: tuple[Path, str], tmp_path: Path) -> None:  # noqa: F811
+def test_chained_addresses(served: tuple[Path, str], tmp_path: Path) -> None:
     folder, address = served
     path = folder / "currents.nc"
     fields.save(fields.field(LON, LAT, 4), path)

@@ -21,7 +21,11 @@ from driftcal.train.run import run_folder as folder
 from driftcal.train.settings import Training
 
 from tests import stores
-from tests.test_train_command import refused
+from tests.commands import refused
+from train import fingerprint, folder, loading, loop, model, tracing
+from driftcal.train.settings import Training
+from driftcal.train.fit.parameters import Model
+from driftcal.train.fit.standard_errors import Judged
 
 POINTS = [
     [float(np.float32(x)) for x in (9e3 * k, 170 + 0.3 * k, -30 + 0.2 * k, *tracing.FLOWS[k % 5])] for k in range(7)

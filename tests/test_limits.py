@@ -24,7 +24,8 @@ from driftcal.shared.store.verify import verify
 from driftcal.train.run.checkpoints import Damaged, decode
 
 from tests import stores
-from tests.test_writing_faults import Failing
+from tests.disks import Failing
+from driftcal.train.run.checkpoints import Damaged, decode
 
 Capture = pytest.CaptureFixture[str]
 

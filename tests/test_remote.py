@@ -4,12 +4,7 @@ import json
 import re
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -17,48 +12,13 @@ from driftcal.preprocess.__main__ import main
 from driftcal.preprocess.sources import files
 from driftcal.shared.store.verify import verify
 
+from driftcal.preprocess.__main__ import main
+from driftcal.shared.store.verify import verify
 from tests import fields, sources
+from tests.servers import Quiet
 
 ALWAYS = [10**9]
 Capture = pytest.CaptureFixture[str]
-
-
-class Quiet(SimpleHTTPRequestHandler):
-    """Serves a folder. What `fails`, by the start of its path, is answered with a status as often as its list says."""
-
-    fails: dict[str, tuple[int, list[int]]] = {}
-    folders = True
-
-    def log_message(self, *_: Any) -> None:
-        pass
-
-    def send_head(self) -> Any:
-        for start, (code, left) in self.fails.items():
-            if self.path.startswith(start) and left[0]:
-                left[0] -= 1
-                return self.send_error(code)
-        return super().send_head()
-
-    def list_directory(self, path: Any) -> Any:
-        return super().list_directory(path) if self.folders else self.send_error(404)
-
-
-@pytest.fixture
-def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Path, str]]:
-    """A folder, and the address at which it is served."""
-    monkeypatch.setattr(files, "PAUSES", (0.0, 0.0, 0.0))
-    monkeypatch.setattr(Quiet, "fails", {})
-    monkeypatch.setattr(Quiet, "folders", True)
-    folder = tmp_path / "served"
-    folder.mkdir()
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder))) as server:
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
-        thread.start()
-        try:
-            yield folder, f"http://127.0.0.1:{server.server_address[1]}"
-        finally:
-            server.shutdown()
-            thread.join()
 
 
 def _inputs(folder: Path) -> str:

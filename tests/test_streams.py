@@ -22,10 +22,10 @@ from driftcal.train.__main__ import main as train
 from shared import __main__ as inspector
 from shared import command, streams
 from tests import fields, kill_preprocess, stores
+from tests.commands import FAST
 from driftcal.train.__main__ import main as train
 
 Capture = pytest.CaptureFixture[str]
-FAST = ("--set", "ensemble.members=2", "--set", "integration.step=3h", "--set", "score.reference_members=2")
 FULL = Path("/dev/full")
 NEEDS_FULL = pytest.mark.skipif(not FULL.exists(), reason="no /dev/full here")
 UNPRINTED = "the work is done and kept, but the result could not be printed: standard output is full or closed"

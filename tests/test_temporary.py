@@ -20,7 +20,7 @@ from fsspec.implementations.cached import SimpleCacheFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 
 from tests import fields
-from tests.test_writing_faults import Failing
+from tests.disks import Failing
 
 Capture = pytest.CaptureFixture[str]
 REMEDY = "Make room, or set TMPDIR to a folder with room (export TMPDIR=/a/folder/with/room), and run the same command"

@@ -28,9 +28,18 @@ from driftcal.train.settings import Training
 
 from docs.examples.background import SmagorinskyBackground
 from tests import flows, stores
-from tests.result_keys import undescribed
+from tests.commands import refused
 from tests.test_simulate import frozen, still_batch
-from tests.test_train_command import refused
+from train import folder, loading, terms
+from driftcal.train.__main__ import main
+from driftcal.train.settings import Training
+from driftcal.train.fit.gradient_mode import choose
+from driftcal.train.reading.batches import Grid
+from driftcal.train.learners.drift.smagorinsky import Flow
+from driftcal.train.fit.parameters import model_of
+from driftcal.train.learners.drift.noise import noise_for
+from driftcal.train.learners.drift.simulate import Plan, simulate
+from driftcal.train.fit.sample_gradients import gradient, make_step, mode_of, plan_of
 
 EXAMPLE = "docs.examples.background:SmagorinskyBackground"
 

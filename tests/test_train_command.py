@@ -20,6 +20,9 @@ from driftcal.train.__main__ import main
 from driftcal.train.run.metrics_log import MetricsLog
 
 from tests import fields, stores
+from tests.commands import FAST, refused
+from driftcal.train.__main__ import main
+from driftcal.train.run.metrics_log import Record
 
 Capture = pytest.CaptureFixture[str]
 
@@ -28,17 +31,6 @@ Capture = pytest.CaptureFixture[str]
 def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store of five drifters; the last is for test, the one before for validation."""
     return stores.build(tmp_path_factory.mktemp("small") / "store").path
-
-
-def refused(capsys: Capture, code: int, *arguments: str | Path) -> str:
-    """Runs the command, which must fail with one message, and returns it."""
-    capsys.readouterr()
-    assert main([str(argument) for argument in arguments]) == code
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert len(err.splitlines()) == 1
-    assert err.startswith("error: ")
-    return err
 
 
 def settings(folder: Path, text: str | bytes) -> Path:
@@ -256,9 +248,6 @@ def _damaged(small: Path, folder: Path, samples: tuple[int, ...] = (0, 3)) -> Pa
         content[offset + 100] ^= 4
     path.write_bytes(content)
     return folder / "damaged"
-
-
-FAST = ("--set", "ensemble.members=2", "--set", "integration.step=3h", "--set", "score.reference_members=2")
 
 
 def test_a_damaged_shard_ends_a_run(tmp_path: Path, small: Path, capsys: Capture) -> None:

@@ -20,7 +20,9 @@ from driftcal.train.learners.drift.user_dynamics import isolation, loading
 from driftcal.train.run import loop
 
 from tests import stores
-from tests.test_train_command import refused
+from tests.commands import refused
+from train import loading, loop, users_code
+from driftcal.train.__main__ import main
 
 TERM = """
 import argparse, os, signal, sys

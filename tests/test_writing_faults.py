@@ -29,6 +29,7 @@ from driftcal.preprocess.__main__ import main
 from shared import durable
 from driftcal.shared.errors import ConfigError, StoreError
 from tests import fields, kill_preprocess
+from tests.disks import Failing
 
 Capture = pytest.CaptureFixture[str]
 
@@ -40,29 +41,6 @@ def manifest_and_digests(tmp_path_factory: pytest.TempPathFactory) -> tuple[str,
     manifest = fields.small(folder / "input", store={"samples_per_shard": 2})
     fields.make(manifest, folder / "whole", "--scheduler", "synchronous")
     return manifest, fields.digests(folder / "whole")
-
-
-class Failing:
-    """`os` as `disk.durable` calls it; the n-th of the calls named fails."""
-
-    def __init__(self, calls: tuple[str, ...], nth: int, number: int):
-        self.calls, self.left, self.number = calls, nth, number
-
-    def __getattr__(self, name: str) -> Any:
-        true = getattr(os, name)
-        if name not in self.calls:
-            return true
-
-        def call(*arguments: Any) -> Any:
-            self.left -= 1
-            if self.left == 0 or (self.number == errno.ENOSPC and self.left < 0):  # a full disk stays full
-                if name == "writev":
-                    whole = b"".join(arguments[1])
-                    true(arguments[0], [whole[: len(whole) // 2]])  # what went in before it was full
-                raise OSError(self.number, os.strerror(self.number))
-            return true(*arguments)
-
-        return call
 
 
 def count(monkeypatch: pytest.MonkeyPatch, calls: tuple[str, ...], manifest: str, out: Path) -> int:
