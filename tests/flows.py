@@ -1,14 +1,23 @@
-"""Batches of made windows for tests of the simulator: smooth eddies, a coast, asymmetric grids."""
+"""Batches of made windows for tests of the simulator: smooth eddies, a coast, asymmetric grids; and still ones.
+
+Of one case, two samples and their noise, the oracle's tracks too.
+"""
+
+import functools
 
 import jax
+import jax.numpy as jnp
 import numpy as np
-from driftcal.shared.store.schema import FILL
-from driftcal.train.fit.sample_gradients import gradient
-from driftcal.train.learners.drift.dynamics import dynamics_of
-from driftcal.train.learners.drift.loss import mode_of, sample_losses
+
+from driftcal.shared.geo import METRES_PER_DEGREE
+from driftcal.shared.store.schema import FILL, SCALE
+from tests import oracle
 from driftcal.train.reading.batches import Batch, Grid
+from driftcal.train.learners.drift.smagorinsky import Neighbours, Table
 
 GRID = Grid(n_times=7, n_lat=20, n_lon=24, n_obs=121, time_step=86_400, obs_step=3600, lat_step=0.25, lon_step=0.2)
+CS, MEMBERS, N_STEPS = 0.4, 4, 240
+"""Of the case that the oracle computes."""
 
 
 def eddies(rng, n, grid, speed=0.5, coast=True):
@@ -56,12 +65,81 @@ def cast(of, dtype):
     return jax.tree.map(lambda a: np.asarray(a).astype(dtype) if np.asarray(a).dtype.kind == "f" else a, of)
 
 
-def gradients(parameters, at, batch, plan, settings, noise, weights_noise):
-    """Every sample's gradient at `at`, with this noise."""
-    mode = mode_of(settings, parameters.size, plan.grid).mode
+def still_batch(start, grid):
+    """Samples that start at the given columns and rows (n, 2), at the equator."""
+    cell = np.floor(start).astype(np.int32)
+    n = len(start)
+    return Batch(
+        currents=np.zeros((n, 2, grid.n_times, grid.n_lat, grid.n_lon), np.int16),
+        cell=cell,
+        start=start - cell,
+        track=np.zeros((n, grid.n_obs, 2)),
+        phase=np.zeros(n),
+        longitude=np.zeros(n),
+        latitude=np.zeros(n),
+        sample=np.arange(n, dtype=np.uint32),
+        weight=np.ones(n),
+    )
 
-    def losses(vector):
-        dynamics = dynamics_of(parameters, vector)
-        return sample_losses(dynamics, batch, plan, settings, noise, weights_noise, checkpoint=mode == "reverse")
 
-    return gradient(losses, mode, at, batch.weight)
+def frozen(kappa, grid, n):
+    """A table of no current and a given diffusivity [m2/s] (lat, lon), constant in time."""
+    with jax.enable_x64(True):
+        kappa = jnp.asarray(kappa)
+        n_nodes = kappa.size
+        lat = jnp.arange(grid.n_lat) * grid.lat_step
+        dx = METRES_PER_DEGREE * grid.lon_step * jnp.cos(jnp.radians(lat))[:, None]
+        zero = jnp.zeros_like(kappa)
+        kx, ky = Neighbours.of(jnp.ones(kappa.shape, bool), kappa.dtype).difference(kappa)
+        kx, ky = kx / dx, ky / (METRES_PER_DEGREE * grid.lat_step)
+        rows = jnp.stack([zero, zero, kappa, zero, zero, zero, kx, ky], -1)
+        rows = jnp.broadcast_to(rows, (n, grid.n_times - 1, *rows.shape)).reshape(-1, 8)
+        return Table(rows, jnp.full(n * n_nodes, 15, jnp.uint8), grid.n_times - 1, 1 / 86_400)
+
+
+def in_degrees(columns_rows, batch, grid, b):
+    """Window columns and rows of sample b to (lon, lat) with longitude counted from the window's corner."""
+    return np.stack(
+        [columns_rows[..., 0] * grid.lon_step, float(batch.latitude[b]) + columns_rows[..., 1] * grid.lat_step], -1
+    )
+
+
+def windows_of(batch, grid):
+    currents = np.asarray(batch.currents)
+    values = np.where(currents == FILL, np.nan, currents * SCALE)
+    return [
+        oracle.Window(values[b, 0], values[b, 1], float(batch.latitude[b]), grid.lat_step, grid.lon_step, 86_400)
+        for b in range(len(values))
+    ]
+
+
+def metres_apart(a, b, batch, grid):
+    """Distance of (obs, 2, S, B) columns and rows from (obs, S, 2, B) ones [m]."""
+    b = b.transpose(0, 2, 1, 3)
+    lat = np.radians(np.asarray(batch.latitude) + a[:, 1] * grid.lat_step)
+    dx = (a[:, 0] - b[:, 0]) * METRES_PER_DEGREE * grid.lon_step * np.cos(lat)
+    dy = (a[:, 1] - b[:, 1]) * METRES_PER_DEGREE * grid.lat_step
+    return np.hypot(dx, dy)
+
+
+@functools.cache
+def case():
+    """Two samples of five days (the first near a coast), their noise, and what the oracle makes of them."""
+    rng = np.random.default_rng(42)
+    with jax.enable_x64(True):
+        two = batch(rng, 2)
+    noise = rng.normal(size=(N_STEPS, 2, MEMBERS, 2))
+    return two, noise, windows_of(two, GRID)
+
+
+@functools.cache
+def oracle_tracks(cs, scheme):
+    """Columns and rows (obs, members, 2, B) of the case's ensembles by the oracle, which takes seconds."""
+    two, noise, windows = case()
+    tracks = []
+    for b, window in enumerate(windows):
+        start = np.asarray(two.cell[b]) + np.asarray(two.start[b])
+        tracks.append(oracle.simulate(window, start, float(two.phase[b]), cs, noise[..., b], 1800, 121, 2, scheme))
+    found = np.stack(tracks, axis=-1)
+    found.flags.writeable = False
+    return found

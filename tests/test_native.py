@@ -24,7 +24,16 @@ from driftcal.train.reading.batches import Batch, Grid
 from driftcal.train.settings import Training
 
 from tests import flows, oracle, stores
-from tests.test_simulate import metres_apart, windows_of
+from train import engine
+from driftcal.train.__main__ import main
+from driftcal.train.settings import Training
+from driftcal.train.reading.batches import Batch, Grid
+from driftcal.train.learners.drift.smagorinsky import Smagorinsky
+from driftcal.train.fit.parameters import model_of
+from driftcal.train.learners.drift.native_engine import library
+from driftcal.train.learners.drift.noise import noise_for
+from driftcal.train.learners.drift.simulate import Plan
+from driftcal.train.fit.sample_gradients import make_step
 
 try:
     compiler.command(library.KERNEL)
@@ -109,14 +118,14 @@ def test_tracks_and_scores_equal_the_oracle():
         (distances, positions), _, _ = simulated("native", batch, plan, members, jnp.log(cs), own_lengths=False)
         draw = noise_for(3, 1, batch.sample, members, 0, batch.latitude.dtype)
         noise = np.stack([np.stack(draw(jnp.asarray(step))) for step in range(48)])
-    windows, tracks = windows_of(batch, SHORT), []
+    windows, tracks = flows.windows_of(batch, SHORT), []
     for b, window in enumerate(windows):
         start = np.asarray(batch.cell[b]) + np.asarray(batch.start[b])
         tracks.append(oracle.simulate(window, start, float(batch.phase[b]), cs, noise[..., b], 1800, 25, 2, "heun"))
     expected = np.stack(tracks, axis=-1)[1:]
     found = positions + np.asarray(batch.cell).T[None, :, None]
     assert np.ptp(expected[-1, :, 0]) > 0.2  # the members have spread
-    assert metres_apart(found, expected, batch, SHORT).max() < 1e-5
+    assert flows.metres_apart(found, expected, batch, SHORT).max() < 1e-5
     origin, step = np.asarray(batch.latitude), np.array([SHORT.lon_step, SHORT.lat_step])
     seen = np.asarray(batch.cell)[:, None] + np.asarray(batch.track)
     for b, t in ((0, 0), (0, 23), (1, 23)):

@@ -19,21 +19,30 @@ from driftcal.train.settings import Training
 from scores.probability import crps_for_ensemble
 
 from tests import flows, oracle
-from tests.test_simulate import CS, MEMBERS, N_STEPS, case, in_degrees, oracle_tracks
+from train import score
+from driftcal.train.settings import Training
+from driftcal.train.learners.drift.smagorinsky import Smagorinsky
+from driftcal.train.fit.parameters import model_of
+from driftcal.train.learners.drift.simulate import Plan, simulate
+from driftcal.train.learners.drift.sphere import Origin
+from driftcal.train.fit.sample_gradients import gradient, make_step, plan_of, sample_losses
 
-__all__ = ["case"]
+
+@pytest.fixture(scope="module")
+def case():
+    return flows.case()
 
 
 def observed_track(batch, b, grid=flows.GRID):
-    return in_degrees(np.asarray(batch.cell[b]) + np.asarray(batch.track[b], np.float64), batch, grid, b)
+    return flows.in_degrees(np.asarray(batch.cell[b]) + np.asarray(batch.track[b], np.float64), batch, grid, b)
 
 
-def oracle_terms(case, cs=CS):
+def oracle_terms(case, cs=flows.CS):
     """Both energy terms (obs, B) of the oracle's ensembles."""
     batch = case[0]
-    tracks = oracle_tracks(case, cs, "heun")
+    tracks = flows.oracle_tracks(cs, "heun")
     terms = [
-        oracle.energy_terms(in_degrees(tracks[..., b], batch, flows.GRID, b), observed_track(batch, b))
+        oracle.energy_terms(flows.in_degrees(tracks[..., b], batch, flows.GRID, b), observed_track(batch, b))
         for b in range(tracks.shape[-1])
     ]
     return np.stack([t[0] for t in terms], -1), np.stack([t[1] for t in terms], -1)
@@ -48,8 +57,8 @@ def found_distances(case, dtype, **options):
     batch, noise, _ = case
     batch, noise = flows.cast(batch, dtype), jnp.asarray(noise, dtype)
     plan = Plan(flows.GRID, 1800, 1800, "heun")
-    dynamics = Smagorinsky.of_log(jnp.log(jnp.asarray(CS, dtype)))
-    run = jax.jit(lambda b: simulate(dynamics, b, plan, MEMBERS, lambda n: noise[n], **options))(batch)
+    dynamics = Smagorinsky(jnp.log(jnp.asarray(flows.CS, dtype)))
+    run = jax.jit(lambda b: simulate(dynamics, b, plan, flows.MEMBERS, lambda n: noise[n], **options))(batch)
     return run.distances, batch
 
 
@@ -69,10 +78,10 @@ def test_float32_score_is_within_1e_4_of_the_oracle(case, expected):
 @pytest.mark.parametrize("name", ["energy-plain", "liu", "reference"])
 def test_objectives_equal_the_oracle(case, name):
     batch = case[0]
-    tracks = oracle_tracks(case, CS, "heun")
+    tracks = flows.oracle_tracks(flows.CS, "heun")
     wanted = []
     for b in range(2):
-        members, observed = in_degrees(tracks[..., b], batch, flows.GRID, b), observed_track(batch, b)
+        members, observed = flows.in_degrees(tracks[..., b], batch, flows.GRID, b), observed_track(batch, b)
         if name == "energy-plain":
             first, second = oracle.energy_terms(members, observed)
             wanted.append((first - second).mean())
@@ -91,11 +100,11 @@ def test_gradient_equals_finite_differences_of_the_oracle(case):
     """d ES / d log C_s by forward mode against central differences of the independent simulator."""
     batch, noise, _ = case
     step = 1e-5
-    high, low = (np.subtract(*oracle_terms(case, CS * math.exp(d))).mean(axis=0) for d in (step, -step))
+    high, low = (np.subtract(*oracle_terms(case, flows.CS * math.exp(d))).mean(axis=0) for d in (step, -step))
     settings = build(
         Training,
         {
-            "ensemble": {"members": MEMBERS},
+            "ensemble": {"members": flows.MEMBERS},
             "integration": {"kappa_every": "30min"},
             "score": {"objective": "energy-plain"},
         },
@@ -103,8 +112,8 @@ def test_gradient_equals_finite_differences_of_the_oracle(case):
     )
     with jax.enable_x64(True):
         draw = lambda n: jnp.asarray(noise)[n]  # noqa: E731
-        at = jnp.log(jnp.asarray([CS]))
-        sums = flows.gradients(load_dynamics(settings), at, batch, plan_of(settings, flows.GRID), settings, draw, draw)
+        at = jnp.log(jnp.asarray([flows.CS]))
+        sums = gradient(model_of(settings), at, batch, plan_of(settings, flows.GRID), settings, draw, draw)
     np.testing.assert_allclose(np.asarray(sums.gradient)[:, 0], (high - low) / (2 * step), rtol=5e-4)
 
 
@@ -114,8 +123,8 @@ def test_gradient_of_every_objective_equals_finite_differences(name):
     rng = np.random.default_rng(8)
     with jax.enable_x64(True):
         batch = flows.batch(rng, 3)
-        noise = jnp.asarray(rng.normal(size=(N_STEPS, 2, 5, 3)))
-        weights = jnp.asarray(rng.normal(size=(N_STEPS, 2, 10, 3)))
+        noise = jnp.asarray(rng.normal(size=(flows.N_STEPS, 2, 5, 3)))
+        weights = jnp.asarray(rng.normal(size=(flows.N_STEPS, 2, 10, 3)))
         arguments = batch, plan_of(settings, flows.GRID), settings, lambda n: noise[n], lambda n: weights[n]
         at = jnp.log(jnp.asarray(0.2))
         sums = flows.gradients(load_dynamics(settings), at[None], *arguments)

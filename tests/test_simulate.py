@@ -10,58 +10,29 @@ from driftcal.train.learners.drift.simulate import Plan, simulate
 from driftcal.train.learners.drift.smagorinsky import Neighbours, Smagorinsky, Table
 from driftcal.train.reading.batches import Batch, Grid
 
-from tests import flows, oracle
-
-CS = 0.4
-MEMBERS = 4
-N_STEPS = 240
-
-
-def in_degrees(columns_rows, batch, grid, b):
-    """Window columns and rows of sample b to (lon, lat) with longitude counted from the window's corner."""
-    return np.stack(
-        [columns_rows[..., 0] * grid.lon_step, float(batch.latitude[b]) + columns_rows[..., 1] * grid.lat_step], -1
-    )
-
-
-def windows_of(batch, grid):
-    currents = np.asarray(batch.currents)
-    values = np.where(currents == FILL, np.nan, currents * SCALE)
-    return [
-        oracle.Window(values[b, 0], values[b, 1], float(batch.latitude[b]), grid.lat_step, grid.lon_step, 86_400)
-        for b in range(len(values))
-    ]
+from driftcal.shared.geo import METRES_PER_DEGREE
+from driftcal.shared.store.schema import FILL
+from tests import flows
+from driftcal.train.reading.batches import Batch, Grid
+from driftcal.train.learners.drift.smagorinsky import Smagorinsky
+from driftcal.train.learners.drift.simulate import Plan, simulate
 
 
 @pytest.fixture(scope="module")
 def case():
-    """Two samples of five days (the first near a coast), their noise, and what the oracle makes of them."""
-    rng = np.random.default_rng(42)
-    with jax.enable_x64(True):
-        batch = flows.batch(rng, 2)
-    noise = rng.normal(size=(N_STEPS, 2, MEMBERS, 2))
-    return batch, noise, windows_of(batch, flows.GRID)
+    return flows.case()
 
 
-def oracle_tracks(case, cs, scheme):
-    batch, noise, windows = case
-    tracks = []
-    for b, window in enumerate(windows):
-        start = np.asarray(batch.cell[b]) + np.asarray(batch.start[b])
-        tracks.append(oracle.simulate(window, start, float(batch.phase[b]), cs, noise[..., b], 1800, 121, 2, scheme))
-    return np.stack(tracks, axis=-1)  # (obs, members, 2, B)
-
-
-def ours(case, scheme, dtype, kappa_every=1800, cs=CS):
+def ours(case, scheme, dtype, kappa_every=1800, cs=flows.CS):
     batch, noise, _ = case
     batch, noise = flows.cast(batch, dtype), jnp.asarray(noise, dtype)
     plan = Plan(flows.GRID, 1800, kappa_every, scheme)
     run = jax.jit(
         lambda b: simulate(
-            Smagorinsky.of_log(jnp.log(jnp.asarray(cs, dtype))),
+            Smagorinsky(jnp.log(jnp.asarray(cs, dtype))),
             b,
             plan,
-            MEMBERS,
+            flows.MEMBERS,
             lambda n: noise[n],
             keep_positions=True,
         )
@@ -70,29 +41,20 @@ def ours(case, scheme, dtype, kappa_every=1800, cs=CS):
     return np.asarray(run.positions, np.float64) + cell, run  # (obs, 2, S, B)
 
 
-def metres_apart(a, b, batch, grid):
-    """Distance of (obs, 2, S, B) columns and rows from (obs, S, 2, B) ones [m]."""
-    b = b.transpose(0, 2, 1, 3)
-    lat = np.radians(np.asarray(batch.latitude) + a[:, 1] * grid.lat_step)
-    dx = (a[:, 0] - b[:, 0]) * METRES_PER_DEGREE * grid.lon_step * np.cos(lat)
-    dy = (a[:, 1] - b[:, 1]) * METRES_PER_DEGREE * grid.lat_step
-    return np.hypot(dx, dy)
-
-
 @pytest.mark.parametrize("scheme", ["heun", "ito-heun", "euler"])
 def test_float64_tracks_equal_the_oracle(case, scheme):
-    expected = oracle_tracks(case, CS, scheme)[1:]
+    expected = flows.oracle_tracks(flows.CS, scheme)[1:]
     with jax.enable_x64(True):
         found, _ = ours(case, scheme, np.float64)
-    apart = metres_apart(found, expected, case[0], flows.GRID)
+    apart = flows.metres_apart(found, expected, case[0], flows.GRID)
     assert np.ptp(expected[-1, :, 0]) > 0.5  # the members have spread: the comparison is not one of standing still
     assert apart.max() < 1e-5
 
 
 def test_float32_tracks_stay_within_a_metre_of_the_oracle(case):
-    expected = oracle_tracks(case, CS, "heun")[1:]
+    expected = flows.oracle_tracks(flows.CS, "heun")[1:]
     found, _ = ours(case, "heun", np.float32)
-    assert np.sqrt((metres_apart(found, expected, case[0], flows.GRID)[-1] ** 2).mean()) < 1.0
+    assert np.sqrt((flows.metres_apart(found, expected, case[0], flows.GRID)[-1] ** 2).mean()) < 1.0
 
 
 def test_kappa_interpolated_between_levels_stays_close():
@@ -100,7 +62,7 @@ def test_kappa_interpolated_between_levels_stays_close():
     grid = Grid(7, 40, 44, 121, 86_400, 3600, 0.125, 0.125)
     rng = np.random.default_rng(3)
     batch = flows.cast(flows.batch(rng, 8, grid, coast=False, speed=0.35), np.float32)
-    noise = jnp.asarray(rng.normal(size=(N_STEPS, 2, 10, 8)), np.float32)
+    noise = jnp.asarray(rng.normal(size=(flows.N_STEPS, 2, 10, 8)), np.float32)
     tracks = {
         every: np.asarray(
             jax.jit(
@@ -119,48 +81,16 @@ def test_kappa_interpolated_between_levels_stays_close():
         for every in (1800, 43_200, 86_400)
     }
     rms = [
-        np.sqrt((metres_apart(tracks[1800], tracks[e].transpose(0, 2, 1, 3), batch, grid)[-1] ** 2).mean())
+        np.sqrt((flows.metres_apart(tracks[1800], tracks[e].transpose(0, 2, 1, 3), batch, grid)[-1] ** 2).mean())
         for e in (43_200, 86_400)
     ]
     assert 1.0 < rms[0] < rms[1] < 150.0
 
 
-def frozen(kappa, grid, n):
-    """A table of no current and a given diffusivity [m2/s] (lat, lon), constant in time."""
-    with jax.enable_x64(True):
-        kappa = jnp.asarray(kappa)
-        n_nodes = kappa.size
-        lat = jnp.arange(grid.n_lat) * grid.lat_step
-        dx = METRES_PER_DEGREE * grid.lon_step * jnp.cos(jnp.radians(lat))[:, None]
-        zero = jnp.zeros_like(kappa)
-        kx, ky = Neighbours.of(jnp.ones(kappa.shape, bool), kappa.dtype).difference(kappa)
-        kx, ky = kx / dx, ky / (METRES_PER_DEGREE * grid.lat_step)
-        rows = jnp.stack([zero, zero, kappa, zero, zero, zero, kx, ky], -1)
-        rows = jnp.broadcast_to(rows, (n, grid.n_times - 1, *rows.shape)).reshape(-1, 8)
-        return Table(rows, jnp.full(n * n_nodes, 15, jnp.uint8), grid.n_times - 1, 1 / 86_400)
-
-
-def still_batch(start, grid):
-    """Samples that start at the given columns and rows (n, 2), at the equator."""
-    cell = np.floor(start).astype(np.int32)
-    n = len(start)
-    return Batch(
-        currents=np.zeros((n, 2, grid.n_times, grid.n_lat, grid.n_lon), np.int16),
-        cell=cell,
-        start=start - cell,
-        track=np.zeros((n, grid.n_obs, 2)),
-        phase=np.zeros(n),
-        longitude=np.zeros(n),
-        latitude=np.zeros(n),
-        sample=np.arange(n, dtype=np.uint32),
-        weight=np.ones(n),
-    )
-
-
 def spread_out(scheme, kappa, start, grid, members, step=1800, seed=0):
     """Final (column, row) (S, n, 2) of members that only diffuse, and where they started."""
     with jax.enable_x64(True):
-        batch = jax.device_put(still_batch(start, grid))
+        batch = jax.device_put(flows.still_batch(start, grid))
         key = jax.random.key(seed)
 
         def noise(n):  # antithetic pairs: what is linear in the noise cancels in their mean
@@ -175,7 +105,7 @@ def spread_out(scheme, kappa, start, grid, members, step=1800, seed=0):
                 members,
                 noise,
                 keep_positions=True,
-                table=frozen(kappa, grid, len(start)),
+                table=flows.frozen(kappa, grid, len(start)),
             )
         )(batch)
         assert run.positions is not None
@@ -229,7 +159,7 @@ def test_uniform_current_moves_all_members_along_a_parallel():
     n, u = 3, 0.4321
     currents = np.zeros((n, 2, 7, 20, 24), np.int16)
     currents[:, 0] = round(u / 1e-4)
-    batch = still_batch(np.array([[4.5, 9.25]] * n), grid)
+    batch = flows.still_batch(np.array([[4.5, 9.25]] * n), grid)
     batch = Batch(**{**vars(batch), "currents": currents, "latitude": np.array([-40.0, 0.0, 55.0])})
     with jax.enable_x64(True):
         run = simulate(
@@ -255,7 +185,7 @@ def test_members_that_leave_are_held_inside_and_flagged():
     grid = flows.GRID
     currents = np.zeros((1, 2, 7, 20, 24), np.int16)
     currents[:, 0] = 20_000
-    batch = Batch(**{**vars(still_batch(np.array([[10.5, 9.5]]), grid)), "currents": currents})
+    batch = Batch(**{**vars(flows.still_batch(np.array([[10.5, 9.5]]), grid)), "currents": currents})
     with jax.enable_x64(True):
         run = simulate(
             Smagorinsky.of_log(jnp.log(0.1)),
@@ -278,7 +208,7 @@ def test_a_member_on_land_stays_and_never_reads_a_fill_value():
     currents = flows.eddies(rng, 1, grid, coast=False)
     currents[:, :, :, :, :8] = FILL
     starts = np.array([[3.4, 8.2], [7.5, 10.5], [8.2, 5.5]])  # inside land, in a coastal cell, just off the coast
-    batch = still_batch(starts, grid)
+    batch = flows.still_batch(starts, grid)
     batch = Batch(**{**vars(batch), "currents": np.repeat(currents, 3, axis=0)})
     with jax.enable_x64(True):
         run = simulate(
@@ -301,7 +231,7 @@ def test_members_that_end_ashore_are_counted():
     grid = flows.GRID
     currents = np.full((2, 2, 7, 20, 24), FILL)
     currents[1] = 0
-    batch = Batch(**{**vars(still_batch(np.array([[3.4, 8.2], [10.5, 9.5]]), grid)), "currents": currents})
+    batch = Batch(**{**vars(flows.still_batch(np.array([[3.4, 8.2], [10.5, 9.5]]), grid)), "currents": currents})
     run = simulate(
         Smagorinsky.of_log(jnp.log(0.1)),
         jax.device_put(flows.cast(batch, np.float32)),
@@ -315,7 +245,7 @@ def test_members_that_end_ashore_are_counted():
 
 def test_a_nan_in_the_motion_is_not_taken_for_a_member_that_left():
     grid = flows.GRID
-    batch = jax.device_put(flows.cast(still_batch(np.array([[10.5, 9.5]]), grid), np.float32))
+    batch = jax.device_put(flows.cast(flows.still_batch(np.array([[10.5, 9.5]]), grid), np.float32))
     run = simulate(
         lambda flow, share: ((flow.u + jnp.nan, flow.v), 0.0 * flow.u),
         batch,

@@ -29,7 +29,6 @@ from driftcal.train.settings import Training
 from docs.examples.background import SmagorinskyBackground
 from tests import flows, stores
 from tests.commands import refused
-from tests.test_simulate import frozen, still_batch
 from train import folder, loading, terms
 from driftcal.train.__main__ import main
 from driftcal.train.settings import Training
@@ -271,7 +270,7 @@ def test_the_example_keeps_a_uniform_tracer_uniform() -> None:
 def spread_out(cs, background, kappa, start, grid, members):
     """Final (column, row) (S, n, 2) of the example's members in a frozen kappa without current."""
     with jax.enable_x64(True):
-        batch = jax.device_put(still_batch(start, grid))
+        batch = jax.device_put(flows.still_batch(start, grid))
         module = loading.load(EXAMPLE, {"cs": cs, "background": max(background, 1e-9)}, np.dtype(np.float64))
         dynamics = terms.Adapter(vector_of(module), rebuilder(module))
 
@@ -280,7 +279,7 @@ def spread_out(cs, background, kappa, start, grid, members):
             return jnp.concatenate([half, -half], axis=1)
 
         plan = Plan(grid, 1800, 86_400, "ito-heun")
-        table = frozen(kappa, grid, len(start))
+        table = flows.frozen(kappa, grid, len(start))
         run = jax.jit(lambda b: simulate(dynamics, b, plan, members, noise, keep_positions=True, table=table))(batch)
         final = np.asarray(run.positions[-1]).transpose(1, 2, 0) + np.asarray(batch.cell)
         return final, np.asarray(run.inside)
@@ -297,7 +296,7 @@ def test_a_term_sees_time_place_and_flow_and_stays_on_land() -> None:
             return jnp.stack([1e-6 * t, 1e-3 * (y[0] - 171.0) + 1e-4 * (y[1] + 30.0)]) + self.a, jnp.zeros(2)
 
     with jax.enable_x64(True):
-        batch = still_batch(np.array([[7.5, 9.25], [3.5, 8.5]]), grid)
+        batch = flows.still_batch(np.array([[7.5, 9.25], [3.5, 8.5]]), grid)
         currents = np.array(batch.currents)
         currents[1] = -32768
         batch = eqx.tree_at(
