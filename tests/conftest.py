@@ -1,8 +1,10 @@
 """Set-up of all tests."""
 
 import os
+import platform
 import shutil
 import threading
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from http.server import ThreadingHTTPServer
@@ -15,6 +17,25 @@ from tests import stores
 from tests.servers import Quiet
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+COMPILED, KEPT = "JAX_COMPILATION_CACHE_DIR", 7 * 86_400
+"""Variable that names JAX's folder of compiled programs; how long they are kept there [s]: code changes."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Lets the workers, the processes that tests start and later runs of the tests share what JAX has compiled.
+
+    JAX is not imported yet, and workers inherit the environment. Processors differ: every machine has its own folder.
+    """
+    if COMPILED in os.environ or config.cache is None:
+        return
+    folder = config.cache.mkdir(f"jax-{platform.node()}")
+    for path in folder.iterdir():
+        if time.time() - path.stat().st_mtime > KEPT:
+            path.unlink(missing_ok=True)
+    os.environ[COMPILED] = str(folder)
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+    os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 
 
 @pytest.fixture(scope="session")
