@@ -9,6 +9,7 @@ from typing import Any
 from unittest import mock
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 from driftcal.shared.errors import Interrupted
@@ -61,7 +62,8 @@ def train(
         key = f"{told.model_dump_json(exclude={'checkpoint'})} {grid} {devices.n}"
         return _steps.setdefault(key, loss.make_step(told, grid, model, devices))
 
-    with Stop("") as stop, mock.patch.object(loop, "make_step", once):
+    # a term would be traced afresh, and all that is compiled be forgotten
+    with Stop("") as stop, mock.patch.object(jax, "clear_caches"), mock.patch.object(loop, "make_step", once):
         return loop.run(ShardStore(store), told, out, False, resume, stop, devices)
 
 

@@ -119,6 +119,8 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "my_terms.py").write_text(MODULE)
     monkeypatch.chdir(tmp_path)
     monkeypatch.delitem(__import__("sys").modules, "my_terms", raising=False)
+    # Compiled programs stay: that terms are traced afresh is shown in test_function.
+    monkeypatch.setattr(jax, "clear_caches", lambda: None)
     return tmp_path
 
 
