@@ -8,12 +8,12 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
-
 from driftcal.shared.geo import METRES_PER_DEGREE
 from driftcal.shared.store.schema import FILL, SCALE
-from tests import oracle
-from driftcal.train.reading.batches import Batch, Grid
 from driftcal.train.learners.drift.smagorinsky import Neighbours, Table
+from driftcal.train.reading.batches import Batch, Grid
+
+from tests import oracle
 
 GRID = Grid(n_times=7, n_lat=20, n_lon=24, n_obs=121, time_step=86_400, obs_step=3600, lat_step=0.25, lon_step=0.2)
 CS, MEMBERS, N_STEPS = 0.4, 4, 240

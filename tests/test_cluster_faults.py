@@ -17,9 +17,6 @@ from driftcal.preprocess.__main__ import main
 from driftcal.preprocess.writing import cluster, edition
 from driftcal.shared.disk import crash_points
 
-from preprocess import cluster, edition
-from driftcal.preprocess.__main__ import main
-from shared import crashpoints
 from tests import fields, kill_preprocess
 
 distributed = pytest.importorskip("distributed")
@@ -248,7 +245,7 @@ def test_an_edition_is_of_folders_of_code_too(tmp_path: Path) -> None:
 def test_an_edition_is_of_the_code_in_memory(tmp_path: Path) -> None:
     """A worker that has run since before an update has the old code, whatever lies on the disk by now."""
     code = (
-        "from pathlib import Path\nfrom preprocess import edition\nbefore = edition.own()\n"
+        "from pathlib import Path\nfrom driftcal.preprocess.writing import edition\nbefore = edition.own()\n"
         "Path(edition.__file__).with_name('windows.py').write_text('')\n"
         "assert edition.own() == before != edition._read()\n"
     )

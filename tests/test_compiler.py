@@ -135,7 +135,7 @@ def _no_home() -> Path:
 def test_a_folder_of_its_own_goes_with_the_process(tmp_path: Path, library: Library) -> None:
     (tmp_path / "cache").write_text("")
     code = (
-        "from pathlib import Path; from shared import compiler;"
+        "from pathlib import Path; from driftcal.shared.native import compiler;"
         f"made = compiler.compiled(compiler.Library(Path({str(library.source)!r}), 'entry', 'it', 'do without'));"
         "assert made.exists(); print(made.parents[1])"
     )

@@ -197,16 +197,17 @@ def test_what_is_left_out_is_zero_and_no_nan(copy: Callable) -> None:
 def test_batches_are_the_same_in_one_pass_and_in_two(stores_by_compression: dict[str, stores.Built]) -> None:
     numbers = np.array([10, 3, 9, 0, 4, 1, 7, 7])
     for kind in ("lz4", "none"):
-        store = ShardStore(stores_by_compression[kind].path)
-        ours, plain = (list(batches(store, numbers, 3, np.dtype("f4"), reading)) for reading in (Reading(), PLAIN))
+        ours, plain = (
+            list(batches(ShardStore(stores_by_compression[kind].path, copying=copying), numbers, 3, np.dtype("f4")))
+            for copying in get_args(Copying)
+        )
         for (_, mine), (_, other) in zip(ours, plain, strict=True):
             for a, b in zip(jax.tree.leaves(mine), jax.tree.leaves(other), strict=True):
                 np.testing.assert_array_equal(a, b)
 
 
-def test_of_two_maps_of_a_shard_the_one_that_lives_is_read(
-    copier: Copier, stores_by_compression: dict[str, stores.Built]
-) -> None:
+@pytest.mark.usefixtures("copier")
+def test_of_two_maps_of_a_shard_the_one_that_lives_is_read(stores_by_compression: dict[str, stores.Built]) -> None:
     """Two threads may come to a shard at once; the second one's map is gone after it."""
     array = ShardStore(stores_by_compression["none"].path).currents
     first = array._shard(1)
@@ -219,11 +220,9 @@ def test_of_two_maps_of_a_shard_the_one_that_lives_is_read(
 @pytest.mark.parametrize("copying", get_args(Copying))
 @pytest.mark.parametrize("number", [-1, 11])
 def test_numbers_of_no_sample_are_refused(
-    stores_by_compression: dict[str, stores.Built], way: int, number: int
+    stores_by_compression: dict[str, stores.Built], copying: Copying, number: int
 ) -> None:
-    if way >= len(stores.copiers()):
-        pytest.skip("needs a C++ compiler")
-    array = ShardStore(stores_by_compression["none"].path).currents
+    array = ShardStore(stores_by_compression["none"].path, copying=copying).currents
     room = np.empty((2, array.spec.sample_bytes), np.uint8)
     with pytest.raises(IndexError, match=r"samples .* expected numbers from 0 to 10"):
         array.read_into([3, number], room)
@@ -236,14 +235,14 @@ def test_without_a_compiler_it_is_said_once_and_samples_are_read(
     checked_copy.copier.cache_clear()
     try:
         for kind, said in (("lz4", 0), ("none", 1), ("none", 0)):
-            store = ShardStore(stores_by_compression[kind].path)
+            store = ShardStore(stores_by_compression[kind].path, copying="auto")
             assert sum(len(part) for part, _ in batches(store, np.arange(11), 4, np.dtype("f4"))) == 11
             lines = capsys.readouterr().err.splitlines()
             assert len(lines) == said
             assert not lines or "none was found (CXX=no-such-compiler)" in lines[0]
             assert not lines or lines[0].endswith("or set data.copying to plain.")
-        data._copier.cache_clear()
-        list(batches(ShardStore(stores_by_compression["none"].path), np.arange(11), 4, np.dtype("f4"), PLAIN))
+        checked_copy.copier.cache_clear()
+        list(batches(ShardStore(stores_by_compression["none"].path, copying="plain"), np.arange(11), 4, np.dtype("f4")))
         assert not capsys.readouterr().err
     finally:
         checked_copy.copier.cache_clear()

@@ -19,18 +19,10 @@ from driftcal.train.gradient_cost.timed_model import Model, load
 
 from docs.examples import column as example
 from docs.examples import lorenz
-from driftcal.shared.errors import ConfigError
 from tests.commands import refused
-from driftcal.train.__main__ import main
-from driftcal.train.gradient_cost import advice, cell, column, drift, figure, laws, study, trainer
-from driftcal.train.gradient_cost.command import memory_of, steps_of
-from driftcal.train.gradient_cost.timed_model import Model, load
-from driftcal.train.gradient_cost.strategies import STRATEGIES, forward_along
-from driftcal.train.gradient_cost.study import Cell, Study
 
 MODULE = """
 import jax.numpy as jnp
-from driftcal.train.gradient_cost import Model
 
 def good():
     return Model(lambda s, p, k: s + p * jnp.cos(s), jnp.ones(3), jnp.asarray(0.1), lambda s: s.sum())

@@ -112,7 +112,6 @@ def test_processes_that_see_a_part_each_leave_nothing_out(
 
 SLOW = """
 import time
-from train import devices, examine
 from driftcal.train.__main__ import entry
 devices.PATIENCE = 3
 once = examine.examine

@@ -13,7 +13,6 @@ from driftcal.train.machine import devices, environment, modes
 
 from tests import runs, stores
 from tests.commands import FAST
-from train import devices, environment, modes
 
 
 def command(*words: str | Path, **variables: str) -> subprocess.CompletedProcess[str]:

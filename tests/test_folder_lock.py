@@ -18,15 +18,11 @@ from driftcal.train.run.folder_lock import FILE, FILES, FolderLock
 
 from tests import stores
 from tests.commands import FAST, refused
-from train import folder, loop
-from driftcal.train.__main__ import main
-from driftcal.train.run.folder_lock import FILE, FILES, FolderLock
 
 HOLDING = """
 import sys
 from pathlib import Path
 {shim}
-from driftcal.train.run.folder_lock import FolderLock
 with FolderLock(Path(sys.argv[1])) as lock:
     lock.take()
     print("taken", flush=True)

@@ -13,7 +13,7 @@ from driftcal.shared.errors import ConfigError
 from driftcal.shared.settings import build
 from driftcal.shared.store.reader import ShardStore
 from driftcal.train.fit import parameters as model
-from driftcal.train.fit.parameters import Model
+from driftcal.train.fit.parameters import Parameters
 from driftcal.train.fit.standard_errors import Judged
 from driftcal.train.learners.drift.user_dynamics import fingerprint, loading, tracing
 from driftcal.train.run import loop
@@ -22,10 +22,6 @@ from driftcal.train.settings import Training
 
 from tests import stores
 from tests.commands import refused
-from train import fingerprint, folder, loading, loop, model, tracing
-from driftcal.train.settings import Training
-from driftcal.train.fit.parameters import Model
-from driftcal.train.fit.standard_errors import Judged
 
 POINTS = [
     [float(np.float32(x)) for x in (9e3 * k, 170 + 0.3 * k, -30 + 0.2 * k, *tracing.FLOWS[k % 5])] for k in range(7)
@@ -84,7 +80,6 @@ SIMPLE = """
 import equinox as eqx
 import jax.numpy as jnp
 from helper import amplitude
-from driftcal.train.fit.parameters import Positive
 
 class Mine(eqx.Module):
     k: Positive = Positive(80.0)
@@ -365,9 +360,11 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return stores.build(tmp_path_factory.mktemp("function") / "store", 30).path
 
 
-def computed(store: ShardStore, samples: np.ndarray, settings: Training, model: Model, *rest: object) -> Judged:
+def computed(
+    store: ShardStore, samples: np.ndarray, settings: Training, parameters: Parameters, *rest: object
+) -> Judged:
     """In place of a calibration: its start, so that nothing needs compiling."""
-    return Judged(model.start, 1.0, 0.5, len(samples), 3, 0, 0)
+    return Judged(parameters.start, 1.0, 0.5, len(samples), 3, {"escaped": 0, "ashore": 0})
 
 
 def test_a_run_refuses_to_go_on_and_to_be_evaluated_with_another_function(

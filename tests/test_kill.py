@@ -25,12 +25,6 @@ from driftcal.shared.disk.holder import Holder
 from driftcal.shared.errors import StoreError
 from driftcal.shared.store import unfinished
 
-from preprocess import write
-from driftcal.preprocess.__main__ import main
-from shared import building, crashpoints, durable, holder, lock
-from driftcal.shared.errors import StoreError
-from driftcal.shared.disk.holder import Holder
-from driftcal.shared.disk.claims import hold
 from tests import fields, kill_preprocess
 
 
@@ -75,10 +69,19 @@ def test_a_store_whose_making_is_killed_at_a_named_point_is_continued(
 
 def test_the_environment_names_the_point_too(tmp_path: Path, manifest_and_digests: tuple[str, dict[str, str]]) -> None:
     out = tmp_path / "store"
-    command = [sys.executable, "-m", "preprocess", manifest_and_digests[0], "--out", str(out), "--workers", "1"]
+    command = [
+        sys.executable,
+        "-m",
+        "driftcal.preprocess",
+        manifest_and_digests[0],
+        "--out",
+        str(out),
+        "--workers",
+        "1",
+    ]
     done = subprocess.run(command, env={**os.environ, crash_points.VARIABLE: "mark: done@2"}, capture_output=True)
     assert done.returncode == kill_preprocess.KILLED
-    shown = subprocess.run([sys.executable, "-m", "shared", "show", str(out)], capture_output=True, text=True)
+    shown = subprocess.run([sys.executable, "-m", "driftcal.shared", "show", str(out)], capture_output=True, text=True)
     assert (shown.returncode, shown.stderr) == (0, "")
     assert "2 of 3" in shown.stdout
 
@@ -214,7 +217,7 @@ def test_marks_are_read_once_at_the_gate(
         assert (store / ".building" / "gate").exists()
         return true(store, layout, shard)
 
-    monkeypatch.setattr(building, "read_mark", counting)
+    monkeypatch.setattr(unfinished, "read_mark", counting)
     fields.make(manifest_and_digests[0], tmp_path / "store", "--scheduler", "synchronous")
     assert read == [0, 1, 2]
 

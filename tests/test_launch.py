@@ -148,7 +148,8 @@ def test_strangers_at_the_port_are_not_counted(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_the_command_ends_by_itself_and_says_how_to_go_on() -> None:
-    program = "from train import launch; launch.ALONE = 1.0\nfrom driftcal.train.__main__ import entry\nentry()"
+    program = "from driftcal.train.machine import launch; launch.ALONE = 1.0\n"
+    program += "from driftcal.train.__main__ import entry; entry()"
     alone = STEP | {"SLURM_PROCID": "0", "SLURM_STEP_NODELIST": "localhost", "JAX_COORDINATOR_PORT": str(free_port())}
     command = [sys.executable, "-c", program, "run", "no-store", "--out", "no-run"]
     done = subprocess.run(command, env=os.environ | alone, capture_output=True, text=True, check=False)

@@ -24,16 +24,6 @@ from driftcal.train.reading.batches import Batch, Grid
 from driftcal.train.settings import Training
 
 from tests import flows, oracle, stores
-from train import engine
-from driftcal.train.__main__ import main
-from driftcal.train.settings import Training
-from driftcal.train.reading.batches import Batch, Grid
-from driftcal.train.learners.drift.smagorinsky import Smagorinsky
-from driftcal.train.fit.parameters import model_of
-from driftcal.train.learners.drift.native_engine import library
-from driftcal.train.learners.drift.noise import noise_for
-from driftcal.train.learners.drift.simulate import Plan
-from driftcal.train.fit.sample_gradients import make_step
 
 try:
     compiler.command(library.KERNEL)
@@ -179,7 +169,6 @@ import os, sys
 os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
 import jax.numpy as jnp, numpy as np
 from tests.test_native import flat, random_batch, simulated, SHORT
-from driftcal.train.learners.drift.simulate import Plan
 plan = Plan(SHORT, 1800, 86_400, "heun")
 found = simulated("native", random_batch(n=7, dtype=np.float32), plan, 10, jnp.float32(-1.0))
 sys.stdout.buffer.write(b"".join(leaf.tobytes() for leaf in flat(found)))

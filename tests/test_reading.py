@@ -393,7 +393,7 @@ def test_every_pass_asks_for_what_it_will_read(
 ) -> None:
     """In the second pass too: what was read in the first may be in memory no more."""
     store, asked, true = ShardStore(stores_by_compression[compression].path), set(), reader.ShardedArray.read_into
-    monkeypatch.setattr(shards, "_ask", lambda held, start, stop: asked.update((held, k) for k in range(start, stop)))
+    monkeypatch.setattr(reader, "_ask", lambda held, start, stop: asked.update((held, k) for k in range(start, stop)))
 
     def read(array: reader.ShardedArray, samples: Any, *arguments: Any) -> None:
         for sample in samples:

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from driftcal.shared.errors import ConfigError, DataError, Interrupted, StoreError
 from driftcal.train.fit.sample_gradients import SampleGradients
-from driftcal.train.run import checkpoints
 from driftcal.train.run.checkpoints import Damaged, decode, encode
 from driftcal.train.run.folder_lock import FolderLock
 from driftcal.train.run.metrics_log import Mean, MetricsLog
@@ -312,7 +311,7 @@ def test_only_the_last_few_are_kept(finished_run: Path) -> None:
     kept = sorted(path.name for path in (finished_run / "checkpoints").iterdir())
     n = len(lines(finished_run))
     assert kept == [f"step-{k:08d}.npz" for k in range(0, n + 1, 4)][-3:]
-    assert checkpoint.decode(finished_run / "checkpoints" / kept[-1]).about["step"] == n // 4 * 4
+    assert decode(finished_run / "checkpoints" / kept[-1]).about["step"] == n // 4 * 4
 
 
 def test_two_processes_do_not_write_one_run(interrupted_run: Path, store: Path) -> None:

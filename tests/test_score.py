@@ -19,13 +19,6 @@ from driftcal.train.settings import Training
 from scores.probability import crps_for_ensemble
 
 from tests import flows, oracle
-from train import score
-from driftcal.train.settings import Training
-from driftcal.train.learners.drift.smagorinsky import Smagorinsky
-from driftcal.train.fit.parameters import model_of
-from driftcal.train.learners.drift.simulate import Plan, simulate
-from driftcal.train.learners.drift.sphere import Origin
-from driftcal.train.fit.sample_gradients import gradient, make_step, plan_of, sample_losses
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +50,7 @@ def found_distances(case, dtype, **options):
     batch, noise, _ = case
     batch, noise = flows.cast(batch, dtype), jnp.asarray(noise, dtype)
     plan = Plan(flows.GRID, 1800, 1800, "heun")
-    dynamics = Smagorinsky(jnp.log(jnp.asarray(flows.CS, dtype)))
+    dynamics = Smagorinsky.of_log(jnp.log(jnp.asarray(flows.CS, dtype)))
     run = jax.jit(lambda b: simulate(dynamics, b, plan, flows.MEMBERS, lambda n: noise[n], **options))(batch)
     return run.distances, batch
 
@@ -113,7 +106,7 @@ def test_gradient_equals_finite_differences_of_the_oracle(case):
     with jax.enable_x64(True):
         draw = lambda n: jnp.asarray(noise)[n]  # noqa: E731
         at = jnp.log(jnp.asarray([flows.CS]))
-        sums = gradient(model_of(settings), at, batch, plan_of(settings, flows.GRID), settings, draw, draw)
+        sums = flows.gradients(load_dynamics(settings), at, batch, plan_of(settings, flows.GRID), settings, draw, draw)
     np.testing.assert_allclose(np.asarray(sums.gradient)[:, 0], (high - low) / (2 * step), rtol=5e-4)
 
 

@@ -5,17 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from driftcal.shared.geo import METRES_PER_DEGREE
-from driftcal.shared.store.schema import FILL, SCALE
+from driftcal.shared.store.schema import FILL
 from driftcal.train.learners.drift.simulate import Plan, simulate
-from driftcal.train.learners.drift.smagorinsky import Neighbours, Smagorinsky, Table
+from driftcal.train.learners.drift.smagorinsky import Smagorinsky
 from driftcal.train.reading.batches import Batch, Grid
 
-from driftcal.shared.geo import METRES_PER_DEGREE
-from driftcal.shared.store.schema import FILL
 from tests import flows
-from driftcal.train.reading.batches import Batch, Grid
-from driftcal.train.learners.drift.smagorinsky import Smagorinsky
-from driftcal.train.learners.drift.simulate import Plan, simulate
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +24,7 @@ def ours(case, scheme, dtype, kappa_every=1800, cs=flows.CS):
     plan = Plan(flows.GRID, 1800, kappa_every, scheme)
     run = jax.jit(
         lambda b: simulate(
-            Smagorinsky(jnp.log(jnp.asarray(cs, dtype))),
+            Smagorinsky.of_log(jnp.log(jnp.asarray(cs, dtype))),
             b,
             plan,
             flows.MEMBERS,

@@ -19,11 +19,8 @@ from driftcal.shared import __main__ as inspector
 from driftcal.shared import command, streams
 from driftcal.train.__main__ import main as train
 
-from shared import __main__ as inspector
-from shared import command, streams
 from tests import fields, kill_preprocess, stores
 from tests.commands import FAST
-from driftcal.train.__main__ import main as train
 
 Capture = pytest.CaptureFixture[str]
 FULL = Path("/dev/full")
@@ -92,7 +89,7 @@ def test_a_store_is_made_with_streams_closed(
     out, scheduler = tmp_path / "store", "processes" if len(numbers) == 3 else "threads"
     arguments = [manifest, "--out", out, "--scheduler", scheduler, "--workers", "2"]
     rest = {} if len(numbers) == 3 else {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    done = shell("preprocess", *arguments, closed=numbers, **rest)
+    done = shell("driftcal.preprocess", *arguments, closed=numbers, **rest)
     assert fields.digests(out) == expected_digests
     assert done.returncode == (command.UNPRINTED if 1 in numbers else 0)
     if numbers == (2,):
@@ -227,7 +224,7 @@ def test_a_closed_place_is_not_given_to_the_next_file(tmp_path: Path, numbers: t
     """Nor to that of a process which is started from there."""
     opens = "import os; found = os.open('/', os.O_RDONLY)"
     child = f"{opens}; open({str(tmp_path / 'child')!r}, 'w').write(str(found))"
-    script = f"import preprocess; {opens}; open({str(tmp_path / 'here')!r}, 'w').write(str(found))"
+    script = f"import driftcal.preprocess; {opens}; open({str(tmp_path / 'here')!r}, 'w').write(str(found))"
     script += f"; import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}], check=True)"
     assert python("-c", script, closed=numbers).returncode == 0
     assert int((tmp_path / "here").read_text()) > 2

@@ -29,16 +29,7 @@ from driftcal.train.settings import Training
 from docs.examples.background import SmagorinskyBackground
 from tests import flows, stores
 from tests.commands import refused
-from train import folder, loading, terms
-from driftcal.train.__main__ import main
-from driftcal.train.settings import Training
-from driftcal.train.fit.gradient_mode import choose
-from driftcal.train.reading.batches import Grid
-from driftcal.train.learners.drift.smagorinsky import Flow
-from driftcal.train.fit.parameters import model_of
-from driftcal.train.learners.drift.noise import noise_for
-from driftcal.train.learners.drift.simulate import Plan, simulate
-from driftcal.train.fit.sample_gradients import gradient, make_step, mode_of, plan_of
+from tests.result_keys import undescribed
 
 EXAMPLE = "docs.examples.background:SmagorinskyBackground"
 
@@ -331,11 +322,11 @@ def test_names_and_numbers_of_trained_leaves(own: Path) -> None:
     settings = training(
         {"dynamics": "my_terms:Wind", "dynamics_settings": {"share": 0.02, "k": 50.0}}, precision="float32"
     )
-    model = model_of(settings)
+    model = load_dynamics(settings)
     assert model.names == ("share", "k")
     np.testing.assert_allclose(model.start, [0.02, np.log(50.0)], rtol=1e-6)
     np.testing.assert_allclose(model.values(model.start), [0.02, 50.0], rtol=1e-6)
-    net = model_of(training({"dynamics": "my_terms:Net"}, precision="float32"))
+    net = load_dynamics(training({"dynamics": "my_terms:Net"}, precision="float32"))
     assert net.names[:2] == ("net.layers.0.weight[0,0]", "net.layers.0.weight[0,1]")
     assert net.size == 3 * 5 + 5 + 5 + 1
     moved = with_vector(net.module, np.arange(net.size))

@@ -21,8 +21,6 @@ from driftcal.train.run.metrics_log import MetricsLog
 
 from tests import fields, stores
 from tests.commands import FAST, refused
-from driftcal.train.__main__ import main
-from driftcal.train.run.metrics_log import Record
 
 Capture = pytest.CaptureFixture[str]
 

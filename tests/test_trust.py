@@ -18,7 +18,7 @@ def random_gradients(rng, n=500, scale=(1.0, 30.0, 0.01)):
 
 def test_metric_is_the_second_moment_over_the_squared_dispersion():
     gradient, dispersion = random_gradients(np.random.default_rng(0))
-    metric = trust.metric_of(gradient, dispersion, NAMES, NEVER)
+    metric = trust_region.metric_of(gradient, dispersion, NAMES, NEVER)
     second = gradient.T @ gradient / len(gradient) / dispersion.mean() ** 2
     np.testing.assert_allclose(metric.axes.T @ second @ metric.axes, np.eye(3), atol=1e-9)
     np.testing.assert_allclose(metric.axes @ metric.inverse, np.eye(3), atol=1e-9)
@@ -28,15 +28,15 @@ def test_metric_is_the_second_moment_over_the_squared_dispersion():
 
 def test_a_positive_parameter_that_does_not_matter_yet_moves_by_a_factor_at_most():
     gradient, dispersion = random_gradients(np.random.default_rng(0), scale=(1.0, 1e-6, 1.0))
-    metric = trust.metric_of(gradient, dispersion, NAMES, np.array([False, True, False]))
-    step = trust.step_within(np.array([0.0, 1e-6, 0.0]), np.zeros((3, 3)), metric, 1.0)
-    assert abs(step[1]) == pytest.approx(np.log(trust.LONG_FACTOR), rel=1e-3)
+    metric = trust_region.metric_of(gradient, dispersion, NAMES, np.array([False, True, False]))
+    step = trust_region.step_within(np.array([0.0, 1e-6, 0.0]), np.zeros((3, 3)), metric, 1.0)
+    assert abs(step[1]) == pytest.approx(np.log(trust_region.LONG_FACTOR), rel=1e-3)
 
 
 def test_curvature_of_a_quadratic_is_exact_whatever_the_units():
     rng = np.random.default_rng(1)
     gradient, dispersion = random_gradients(rng)
-    metric = trust.metric_of(gradient, dispersion, NAMES, NEVER)
+    metric = trust_region.metric_of(gradient, dispersion, NAMES, NEVER)
     root = rng.normal(size=(3, 3)) * np.array([1.0, 30.0, 0.01])
     curvature = root.T @ root
     slopes = np.array([0.5 * ((curvature @ d) - (curvature @ -d)) for d in trust_region.differences(metric)])
@@ -51,7 +51,7 @@ def test_curvature_of_a_quadratic_is_exact_whatever_the_units():
 def test_step_is_the_best_of_all_within_the_region(lowest, radius):
     rng = np.random.default_rng(3)
     gradient, dispersion = random_gradients(rng)
-    metric = trust.metric_of(gradient, dispersion, NAMES, NEVER)
+    metric = trust_region.metric_of(gradient, dispersion, NAMES, NEVER)
     turn = np.linalg.qr(rng.normal(size=(3, 3)))[0]
     whitened = turn @ np.diag([lowest, 1.0, 4.0]) @ turn.T
     curvature = metric.inverse.T @ whitened @ metric.inverse

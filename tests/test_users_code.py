@@ -21,8 +21,6 @@ from driftcal.train.run import loop
 
 from tests import stores
 from tests.commands import refused
-from train import loading, loop, users_code
-from driftcal.train.__main__ import main
 
 TERM = """
 import argparse, os, signal, sys

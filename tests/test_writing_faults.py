@@ -23,11 +23,6 @@ from driftcal.shared.errors import StoreError
 from fsspec.implementations.memory import MemoryFileSystem
 
 from benchmarks.preprocessing import counting
-from preprocess import cluster as cluster_module
-from preprocess import estimate, files, shard
-from driftcal.preprocess.__main__ import main
-from shared import durable
-from driftcal.shared.errors import ConfigError, StoreError
 from tests import fields, kill_preprocess
 from tests.disks import Failing
 
@@ -371,7 +366,14 @@ def test_neither_place_nor_clock_nor_locale_matters(
     (tmp_path / "link").symlink_to(place, target_is_directory=True)
     out = tmp_path / "link" / "the store"
     ended = elsewhere(
-        "driftcal.preprocess.__main__", manifest_and_digests[0], "--out", str(out), "--workers", "2", "--scheduler", "threads"
+        "driftcal.preprocess.__main__",
+        manifest_and_digests[0],
+        "--out",
+        str(out),
+        "--workers",
+        "2",
+        "--scheduler",
+        "threads",
     )
     assert ended.returncode == 0, ended.stderr
     assert fields.digests(out) == manifest_and_digests[1]
@@ -474,7 +476,7 @@ def test_workers_may_run_in_another_folder(
         with contextlib.chdir(tmp_path / "elsewhere"):
             return shard_task.write_shard(task)
 
-    monkeypatch.setattr(shard, "make_shard", elsewhere)
+    monkeypatch.setattr(shard_task, "make_shard", elsewhere)
     assert main([manifest_and_digests[0], "--out", "store", "--scheduler", "synchronous"]) == 0
     assert fields.digests(tmp_path / "store") == manifest_and_digests[1]
 

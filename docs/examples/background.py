@@ -7,8 +7,8 @@ The Ito equation is dX = (u + grad K) dt + sqrt(2 K) dW with K = C_s kappa + K_b
 
 import equinox as eqx
 import jax.numpy as jnp
+from driftcal.train.fit.parameters import Positive
 from driftcal.train.learners.drift.smagorinsky import Flow
-from driftcal.train.learners.drift.user_dynamics.terms import Positive
 from jaxtyping import Array, Float
 
 
