@@ -17,8 +17,8 @@ from driftcal.shared import canvas
 from driftcal.shared.inspection import figures as album
 from driftcal.shared.inspection import map_plots
 from driftcal.shared.store.reader import ShardStore
-from driftcal.train.learners.drift import figures_profile
-from driftcal.train.learners.drift import figures_run as of_runs
+from driftcal.train.report import figures_profile
+from driftcal.train.report import figures_run as of_runs
 
 from tests import fields, stores
 

@@ -16,9 +16,8 @@ from driftcal.shared.store.reader import ShardStore
 from driftcal.shared.store.schema import FILL, SCALE
 from driftcal.train.evaluation import evaluate
 from driftcal.train.evaluation.aggregate import SCORES
-from driftcal.train.learners.drift import evaluation_text, figures_evaluation, figures_run
 from driftcal.train.learners.drift.examples import save_examples
-from driftcal.train.report import numbers, report
+from driftcal.train.report import evaluation_text, figures_evaluation, figures_run, numbers, report
 from driftcal.train.run import run_folder
 from matplotlib.collections import LineCollection
 from matplotlib.colors import to_hex

@@ -151,8 +151,7 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _evaluate(options: argparse.Namespace) -> int:
-    from driftcal.train.learners.drift import evaluation_text  # noqa: PLC0415 - as in `_run`
-    from driftcal.train.report import report  # noqa: PLC0415 - as in `_run`
+    from driftcal.train.report import evaluation_text, report  # noqa: PLC0415 - as in `_run`
 
     out = Path(options.run)
     run = run_folder.read(out)  # else the folder is not one to be locked

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 
 from driftcal.shared.inspection.map_plots import DPI, WIDTH
-from driftcal.train.learners.drift import figures_evaluation, figures_profile, figures_run
+from driftcal.train.report import figures_evaluation, figures_profile, figures_run
 
 CAPTIONS = figures_run.CAPTIONS | figures_profile.CAPTIONS | figures_evaluation.CAPTIONS
 

@@ -15,14 +15,15 @@ import yaml
 from driftcal.shared.inspection.text import render_funnel
 from driftcal.shared.store.manifest import stage_from_json, write_file
 from driftcal.shared.store.reader import ShardStore
-from driftcal.train.learners.drift import (
+from driftcal.train.report import (
     evaluation_text,
     figures_evaluation,
     figures_profile,
     figures_run,
+    numbers,
+    page,
     profile_text,
 )
-from driftcal.train.report import numbers, page
 from driftcal.train.run.run_folder import FIGURES, PAGE, Run, read
 
 MOST_ESCAPED = 0.01
