@@ -19,9 +19,8 @@ from typing import Any
 import pytest
 from driftcal.preprocess.__main__ import main
 from driftcal.preprocess.writing import write
-from driftcal.shared.disk import claims, crash_points, durable, holder
-from driftcal.shared.disk.claims import hold
-from driftcal.shared.disk.holder import Holder
+from driftcal.shared.disk import claims, crash_points, durable
+from driftcal.shared.disk.claims import Holder, hold
 from driftcal.shared.errors import StoreError
 from driftcal.shared.store import unfinished
 
@@ -482,7 +481,7 @@ def test_a_running_process_is_never_taken_for_dead(monkeypatch: pytest.MonkeyPat
     with monkeypatch.context() as patched:
         patched.setattr(Path, "read_text", full)
         patched.setattr(subprocess, "run", full)
-        patched.setattr("driftcal.shared.disk.holder._machine", lambda: here.machine)
+        patched.setattr("driftcal.shared.disk.claims._machine", lambda: here.machine)
         assert here.state == "alive"
     assert replace(here, born="").state == "alive"
 
@@ -517,7 +516,7 @@ def test_a_process_id_that_is_used_again_is_another_process(tmp_path: Path) -> N
 
 def test_a_process_is_known_where_there_is_no_proc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As on macOS, by ps."""
-    monkeypatch.setattr(holder, "PROC", tmp_path / "proc")
+    monkeypatch.setattr(claims, "PROC", tmp_path / "proc")
     here = Holder.here((1, 1), alone=False)
     assert re.fullmatch(r"\w{3} \w{3} +\d+ \d\d:\d\d:\d\d \d{4}", here.born)
     assert here.state == "alive"

@@ -24,8 +24,7 @@ from driftcal.preprocess.sources import files
 from driftcal.preprocess.sources.gridded.currents import Currents
 from driftcal.preprocess.sources.gridded.remarks import Odd
 from driftcal.shared import streams
-from driftcal.shared.disk import claims as lock
-from driftcal.shared.disk import durable
+from driftcal.shared.disk import claims, durable
 from driftcal.shared.disk.crash_points import reached
 from driftcal.shared.errors import DriftcalError, Interrupted, StoreError
 from driftcal.shared.store import manifest, schema, shard_bytes, unfinished
@@ -122,10 +121,10 @@ def write_shard(task: ShardTask) -> int:
     listed = {}
     for spec, content in shard_bytes.encode_shard(layout, values | {"currents": currents}):
         name = spec.file_of(task.number)
-        lock.check(task.lock)
+        claims.check(task.lock)
         entry = manifest.write_file(task.store / name, content, "shard")
         listed[name] = replace(entry, samples=(numbers.start, numbers.stop))
-    lock.check(task.lock)
+    claims.check(task.lock)
     # the folder is not made again where another run has finished and removed it
     mark = Mark.of(
         listed,

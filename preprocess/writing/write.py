@@ -13,7 +13,7 @@ from driftcal.preprocess.writing import cluster, store_metadata
 from driftcal.preprocess.writing.build import Build
 from driftcal.preprocess.writing.shard_task import odd_of, run
 from driftcal.shared import command
-from driftcal.shared.disk import durable, limits, litter
+from driftcal.shared.disk import claims, durable, limits, litter
 from driftcal.shared.disk.claims import Lock
 from driftcal.shared.errors import ConfigError, StoreError
 from driftcal.shared.store import files as store_files
@@ -78,7 +78,7 @@ class Writing:
             gathered = self._gather()
             if gathered is None and share[1] > 1:
                 return False
-            self.lock.check()
+            claims.check(self.lock.file)
             if gathered is None:
                 raise StoreError(
                     f"{self.store}: a shard that was marked as done is so no more: its mark or a file of it is gone or "

@@ -8,19 +8,29 @@ Files in the store's `.building`, made by hard links, so they hold on network fi
 
 A process that was killed leaves its files. On the same host that is seen, and the next run takes them away; whether a
 process of another host still runs cannot be seen, so that takes `--take-over`. None of this gets into a finished store.
+
+A shard is written whole or not at all, and the same by whoever writes it: the locks save work. The gate saves data:
+what an older store has left is taken away there, and the manifest is written there, once.
 """
 
 import contextlib
 import json
+import math
+import os
+import secrets
+import socket
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Annotated, ClassVar, Literal
 
 from driftcal.shared.disk import durable, litter
 from driftcal.shared.disk.crash_points import reached
-from driftcal.shared.disk.holder import Holder
 from driftcal.shared.errors import StoreError
+from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter
 
 GATE = "gate"
 PATIENCE = 60.0
@@ -31,8 +41,99 @@ GRACE = 5.0
 """How long a file that names nobody must stay so before it is taken over [s]. Where there are no hard links a file is
 created first and filled then, so for a moment one that is being made names nobody either."""
 
-TRACKS = "tracks"
-"""Begins the name of a run's scratch file."""
+PROC = Path("/proc")
+"""Where Linux tells about processes; macOS has none, and is asked by ps."""
+
+_PLAIN = {"LC_ALL": "C", "TZ": "UTC"}
+
+State = Literal["alive", "dead", "unknown"]
+
+
+def _divides(part: tuple[int, int]) -> tuple[int, int]:
+    if not 1 <= part[0] <= part[1]:
+        raise ValueError("no part")
+    return part
+
+
+@dataclass(frozen=True)
+class Holder:
+    """A process that builds a store.
+
+    Attributes:
+        token: Names this run, unlike any other.
+        host: Its host.
+        machine: Tells whether process ids are comparable: a boot of a host, and its space of process ids.
+        pid: Process id.
+        born: When the process started, in the kernel's ticks since the boot or as ps says it; "" where neither tells.
+        since: UTC time of the start, for people.
+        command: How it was called.
+        part: The numbers (k, N) of `--parts k/N`.
+        alone: Whether it replaces the store, so that nobody may build beside it.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", strict=True)
+
+    token: Annotated[str, Field(pattern="^[0-9a-f]{16}$")]  # names files
+    host: str
+    machine: str
+    pid: Annotated[int, Field(gt=0, lt=2**31)]  # 0 and below stand for groups of processes
+    born: str
+    since: str
+    command: str
+    part: Annotated[tuple[int, int], AfterValidator(_divides)]
+    alone: bool
+
+    @classmethod
+    def here(cls, part: tuple[int, int], alone: bool) -> "Holder":
+        """This process."""
+        return cls(
+            token=secrets.token_hex(8),
+            host=socket.gethostname(),
+            machine=_machine(),
+            pid=os.getpid(),
+            born=_born(os.getpid()) or "",
+            since=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            command=" ".join(sys.argv)[:500],
+            part=part,
+            alone=alone,
+        )
+
+    @classmethod
+    def read(cls, path: Path) -> "Holder | None":
+        """The process that the file at `path` names; None where it is gone, an unknown one where it is damaged."""
+        try:
+            return _HOLDER.validate_json(path.read_bytes())
+        except (OSError, ValueError) as error:
+            if isinstance(error, FileNotFoundError) and not path.is_symlink():  # one that leads nowhere is there
+                return None
+            return cls(path.name, "an unknown host", "", 0, "", "an unknown time", str(path), (1, 1), True)
+
+    @property
+    def state(self) -> State:
+        """Whether the process still runs; unknown for another host, another boot, another container."""
+        if self.machine != _machine():
+            return "unknown"
+        try:
+            os.kill(self.pid, 0)
+        except ProcessLookupError:
+            return "dead"
+        except PermissionError:
+            return "alive"  # somebody else's
+        born = _born(self.pid)
+        return "alive" if born is None or self.born in ("", born) else "dead"  # where in doubt it lives
+
+    def overlaps(self, part: tuple[int, int], alone: bool) -> bool:
+        """Whether a shard may belong both to this process's part and to `part`."""
+        (k, n), (j, m) = self.part, part
+        return self.alone or alone or (k - j) % math.gcd(n, m) == 0
+
+    def __str__(self) -> str:
+        k, n = self.part
+        text = f"process {self.pid} on {self.host}, since {self.since}, part {k}/{n}: {self.command}"
+        return "".join(c if c.isprintable() else "?" for c in text)  # a file from elsewhere must not steer the terminal
+
+
+_HOLDER = TypeAdapter(Holder)
 
 
 class Busy(StoreError):
@@ -53,9 +154,7 @@ class Lock:
     def __init__(self, folder: Path, holder: Holder, take_over: bool):
         self.holder = holder
         self.folder = folder
-        self.claimed = folder / f"claim-{holder.token}.json"
-        self.file = folder / f"lock-{holder.token}.json"
-        self.scratch = folder / f"{TRACKS}-{holder.token}.bin"
+        self.claimed, self.file, self.scratch = (folder / name for name in _names(holder.token))
         self._take_over = take_over
 
     @contextlib.contextmanager
@@ -85,14 +184,6 @@ class Lock:
         held = Holder.read(self.folder / GATE)
         if held is not None and held.token == self.holder.token:
             durable.remove(self.folder / GATE)
-
-    def check(self) -> None:
-        """Refuses to go on where the right was taken away.
-
-        Raises:
-            StoreError: the lock is gone.
-        """
-        check(self.file)
 
     def clean(self) -> None:
         """Removes what is in the folder but for the files of this process and of others that may live. At the gate."""
@@ -154,7 +245,7 @@ class Lock:
 
 
 def _names(token: str) -> tuple[str, ...]:
-    return f"claim-{token}.json", f"lock-{token}.json", f"{TRACKS}-{token}.bin"
+    return f"claim-{token}.json", f"lock-{token}.json", f"tracks-{token}.bin"
 
 
 def _advice(other: Holder) -> str:
@@ -202,3 +293,35 @@ def hold(folder: Path, part: tuple[int, int], alone: bool = False, take_over: bo
         for name in _names(lock.holder.token):
             with contextlib.suppress(OSError):
                 (folder / name).unlink(missing_ok=True)
+
+
+def _machine() -> str:
+    try:
+        boot = (PROC / "sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        return f"{boot} {(PROC / 'self/ns/pid').readlink()}"
+    except OSError:
+        return socket.gethostname()  # not Linux
+
+
+def _born(pid: int) -> str | None:
+    """When a process began, "" where it has ended; None where that cannot be told."""
+    if not PROC.exists():
+        return _born_by_ps(pid)
+    try:
+        stat = (PROC / f"{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+    except OSError:
+        return None
+    fields = stat.rpartition(")")[2].split()  # the name before may hold anything
+    return "" if fields[0] in "ZX" else fields[19]
+
+
+def _born_by_ps(pid: int) -> str | None:
+    asked = ["ps", "-o", "state=", "-o", "lstart=", "-p", str(pid)]
+    try:
+        told = subprocess.run(asked, capture_output=True, text=True, check=False, env=os.environ | _PLAIN).stdout
+    except OSError:
+        return None
+    state, _, started = told.strip().partition(" ")
+    return "" if state[:1] in "ZX" else started.strip()

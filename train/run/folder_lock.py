@@ -16,8 +16,7 @@ from typing import Self
 
 from driftcal.shared.command import say
 from driftcal.shared.disk import durable, litter
-from driftcal.shared.disk.claims import Busy, hold
-from driftcal.shared.disk.holder import Holder
+from driftcal.shared.disk.claims import Busy, Holder, hold
 from driftcal.shared.errors import ConfigError, StoreError
 
 FILE, FILES = ".lock", ".locks"
