@@ -79,7 +79,7 @@ def _twin(chosen: argparse.Namespace, seed: int, cs: float) -> dict:
         store = ShardStore(stores.twins(folder, cs, synthetic, segment=segment, window=window))
     # a seed of its own: the noise of an ensemble is keyed by the sample's number, and would be the same in all twins
     training = build(Training, override({"seed": seed}, chosen.set), "benchmark")
-    found = loop.run(store, training, folder / "run", False)
+    found = loop.run(store, training, folder / "run", False).as_json()
     shutil.rmtree(folder)
     low, high = found["cs_interval_90"]
     return {

@@ -68,7 +68,8 @@ def _run(store: ShardStore, tree: dict) -> dict:
     """The result of a calibration, and the CPU time that it took [s]."""
     began = time.process_time()
     out = store.root.parent / f"run-{len(list(store.root.parent.glob('run-*')))}"
-    return loop.run(store, build(Training, tree, "benchmark"), out, False) | {"cpu_s": time.process_time() - began}
+    result = loop.run(store, build(Training, tree, "benchmark"), out, False)
+    return result.as_json() | {"cpu_s": time.process_time() - began}
 
 
 def _row(cs: float, factor: float, least: dict, found: list[dict]) -> dict:

@@ -34,7 +34,7 @@ def main(store: Path, folder: Path, epochs: int, precision: str) -> dict[str, An
         result = runs.train(store, folder / f"{n}", told, devices=devices)
         numbers = order(opened.samples_of("train"), 0, 0)
         dealt = [np.asarray(b.sample).tolist() for _, b in batches(opened, numbers, 4, np.dtype("f4"), devices=devices)]
-        found[str(n)] = {"cs": result["cs"], "steps": result["steps"], "dealt": dealt}
+        found[str(n)] = {"cs": result.cs, "steps": result.steps, "dealt": dealt}
     if precision == "float64":
         return found
     # 1, 2, 1 devices at the same batch

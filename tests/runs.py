@@ -22,6 +22,7 @@ from driftcal.train.machine.devices import Devices
 from driftcal.train.machine.stop_signals import Stop
 from driftcal.train.run import loop
 from driftcal.train.run.metrics_log import MetricsLog
+from driftcal.train.run.result import Result
 from driftcal.train.settings import Training
 
 TINY: dict[str, Any] = {
@@ -53,9 +54,7 @@ def settings(**more: Any) -> Training:
     return build(Training, TINY | more, "tiny")
 
 
-def train(
-    store: Path, out: Path, told: Training, resume: bool = False, devices: Devices | None = None
-) -> dict[str, Any]:
+def train(store: Path, out: Path, told: Training, resume: bool = False, devices: Devices | None = None) -> Result:
     """Trains as the command does, listening to signals; programs are compiled once for all runs of a process."""
 
     def once(told: Training, grid: Any, model: Any, devices: Any) -> Step:

@@ -19,8 +19,10 @@ from driftcal.shared.inspection import map_plots
 from driftcal.shared.store.reader import ShardStore
 from driftcal.train.report import figures_profile
 from driftcal.train.report import figures_run as of_runs
+from driftcal.train.run.result import GroupedBy, Result
 
 from tests import fields, stores
+from tests.results import groups_tree, result
 
 NAMES = ("$x", r"$\frac{1}$", "a_b^c$$", r"\alpha", "$C_s$", "漂流", "<b>&amp;")
 SETTINGS: dict[Any, Any] = {
@@ -31,18 +33,18 @@ SETTINGS: dict[Any, Any] = {
 """As people have them in a matplotlibrc."""
 
 
-def parameters(*names: str) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+def parameters(opened: ShardStore, *names: str) -> tuple[list[dict[str, Any]], Result]:
     """Lines and the result of a run of three steps with parameters of these names."""
     values = {name: 0.1 * (k + 1) for k, name in enumerate(names)}
     steps = [{"step": k, "loss": 1.0 / k, "parameters": values} for k in (1, 2, 3)]
-    found = {n: {"value": v, "interval_90": [0.5 * v, 2 * v], "trained_as": "logarithm"} for n, v in values.items()}
-    return steps, {"parameters": found}
+    rest = {"standard_error": 0.1, "start": 0.1, "trained_as": "logarithm"}
+    found = {name: {"value": v, "interval_90": [0.5 * v, 2 * v], **rest} for name, v in values.items()}
+    return steps, result(opened, parameters=found)
 
 
-def grouped(*names: str) -> dict[str, Any]:
+def grouped(*names: str) -> GroupedBy:
     """A grouping with groups of these names."""
-    group = {"cs": 0.2, "cs_interval_90": [0.1, 0.3], "shrunk_cs": 0.2, "shrunk_cs_interval_90": [0.15, 0.3]}
-    return {"groups": [{"name": name, "n_samples": 3, "n_drifters": 2, **group} for name in names]}
+    return GroupedBy.from_json(groups_tree(*names))
 
 
 def test_pictures_do_not_depend_on_settings(built: stores.Built, tmp_path: Path) -> None:
@@ -50,7 +52,7 @@ def test_pictures_do_not_depend_on_settings(built: stores.Built, tmp_path: Path)
 
     def drawn(name: str) -> list[bytes]:
         paths = [map_plots.save(lambda: album.one(opened, 3), tmp_path / f"{name}.{end}") for end in canvas.ENDINGS]
-        pages = of_runs.render(lambda: of_runs.parameters(*parameters("a", "b"), None, "-"))
+        pages = of_runs.render(lambda: of_runs.parameters(*parameters(opened, "a", "b"), None, "-"))
         return [*(path.read_bytes() for path in [*paths, *album.plot(opened, tmp_path / name)]), *pages.values()]
 
     due = drawn("plain")
@@ -71,7 +73,7 @@ def test_names_are_drawn_as_they_are(built: stores.Built, tmp_path: Path, name: 
         return figure
 
     map_plots.save(lambda: draw(album.one(opened, 3)), tmp_path / "one.png")
-    of_runs.render(lambda: draw(of_runs.parameters(*parameters(name), None, "-")))
+    of_runs.render(lambda: draw(of_runs.parameters(*parameters(opened, name), None, "-")))
     of_runs.render(lambda: draw(figures_profile.forest(grouped(name, "other"), 0.2)))
     for figure in made:
         texts = [text for text in figure.findobj(matplotlib.text.Text) if name in text.get_text()]  # type: ignore[arg-type]

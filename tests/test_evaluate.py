@@ -1,7 +1,7 @@
 """The scores of an evaluation against closed forms and plain numpy, and which samples they are of."""
 
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +12,7 @@ from driftcal.shared.errors import DataError
 from driftcal.shared.geo import EARTH_RADIUS, METRES_PER_DEGREE
 from driftcal.shared.store.reader import ShardStore
 from driftcal.train.evaluation import aggregate, evaluate
+from driftcal.train.evaluation.evaluation import SCORES, Evaluation, LeftOut
 from driftcal.train.learners.drift import metrics
 from driftcal.train.settings import Training
 from scores.probability import rank_histogram
@@ -30,11 +31,11 @@ TOLD = Training.model_validate(
 )
 
 
-class Evaluation(NamedTuple):
+class Found(NamedTuple):
     """An evaluation and what it was made of."""
 
     store: ShardStore
-    scores: dict[str, Any]
+    scores: Evaluation
     examples: dict[str, np.ndarray]
 
 
@@ -57,9 +58,9 @@ def build(path: Path, n_samples: int = 25, poison: int | None = None) -> ShardSt
 
 
 @pytest.fixture(scope="module")
-def evaluation(tmp_path_factory: pytest.TempPathFactory) -> Evaluation:
+def found(tmp_path_factory: pytest.TempPathFactory) -> Found:
     store = build(tmp_path_factory.mktemp("store") / "small")
-    return Evaluation(store, *evaluate.evaluate(store, "test", TOLD, CS, (), False))
+    return Found(store, *evaluate.evaluate(store, "test", TOLD, CS, (), False))
 
 
 def metres(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -73,28 +74,28 @@ def observed(store: ShardStore, samples: np.ndarray) -> np.ndarray:
     return store.labels["origin"][samples][:, None] + store.positions.read(samples).astype(np.float64)
 
 
-def mean_of(evaluation: Evaluation, system: str, name: str) -> float:
-    return evaluation.scores["scores"][system][name]["mean"]
+def mean_of(found: Found, system: str, name: str) -> float:
+    return getattr(found.scores.scores[system], name).mean
 
 
-def test_no_motion_is_as_far_off_as_the_drifter_went(evaluation: Evaluation) -> None:
-    track = observed(evaluation.store, evaluation.store.samples_of("test"))
+def test_no_motion_is_as_far_off_as_the_drifter_went(found: Found) -> None:
+    track = observed(found.store, found.store.samples_of("test"))
     went = metres(track[:, 1:], track[:, :1]) / 1e3
-    assert mean_of(evaluation, "no motion", "separation_km") == pytest.approx(went.mean(), rel=1e-6)
-    assert mean_of(evaluation, "no motion", "final_separation_km") == pytest.approx(went[:, -1].mean(), rel=1e-6)
+    assert mean_of(found, "no motion", "separation_km") == pytest.approx(went.mean(), rel=1e-6)
+    assert mean_of(found, "no motion", "final_separation_km") == pytest.approx(went[:, -1].mean(), rel=1e-6)
     # members that are all in one place: the energy score is the distance
-    assert mean_of(evaluation, "no motion", "energy_score_km") == pytest.approx(went.mean(), rel=1e-6)
-    still = evaluation.scores["scores"]["no motion"]
-    above = mean_of(evaluation, "no motion", "energy_score_km") - mean_of(evaluation, "calibrated", "energy_score_km")
-    assert still[evaluate.ABOVE]["mean"] == pytest.approx(above)
-    assert still["escaped_members"] == 0
+    assert mean_of(found, "no motion", "energy_score_km") == pytest.approx(went.mean(), rel=1e-6)
+    still = found.scores.scores["no motion"]
+    above = mean_of(found, "no motion", "energy_score_km") - mean_of(found, "calibrated", "energy_score_km")
+    assert still.energy_score_above_calibrated_km.mean == pytest.approx(above)
+    assert still.escaped_members == 0
 
 
-def test_scores_of_the_ensembles_themselves(evaluation: Evaluation) -> None:
-    track, ensemble = evaluation.examples["track"], evaluation.examples["ensemble"]
-    assert np.array_equal(evaluation.examples["sample"], evaluation.store.samples_of("test"))
+def test_scores_of_the_ensembles_themselves(found: Found) -> None:
+    track, ensemble = found.examples["track"], found.examples["ensemble"]
+    assert np.array_equal(found.examples["sample"], found.store.samples_of("test"))
     assert ensemble.shape == (6, 5, 41, 2)
-    np.testing.assert_allclose(track, observed(evaluation.store, evaluation.examples["sample"]), atol=1e-9)
+    np.testing.assert_allclose(track, observed(found.store, found.examples["sample"]), atol=1e-9)
     apart = metres(ensemble, track[:, None])[:, :, 1:] / 1e3
     pairs = np.array([[metres(ensemble[:, i], ensemble[:, j]) for j in range(5)] for i in range(5)])[..., 1:] / 1e3
     energy = apart.mean(axis=1) - pairs.sum(axis=(0, 1)) / (2 * 5 * 4)
@@ -106,66 +107,64 @@ def test_scores_of_the_ensembles_themselves(evaluation: Evaluation) -> None:
         "liu_skill": np.maximum(0, 1 - apart.mean(axis=1).sum(axis=1) / length).mean(),
     }
     for name, value in expected.items():
-        assert mean_of(evaluation, "calibrated", name) == pytest.approx(value, rel=1e-6), name
+        assert mean_of(found, "calibrated", name) == pytest.approx(value, rel=1e-6), name
 
 
-def test_sums_over_batches_are_the_mean_over_samples(evaluation: Evaluation) -> None:
-    track, ensemble = evaluation.examples["track"], evaluation.examples["ensemble"]
+def test_sums_over_batches_are_the_mean_over_samples(found: Found) -> None:
+    track, ensemble = found.examples["track"], found.examples["ensemble"]
     scale = METRES_PER_DEGREE * np.stack([np.cos(np.radians(track[..., 1])), np.ones_like(track[..., 1])], axis=-1)
     away = ((ensemble - track[:, None]) * scale[:, None])[:, :, 1:]
     error = np.sqrt((away.mean(axis=1) ** 2).sum(axis=-1).mean(axis=0)) / 1e3
     spread = np.sqrt(away.var(axis=1, ddof=1).sum(axis=-1).mean(axis=0) * 6 / 5) / 1e3
-    held = evaluation.scores["spread_and_error"]
+    held = found.scores.spread_and_error
     assert set(held) == {"calibrated", "initial constant"}
-    np.testing.assert_allclose(held["calibrated"]["error_km"], error, rtol=1e-6)
-    np.testing.assert_allclose(held["calibrated"]["spread_km"], spread, rtol=1e-6)
-    np.testing.assert_allclose(evaluation.scores["lead_hours"], 3.0 * np.arange(1, 41))
+    np.testing.assert_allclose(held["calibrated"].error_km, error, rtol=1e-6)
+    np.testing.assert_allclose(held["calibrated"].spread_km, spread, rtol=1e-6)
+    np.testing.assert_allclose(found.scores.lead_hours, 3.0 * np.arange(1, 41))
 
 
-def test_what_was_scored_is_counted(evaluation: Evaluation) -> None:
-    s = evaluation.scores
-    assert (s["split"], s["fit"], s["n_split"], s["n_samples"], s["n_drifters"]) == ("test", False, 6, 6, 2)
-    assert s["dropped_samples"] == []
-    assert s["trained_drifters_left_out"] == {"n_samples": 0, "drifters": []}
+def test_what_was_scored_is_counted(found: Found) -> None:
+    s = found.scores
+    assert (s.split, s.fit, s.n_split, s.n_samples, s.n_drifters) == ("test", False, 6, 6, 2)
+    assert s.dropped_samples == ()
+    assert s.trained_drifters_left_out == LeftOut(0, ())
 
 
-def test_a_poisoned_sample_and_a_trained_drifter_are_left_out(evaluation: Evaluation, tmp_path: Path) -> None:
+def test_a_poisoned_sample_and_a_trained_drifter_are_left_out(found: Found, tmp_path: Path) -> None:
     # the poisoned sample is all that one drifter has, so that both ways of leaving it out score the same samples
     poisoned, _ = evaluate.evaluate(build(tmp_path / "poisoned", poison=2), "test", TOLD, CS, (), False)
-    name = evaluation.store.drifters[2]
-    unseen, examples = evaluate.evaluate(evaluation.store, "test", TOLD, CS, {name, "another"}, False)
-    assert (poisoned["dropped_samples"], poisoned["n_samples"], poisoned["n_drifters"]) == ([2], 5, 1)
-    assert (unseen["dropped_samples"], unseen["n_samples"], unseen["n_drifters"]) == ([], 5, 1)
-    assert unseen["trained_drifters_left_out"] == {"n_samples": 1, "drifters": [name]}
+    name = found.store.drifters[2]
+    unseen, examples = evaluate.evaluate(found.store, "test", TOLD, CS, {name, "another"}, False)
+    assert (poisoned.dropped_samples, poisoned.n_samples, poisoned.n_drifters) == ((2,), 5, 1)
+    assert (unseen.dropped_samples, unseen.n_samples, unseen.n_drifters) == ((), 5, 1)
+    assert unseen.trained_drifters_left_out == LeftOut(1, (name,))
     assert 2 not in examples["sample"]
-    for system, scores in unseen["scores"].items():
-        for key in (*aggregate.SCORES, evaluate.ABOVE):
-            assert poisoned["scores"][system][key]["mean"] == pytest.approx(scores[key]["mean"], rel=1e-9)
-            assert poisoned["scores"][system][key]["standard_error"] is None
-    for system, lines in unseen["spread_and_error"].items():
-        for key, values in lines.items():
-            np.testing.assert_allclose(poisoned["spread_and_error"][system][key], values, rtol=1e-9)
-    mean = mean_of(Evaluation(evaluation.store, unseen, examples), "no motion", "separation_km")
-    assert mean != pytest.approx(mean_of(evaluation, "no motion", "separation_km"), rel=1e-3)
+    for system, scores in unseen.scores.items():
+        for score in SCORES:
+            assert poisoned.scores[system].of(score).mean == pytest.approx(scores.of(score).mean, rel=1e-9)
+            assert poisoned.scores[system].of(score).standard_error is None
+    for system, lines in unseen.spread_and_error.items():
+        np.testing.assert_allclose(poisoned.spread_and_error[system].error_km, lines.error_km, rtol=1e-9)
+        np.testing.assert_allclose(poisoned.spread_and_error[system].spread_km, lines.spread_km, rtol=1e-9)
+    mean = mean_of(Found(found.store, unseen, examples), "no motion", "separation_km")
+    assert mean != pytest.approx(mean_of(found, "no motion", "separation_km"), rel=1e-3)
 
 
-def test_nothing_but_trained_drifters_is_refused(evaluation: Evaluation) -> None:
+def test_nothing_but_trained_drifters_is_refused(found: Found) -> None:
     with pytest.raises(DataError, match="trained on every drifter"):
-        evaluate.evaluate(evaluation.store, "test", TOLD, CS, evaluation.store.drifters, False)
+        evaluate.evaluate(found.store, "test", TOLD, CS, found.store.drifters, False)
 
 
-def test_the_training_split_is_kept_as_fit_and_thinned(evaluation: Evaluation) -> None:
-    chosen = evaluation.store.samples_of("train")[[0, 6, 12, 18]]
-    scores, examples = evaluate.evaluate(
-        evaluation.store, "train", TOLD, CS, evaluation.store.drifters[:4], False, most=4
-    )
-    assert scores["fit"]
-    assert (scores["n_split"], scores["n_samples"]) == (19, 4)
-    assert scores["trained_drifters_left_out"]["n_samples"] == 0
+def test_the_training_split_is_kept_as_fit_and_thinned(found: Found) -> None:
+    chosen = found.store.samples_of("train")[[0, 6, 12, 18]]
+    scores, examples = evaluate.evaluate(found.store, "train", TOLD, CS, found.store.drifters[:4], False, most=4)
+    assert scores.fit
+    assert (scores.n_split, scores.n_samples) == (19, 4)
+    assert scores.trained_drifters_left_out.n_samples == 0
     assert examples["sample"].tolist() == chosen.tolist()
-    track = observed(evaluation.store, chosen)
+    track = observed(found.store, chosen)
     went = metres(track[:, 1:], track[:, :1]).mean() / 1e3
-    assert scores["scores"]["no motion"]["separation_km"]["mean"] == pytest.approx(went, rel=1e-6)
+    assert scores.scores["no motion"].separation_km.mean == pytest.approx(went, rel=1e-6)
 
 
 def test_standard_error_is_that_of_clusters() -> None:
@@ -189,7 +188,7 @@ def test_a_tally_keeps_sums_of_every_drifter_and_no_number_a_sample_and_fix() ->
     rng = np.random.default_rng(5)
     n_obs, held, drifter = 9, aggregate.Tally(3), np.array([0, 2, 2, 0, 1, 1, 0, 2, 0, 1, 0])
     whole = {
-        system: {k: rng.standard_normal(11) ** 2 for k in (*aggregate.SCORES, "escaped")}
+        system: {k: rng.standard_normal(11) ** 2 for k in (*aggregate.MEASURED, "escaped")}
         | {k: rng.standard_normal((n_obs, 11)) ** 2 for k in ("error2", "spread2")}
         | {f"rank_{k}": rng.integers(0, 8, (n_obs, 11)).astype(float) for k in aggregate.RANKS}
         for system in ("calibrated", "initial constant", "no motion")
@@ -260,7 +259,7 @@ def test_a_reliable_ensemble_is_called_so() -> None:
         drifter = away.mean(axis=2, keepdims=True)
         narrow = jnp.asarray(away if factor == 1.0 else drifter + factor * (away - drifter))
         taken = {k: np.asarray(v, float) for k, v in (metrics.ranks(narrow) | metrics.moments(narrow)).items()}
-        held, nothing = aggregate.Tally(100), dict.fromkeys((*aggregate.SCORES, "escaped"), np.zeros(400))
+        held, nothing = aggregate.Tally(100), dict.fromkeys((*aggregate.MEASURED, "escaped"), np.zeros(400))
         held.add({"calibrated": taken | nothing}, np.arange(400) // 4, 21)
         found = held.reliability("calibrated")
         if factor == 1.0:

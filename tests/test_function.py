@@ -377,7 +377,8 @@ def test_a_run_refuses_to_go_on_and_to_be_evaluated_with_another_function(
     settings = build(Training, {"dynamics": "mine:Mine", "integration": {"step": "3h"}}, "test")
     forget()
     result = loop.run(ShardStore(store), settings, out, False)
-    assert result["function"]["sources"].keys() == {"mine", "helper"}
+    assert result.function is not None
+    assert result.function["sources"].keys() == {"mine", "helper"}
     kept = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
     edit(own / "helper.py", ("2 * k", "2.5 * k"))
     said = f"{out} calibrated another function than dynamics 'mine:Mine' is now: a number in it was 2.0, now 2.5; "

@@ -18,9 +18,11 @@ from driftcal.train.learners.drift.dynamics import load as load_dynamics
 from driftcal.train.learners.drift.loss import loss_of, make_step
 from driftcal.train.reading.batches import Grid, batches
 from driftcal.train.run import examination
+from driftcal.train.run.result import Parameter
 from driftcal.train.settings import Training
 
 from tests import stores
+from tests.results import result
 
 TREE = {"ensemble": {"members": 4}, "integration": {"step": "3h"}, "batch_size": 5, "precision": "float64", "seed": 2}
 
@@ -191,13 +193,15 @@ def test_minima_are_found_beyond_chance() -> None:
 
 
 def test_examination_of_a_run(store: ShardStore, tmp_path: Path) -> None:
-    cs = {"value": 0.3, "trained": float(np.log(0.3))}
-    result = {"parameters": {"cs": cs}, "gradient_samples": 90, "members": 4}
-    found = examination.examine(store, build(Training, TREE, "test"), result, tmp_path, False)
-    assert json.loads((tmp_path / "result.json").read_text()) == found
-    assert len(found["profile"]["cs"]) == profile.N_CONSTANTS
+    cs = Parameter(0.3, float(np.log(0.3)), None, None, 0.1, "logarithm")
+    calibrated = result(store, parameters={"cs": cs.as_json()}, gradient_samples=90, members=4)
+    found = examination.examine(store, build(Training, TREE, "test"), calibrated, tmp_path, False)
+    assert json.loads((tmp_path / "result.json").read_text()) == found.as_json()
+    curve = found.profile
+    assert curve is not None
+    assert len(curve.cs) == profile.N_CONSTANTS
     # the derivative is that of the curve
-    x, score, slope = (np.array(found["profile"][key]) for key in ("cs", "score", "gradient"))
+    x, score, slope = (np.array(values) for values in (curve.cs, curve.score, curve.gradient))
     between = np.diff(score) / np.diff(np.log(x))
     assert np.all(
         (between - np.minimum(slope[1:], slope[:-1]) > -0.05) & (between - np.maximum(slope[1:], slope[:-1]) < 0.05)

@@ -14,8 +14,7 @@ from driftcal.shared.errors import ConfigError
 from driftcal.shared.geo import METRES_PER_DEGREE
 from driftcal.shared.store.reader import ShardStore
 from driftcal.shared.store.schema import FILL, SCALE
-from driftcal.train.evaluation import evaluate
-from driftcal.train.evaluation.aggregate import SCORES
+from driftcal.train.evaluation.evaluation import ABOVE, Evaluation
 from driftcal.train.learners.drift.examples import save_examples
 from driftcal.train.report import evaluation_text, figures_evaluation, figures_run, numbers, report
 from driftcal.train.run import run_folder
@@ -23,41 +22,10 @@ from matplotlib.collections import LineCollection
 from matplotlib.colors import to_hex
 
 from tests import stores
+from tests.results import CS, EXAMINED, evaluation, evaluation_tree, mean, result, result_tree
 
-CS, ERROR = 0.3217, 0.0123
 PNG = b"\x89PNG\r\n\x1a\n"
-PIECES = {"convergence", "examples", "scores", "spread", "drifters"}
-
-
-def result(store: ShardStore, **change: Any) -> dict[str, Any]:
-    """A sound result; `change` replaces parts of it."""
-    samples = store.samples_of("train")
-    return {
-        "cs": CS,
-        "cs_standard_error": ERROR,
-        "cs_interval_90": [0.3021, 0.3426],
-        "formula": "K = C_s dx dy sqrt(u_x^2 + v_y^2 + (u_y + v_x)^2 / 2)",
-        "objective": "energy",
-        "estimator": "fair",
-        "score": 0.9264,
-        "converged": True,
-        "convergence": "yes: the last correction of log C_s was -0.0012, its standard error is 0.038",
-        "initial_cs": 0.1,
-        "n_samples": len(samples),
-        "n_drifters": 57,
-        "members": 20,
-        "scheme": "heun",
-        "escaped_members": 3,
-        "escaped_share": 0.0004,
-        "dropped_samples": [],
-        "samples_per_second": 1234.5,
-        "seed": 7,
-        "precision": "float32",
-        "device": "cpu",
-        "store": store.manifest.digest,
-        "store_name": store.manifest.name,
-        "version": "0.1.0",
-    } | change
+PIECES = {"convergence", "examples", "scores", "spread", "reliability", "ranks", "drifters"}
 
 
 def metrics(n: int) -> list[dict[str, Any]]:
@@ -69,34 +37,6 @@ def metrics(n: int) -> list[dict[str, Any]]:
     return [
         {"step": k + 1, "phase": phase, "loss": loss[k], "cs": cs[k]} for k, phase in enumerate(phases)
     ]  # fmt: skip
-
-
-def evaluation(store: ShardStore, error: float | None = 1.25, split: str = "test") -> dict[str, Any]:
-    leads = np.arange(1, store.layout.n_obs)
-    scores = {
-        system: {
-            name: {"mean": mean * factor, "standard_error": error and error * factor}
-            for name, factor in zip(SCORES, (1.0, 1.5, 2.5, 0.01), strict=True)
-        }
-        | {evaluate.ABOVE: {"mean": mean - 15.27, "standard_error": error and 0.3}}
-        for system, mean in (("calibrated", 15.27), ("initial constant", 16), ("currents alone", 21), ("no motion", 51))
-    }
-    lines = {"error_km": np.sqrt(leads).tolist(), "spread_km": (0.9 * np.sqrt(leads)).tolist()}
-    return {
-        "split": split,
-        "store": store.manifest.digest,
-        "run_store": store.manifest.digest,
-        "cs": CS,
-        "fit": split == "train",
-        "n_split": 29,
-        "n_samples": 29,
-        "n_drifters": 6,
-        "dropped_samples": [],
-        "trained_drifters_left_out": {"n_samples": 0, "drifters": []},
-        "scores": scores,
-        "lead_hours": (leads * 3.0).tolist(),
-        "spread_and_error": {"calibrated": lines, "initial constant": lines},
-    }
 
 
 def examples(store: ShardStore, n: int) -> dict[str, np.ndarray]:
@@ -122,10 +62,10 @@ def examples(store: ShardStore, n: int) -> dict[str, np.ndarray]:
 def make(out: Path, store: ShardStore, n: int = 4, steps: int = 9, error: float | None = 1.25, **change: Any) -> Path:
     """A finished run in the new folder `out`."""
     out.mkdir()
-    (out / run_folder.RESULT).write_text(json.dumps(result(store, **change)))
+    (out / run_folder.RESULT).write_text(json.dumps(result_tree(store, **change)))
     (out / run_folder.CONFIG).write_text(json.dumps({"seed": 7, "ensemble": {"members": 20}}))
     (out / run_folder.METRICS).write_text("".join(json.dumps(line) + "\n" for line in metrics(steps)))
-    (out / run_folder.EVALUATION).write_text(json.dumps(evaluation(store, error)))
+    (out / run_folder.EVALUATION).write_text(json.dumps(evaluation_tree(store, error)))
     save_examples(out, examples(store, n))
     run_folder.keep_training_data(out, store)
     return out
@@ -173,16 +113,15 @@ def test_page_stands_alone(run: Path) -> None:
     assert page.rstrip().endswith("</html>")
     assert re.search(r"https?:|//\w|<script|<link|@import|url\(|\son\w+=", re.sub(r"base64,[\w+/=]+", "", page)) is None
     sources = re.findall(r'src="([^"]{0,22})', page)
-    assert sources == ["data:image/png;base64,"] * 5
-    assert re.findall(r"Figure (\d)\.", page) == list("12345")
+    assert sources == ["data:image/png;base64,"] * 7
+    assert re.findall(r"Figure (\d)\.", page) == list("1234567")
 
 
 @pytest.mark.usefixtures("quick")
 def test_figures_are_numbered_as_they_come(store: ShardStore, tmp_path: Path) -> None:
-    profile = {"cs": [0.1, 0.3, 1.0], "n_samples": 12}
-    out = make(tmp_path / "run", store, profile=profile, minima=[{"cs": 0.3}], homogeneity={})
+    out = make(tmp_path / "run", store, **EXAMINED)
     report.write(out, store)
-    assert re.findall(r"Figure (\d)\.", text(out)) == list("123456")
+    assert re.findall(r"Figure (\d)\.", text(out)) == list("12345678")
 
 
 def test_page_says_the_numbers(run: Path, store: ShardStore) -> None:
@@ -254,11 +193,11 @@ def test_no_run_and_damaged_files_are_refused(store: ShardStore, tmp_path: Path)
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
-        (run_folder.RESULT, "{}", r"result\.json lacks cs, cs_standard_error, .*, version\. Train again"),
+        (run_folder.RESULT, "{}", r"result\.json lacks cs, cs_standard_error, .*, function\. Train again"),
         (run_folder.RESULT, "[1]", r"result\.json: expected keys and values, found list"),
         (run_folder.CONFIG, '{"sed": 1}', r"config\.json: unknown key 'sed'"),
         (run_folder.METRICS, '{"step": 1, "phase": "epoch", "cs": 1}', r"metrics\.jsonl, line 1 lacks loss\. Remove"),
-        (run_folder.EVALUATION, "{}", r"evaluation\.json lacks split, store, "),
+        (run_folder.EVALUATION, "{}", r"evaluation\.json lacks split, fit, store, "),
         (run_folder.DATA, '{"recipe": {}, "funnel": []}', r"training_data\.json lacks trained_drifters\. Remove"),
     ],
 )
@@ -271,8 +210,8 @@ def test_a_missing_key_is_named(store: ShardStore, tmp_path: Path, name: str, co
 
 def test_every_key_of_a_result_is_needed(store: ShardStore, tmp_path: Path) -> None:
     out = make(tmp_path / "run", store)
-    for key in result(store):
-        (out / run_folder.RESULT).write_text(json.dumps({k: v for k, v in result(store).items() if k != key}))
+    for key in result_tree(store):
+        (out / run_folder.RESULT).write_text(json.dumps({k: v for k, v in result_tree(store).items() if k != key}))
         with pytest.raises(ConfigError, match=rf"result\.json lacks {key}\."):
             run_folder.read(out)
 
@@ -292,7 +231,7 @@ def test_one_sample_of_one_drifter(tmp_path: Path) -> None:
     page = text(out)
     assert "C<sub>s</sub> = 0.322<" in page
     assert "no standard error: a single drifter" in page
-    assert page.count("<img") == 5
+    assert page.count("<img") == 7
     assert ">15.3<" in page
     assert "standard error: none" in report.summary(out)
 
@@ -300,22 +239,23 @@ def test_one_sample_of_one_drifter(tmp_path: Path) -> None:
 def test_scores_that_should_not_be_trusted_are_warned_of(store: ShardStore) -> None:
     sound = evaluation(store)
     assert evaluation_text.warnings(sound) == []
-    few = evaluation_text.warnings(sound | {"n_drifters": 1})
+    few = evaluation_text.warnings(evaluation(store, n_drifters=1))
     assert len(few) == 1
     assert few[0].startswith("1 drifter(s) are too few")
-    elsewhere = evaluation_text.warnings(sound | {"run_store": "0" * 64})
+    elsewhere = evaluation_text.warnings(evaluation(store, run_store="0" * 64))
     assert "not the one that the constant was fitted to (000000000000)" in elsewhere[0]
-    beaten = evaluation(store)
-    beaten["scores"]["initial constant"][evaluate.ABOVE] = {"mean": -1.7, "standard_error": 0.26}
-    assert "initial constant scored better than the calibrated constant" in evaluation_text.warnings(beaten)[0]
-    beaten["scores"]["initial constant"][evaluate.ABOVE] = {"mean": -0.3, "standard_error": 0.26}
-    assert evaluation_text.warnings(beaten) == []
+    scores = evaluation_tree(store)["scores"]
+    scores["initial constant"][ABOVE] = mean(-1.7, 0.26)
+    beaten = evaluation_text.warnings(evaluation(store, scores=scores))
+    assert "initial constant scored better than the calibrated constant" in beaten[0]
+    scores["initial constant"][ABOVE] = mean(-0.3, 0.26)
+    assert evaluation_text.warnings(evaluation(store, scores=scores)) == []
 
 
 DUE = {
     "not converged": {"converged": False},
     "no standard error": {"cs_standard_error": None, "cs_interval_90": None},
-    "the objective liu is not proper": {"objective": "liu"},
+    "the objective liu is not proper": {"objective": "liu", "proper": False},
     "the standard error is more than half of C_s": {"cs_standard_error": 0.6 * CS},
     "1.2 % of the members left": {"escaped_share": 0.012},
     "2 sample(s) gave no finite loss and gradient and were left out: 4, 9.": {"dropped_samples": [4, 9]},
@@ -382,11 +322,11 @@ def test_written_with_another_store_the_training_data_stay(twin: ShardStore, sto
     report.write(out, twin)
     drawn = (out / "figures" / "drifters.png").read_bytes() + b"first"
     (out / "figures" / "drifters.png").write_bytes(drawn)
-    (out / run_folder.EVALUATION).write_text(json.dumps(evaluation(store)))
+    (out / run_folder.EVALUATION).write_text(json.dumps(evaluation_tree(store)))
     report.write(out, store)
     assert "true C_s of this twin experiment" in report.summary(out)
     assert (out / "figures" / "drifters.png").read_bytes() == drawn
-    assert text(out).count("<img") == 3
+    assert text(out).count("<img") == 5
     assert "split test, not trained on, of another store" in text(out)
 
 
@@ -395,7 +335,7 @@ def test_scores_on_the_training_split_are_called_fit(store: ShardStore, tmp_path
     out = make(tmp_path / "run", store)
     for name in (run_folder.EXAMPLES, run_folder.METRICS):
         (out / name).unlink()
-    (out / run_folder.EVALUATION).write_text(json.dumps(evaluation(store, split="train")))
+    (out / run_folder.EVALUATION).write_text(json.dumps(evaluation_tree(store, split="train")))
     report.write(out, store)
     assert "fit, not skill" in text(out)
 
@@ -405,8 +345,8 @@ def test_what_was_not_scored_is_said(store: ShardStore, tmp_path: Path) -> None:
     out = make(tmp_path / "run", store)
     left_out = {"n_samples": 1300, "drifters": ["<b>", *map(str, range(11))]}
     change = {"n_split": 5000, "dropped_samples": [4, 9], "trained_drifters_left_out": left_out}
-    found = evaluation(store) | change
-    (out / run_folder.EVALUATION).write_text(json.dumps(found))
+    found = evaluation(store, **change)
+    (out / run_folder.EVALUATION).write_text(json.dumps(found.as_json()))
     report.write(out, store)
     first = "29 sample(s) (of 5,000, spread evenly) of 6 drifter(s), split test, not trained on"
     warned = (
@@ -418,7 +358,7 @@ def test_what_was_not_scored_is_said(store: ShardStore, tmp_path: Path) -> None:
     for said in (first, *warned):
         assert escape(said) in text(out)
     assert [said in evaluation_text.table(found) for said in warned] == [True, True]
-    assert "spread evenly)" not in evaluation_text.table(found | {"n_split": 1331})
+    assert "spread evenly)" not in evaluation_text.table(evaluation(store, **(change | {"n_split": 1331})))
     assert "WARNING" not in evaluation_text.table(evaluation(store))
 
 
@@ -460,13 +400,17 @@ def test_kappa_of_a_pure_strain() -> None:
     assert figures_run.kappa(found | {"currents": np.full((1, 2, 3, 9, 12), np.nan)}) is None
 
 
-def test_whiskers_are_the_intervals_of_the_table() -> None:
-    """A t interval of few drifters, and the normal one of an evaluation that has none."""
+def test_whiskers_are_the_intervals_of_the_table(store: ShardStore) -> None:
+    """A t interval of few drifters, and none of a single one."""
     few = {"mean": 10.0, "standard_error": 1.0, "interval_90": [7.9, 12.1]}
-    scores = {"calibrated": {"energy_score_km": few}, "no motion": {"energy_score_km": few | {"interval_90": None}}}
-    (axes,) = figures_evaluation.whiskers({"scores": scores}).axes
+    tree = evaluation_tree(store)
+    tree["scores"]["calibrated"]["energy_score_km"] = few
+    tree["scores"]["no motion"]["energy_score_km"] = mean(10.0, None)
+    scores = Evaluation.from_json(tree).scores
+    (axes,) = figures_evaluation.whiskers({name: scores[name] for name in ("calibrated", "no motion")}).axes
     ends = [bars.get_segments()[0][:, 0] for bars in axes.collections if isinstance(bars, LineCollection)]
-    np.testing.assert_allclose(ends, [[7.9, 12.1], [8.355, 11.645]])
+    np.testing.assert_allclose(ends, [[7.9, 12.1], [10.0, 10.0]])
+    assert axes.get_xlabel() == "energy score [km], smaller is better"
 
 
 @pytest.mark.parametrize(

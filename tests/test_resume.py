@@ -292,7 +292,7 @@ def test_resume_of_a_finished_run_does_nothing_again(finished_run: Path, store: 
     metrics = tmp_path / "run" / "metrics.jsonl"
     before = metrics.stat().st_mtime_ns
     result = runs.train(store, tmp_path / "run", runs.settings(), resume=True)
-    assert result == json.loads((finished_run / "result.json").read_text())
+    assert result.as_json() == json.loads((finished_run / "result.json").read_text())
     assert metrics.stat().st_mtime_ns == before
     with pytest.raises(ConfigError, match="belongs to another run: epochs was 2, now 3"):
         runs.train(store, tmp_path / "run", runs.settings(epochs=3), resume=True)

@@ -5,7 +5,7 @@ import contextlib
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from driftcal.shared import command, paths, settings
 from driftcal.shared.errors import ConfigError, LimitError, StoreError
@@ -16,6 +16,7 @@ from driftcal.train.machine import environment
 environment.drop_empty()
 try:
     from driftcal.train.evaluation import evaluate
+    from driftcal.train.evaluation.evaluation import Evaluation
     from driftcal.train.gradient_cost import command as cost
     from driftcal.train.learners.drift import engines, examples
     from driftcal.train.machine import devices, modes
@@ -142,10 +143,10 @@ def _run(options: argparse.Namespace) -> int:
                 f"left out."
             ) from error
     if options.json:
-        command.emit(result)
+        command.emit(result.as_json())
     else:
         print(report.summary(out))
-        print(f"gradient: {result['gradient_reason']}")
+        print(f"gradient: {result.gradient_reason}")
         print(f"report: {page}")
     return 0
 
@@ -163,7 +164,7 @@ def _evaluate(options: argparse.Namespace) -> int:
         scores = _judge(out, store, options.split, progress)
         page = report.write(out, store)
     if options.json:
-        command.emit(scores)
+        command.emit(scores.as_json())
     else:
         print(evaluation_text.table(scores))
         print(report.headline(out))
@@ -178,23 +179,23 @@ def _results_alone() -> Iterator[None]:
         yield
 
 
-def _judge(out: Path, store: ShardStore, split: str, progress: bool, most: int | None = None) -> dict[str, Any]:
+def _judge(out: Path, store: ShardStore, split: str, progress: bool, most: int | None = None) -> Evaluation:
     """Evaluates the run in `out` on `split`, and writes what it found there."""
     run = run_folder.read(out)
-    digest = run.result["store"]
-    engines.note_other_version(run.result, run.settings.engine, out)
+    digest = run.result.store
+    engines.note_other_version(run.result.version, run.result.engine_version, run.settings.engine, out)
     if store.manifest.digest == digest:
         run_folder.keep_training_data(out, store)
         run = run_folder.read(out)
     if run.data is None:
         raise ConfigError(
             f"{out} does not say which drifters it was trained on: it has no {run_folder.DATA}. Run drift-train "
-            f"evaluate on its training store ({run.result['store_name']}) first."
+            f"evaluate on its training store ({run.result.store_name}) first."
         )
     trained, own = run.data["trained_drifters"], run_folder.own_of(out, run)
-    scores, shown = evaluate.evaluate(store, split, run.settings, run.result["cs"], trained, progress, most, own)
-    scores["run_store"] = digest
-    write_file(out / run_folder.EVALUATION, to_bytes(scores))
+    cs = run.result.cs
+    scores, shown = evaluate.evaluate(store, split, run.settings, cs, trained, progress, most, own, digest)
+    write_file(out / run_folder.EVALUATION, to_bytes(scores.as_json()))
     examples.save_examples(out, shown)
     return scores
 

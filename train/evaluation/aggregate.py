@@ -16,10 +16,13 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from driftcal.train.evaluation.evaluation import ABOVE, SCORES
 from driftcal.train.fit.standard_errors import degrees_of_freedom, quantile_90
 from jaxtyping import Bool, Float, Int
 
-SCORES = ("energy_score_km", "separation_km", "final_separation_km", "liu_skill")
+MEASURED = tuple(score.key for score in SCORES if score.key != ABOVE)
+"""Scores that every sample has of its own."""
+
 SPREAD, MOMENTS = ("calibrated", "initial constant"), ("error", "spread")
 """The systems whose spread means something, and what is told of it by lead time."""
 
@@ -66,8 +69,8 @@ class Tally:
         drifter = drifter[good]
         np.add.at(self.counts, drifter, 1.0)
         for name, found in taken.items():
-            held = self.scores.setdefault(name, {key: [] for key in SCORES})
-            for key in SCORES:
+            held = self.scores.setdefault(name, {key: [] for key in MEASURED})
+            for key in MEASURED:
                 held[key].append(found[key][good])
             self.escaped[name] = self.escaped.get(name, 0) + int(found["escaped"][good].sum())
             if name in SPREAD:

@@ -1,13 +1,8 @@
 """Skill of a calibrated simulator on drifters that it was not trained on.
 
 The calibrated ensemble is set beside three baselines: no motion, the currents alone, and the constant that the run
-began with. Every score is a mean over samples with a standard error clustered by drifter:
-
-    energy_score_km      fair energy score of the separation, mean over lead times
-    separation_km        mean over members and lead times of the distance to the drifter
-    final_separation_km  the same at the last fix
-    liu_skill            max(0, 1 - c), c Liu and Weisberg's (2011) index of the members' mean distance over the
-                         whole track
+began with. Every score is a mean over samples with a standard error clustered by drifter; names, units and definitions
+of all are in `evaluation.evaluation`.
 
 Spread against error, by lead time: root mean square distance of the ensemble's mean position from the drifter, and
 root mean square spread of the members about it, the latter times (S + 1) / S so that the two agree for a perfect
@@ -15,7 +10,6 @@ ensemble (Fortin et al. 2014). Their ratio, and ranks of the drifter among the m
 """
 
 from collections.abc import Collection
-from typing import Any
 
 import equinox as eqx
 import jax
@@ -25,12 +19,14 @@ from driftcal.shared.errors import DataError
 from driftcal.shared.spacing import evenly
 from driftcal.shared.store.reader import ShardStore
 from driftcal.train.evaluation.aggregate import MOMENTS, SPREAD, Tally, clustered
-from driftcal.train.learners.drift.dynamics import UserDynamics, calibrated, dynamics_of
+from driftcal.train.evaluation.evaluation import ABOVE, Evaluation
+from driftcal.train.learners.drift.dynamics import calibrated, dynamics_of
 from driftcal.train.learners.drift.examples import examples_of
 from driftcal.train.learners.drift.loss import plan_of
 from driftcal.train.learners.drift.metrics import measure
 from driftcal.train.learners.drift.simulate import Dynamics, Plan
 from driftcal.train.learners.drift.smagorinsky import Flow, Smagorinsky
+from driftcal.train.learners.drift.user_dynamics.fingerprint import UserDynamics
 from driftcal.train.reading.batches import Batch, Grid, stepped
 from driftcal.train.settings import Training, check_against
 from jaxtyping import Array
@@ -38,8 +34,6 @@ from tqdm import tqdm
 
 STILL = 1e-30
 """A constant too small to move anything: the currents alone."""
-
-ABOVE = "energy_score_above_calibrated_km"
 
 
 def evaluate(
@@ -51,7 +45,8 @@ def evaluate(
     progress: bool,
     most: int | None = None,
     own: UserDynamics | None = None,
-) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    run_store: str | None = None,
+) -> tuple[Evaluation, dict[str, np.ndarray]]:
     """Scores of the constant `cs` on `split`, and a few ensembles to look at.
 
     Args:
@@ -64,6 +59,7 @@ def evaluate(
         progress: Whether to show a bar.
         most: Score at most so many samples, spread evenly over the split.
         own: A user's calibrated term.
+        run_store: Digest of the store that the run was trained on; by default that is `store`.
 
     Raises:
         StoreError: the store is damaged or has no sample of `split`.
@@ -95,7 +91,7 @@ def evaluate(
         raise DataError(f"no sample of split {split!r} of {store.root} gives finite scores. Run drift-inspect verify.")
     found = {name: {k: np.concatenate(v) for k, v in parts.items()} for name, parts in tally.scores.items()}
     drifter = store.labels["drifter"][samples[good]]
-    return {
+    tree = {
         "split": split,
         "fit": bool(split == "train" and known.any()),
         "store": store.manifest.digest,
@@ -128,7 +124,9 @@ def evaluate(
             for name, moments in tally.moments.items()
         },
         "reliability": {name: tally.reliability(name) for name in SPREAD},
-    }, examples
+        "run_store": store.manifest.digest if run_store is None else run_store,
+    }
+    return Evaluation.from_json(tree), examples
 
 
 class Still(eqx.Module):

@@ -129,6 +129,11 @@ class Parameters:
         """Name of the parameter that results give under its own name beside the others."""
         return getattr(self.module, "headline", None)
 
+    @property
+    def ranges(self) -> Mapping[str, tuple[float, float]]:
+        """Least and greatest value at which the score is looked at, for the parameters of which the model gives it."""
+        return getattr(self.module, "ranges", {})
+
     def symbol(self, k: int = 0) -> str:
         """Parameter `k` as text calls it."""
         symbols: Mapping[str, str] = getattr(self.module, "symbols", {})

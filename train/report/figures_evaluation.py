@@ -1,12 +1,11 @@
 """Figures of an evaluation: scores, error and spread, reliability by lead time, histograms of ranks."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import numpy as np
 from driftcal.shared.canvas import Axes, Figure
 from driftcal.shared.inspection.map_plots import INK, sheet
-from driftcal.train.report import numbers
+from driftcal.train.evaluation.evaluation import DIAGNOSTICS, SCORES, Curve, Evaluation, Reliability, SystemScores
 from driftcal.train.run.run_folder import Run
 
 BLUE, GREY = "#0072B2", "#808080"
@@ -36,25 +35,23 @@ def wanted(run: Run) -> dict[str, Callable[[], Figure] | None]:
     scores = run.evaluation
     if scores is None:
         return {"scores": None, "spread": None}
-    found: dict[str, Callable[[], Figure] | None] = {
-        "scores": lambda: whiskers(scores),
+    return {
+        "scores": lambda: whiskers(scores.scores),
         "spread": lambda: spread(scores),
+        "reliability": lambda: by_lead(scores),
+        "ranks": lambda: rank_histograms(scores.reliability),
     }
-    if "reliability" in scores:  # an evaluation by an earlier version has none
-        found |= {"reliability": lambda: by_lead(scores), "ranks": lambda: rank_histograms(scores["reliability"])}
-    return found
 
 
-def spread(evaluation: Mapping[str, Any]) -> Figure:
+def spread(evaluation: Evaluation) -> Figure:
     """Error of the ensemble's mean position and the ensemble's spread against lead time."""
     figure = sheet(3.1, 5.2)
     ax = figure.subplots()
-    days = np.array(evaluation["lead_hours"], np.float64) / 24
-    for system, found in evaluation["spread_and_error"].items():
+    days = np.array(evaluation.lead_hours, np.float64) / 24
+    for system, found in evaluation.spread_and_error.items():
         colour, width = (BLUE, 1.8) if system == "calibrated" else (GREY, 1.2)
-        for what, dashes in (("error", "-"), ("spread", (0, (5, 2)))):
-            values = np.array(found[f"{what}_km"], np.float64)
-            ax.plot(days, values, color=colour, lw=width, ls=dashes, label=f"{what}, {system}")
+        for what, values, dashes in (("error", found.error_km, "-"), ("spread", found.spread_km, (0, (5, 2)))):
+            ax.plot(days, np.array(values, np.float64), color=colour, lw=width, ls=dashes, label=f"{what}, {system}")
     ax.set_xlim(0, float(days.max()))
     ax.set_ylim(bottom=0)
     ax.set_xlabel("lead time [days]")
@@ -64,38 +61,42 @@ def spread(evaluation: Mapping[str, Any]) -> Figure:
     return figure
 
 
-def whiskers(evaluation: Mapping[str, Any]) -> Figure:
+def whiskers(scores: Mapping[str, SystemScores]) -> Figure:
     """Energy score of every system with its 90 % interval."""
-    scores = evaluation["scores"]
     figure = sheet(0.75 + 0.28 * len(scores), 5.2)
     ax = figure.subplots()
     for k, (system, found) in enumerate(scores.items()):
-        mean, half = found["energy_score_km"]["mean"], numbers.half_of(found["energy_score_km"])
+        energy = found.of(SCORES[0])
         colour = BLUE if system == "calibrated" else GREY
-        ax.errorbar([mean], [k], xerr=[half or 0.0], fmt="o", color=colour, ms=5, elinewidth=1.6)
+        ax.errorbar([energy.mean], [k], xerr=[energy.half or 0.0], fmt="o", color=colour, ms=5, elinewidth=1.6)
     ax.set_yticks(range(len(scores)), list(scores))
     ax.set_ylim(len(scores) - 0.4, -0.6)
     ax.set_xlim(0, 1.05 * ax.get_xlim()[1])
     ax.tick_params(axis="y", length=0)
     ax.grid(axis="x", color="#DDDDDD", lw=0.6)
     ax.set_axisbelow(True)
-    ax.set_xlabel("energy score [km], smaller is better")
+    ax.set_xlabel(f"{SCORES[0].label}, {SCORES[0].direction}")
     ax.spines[["top", "right", "left"]].set_visible(False)
     return figure
 
 
-def by_lead(evaluation: Mapping[str, Any]) -> Figure:
+def by_lead(evaluation: Evaluation) -> Figure:
     """Spread-skill ratio and mean rank by distance against lead time."""
     figure = sheet(2.7)
     panels = figure.subplots(1, 2)
-    days = np.array(evaluation["lead_hours"], np.float64) / 24
-    told = (("spread_skill_ratio", "spread / error", 1.0), ("distance_rank", "mean rank by distance", 0.5))
-    for ax, (key, name, right), letter in zip(panels, told, "ab", strict=True):
-        for system, found in reversed(evaluation["reliability"].items()):
-            held, colour = found["by_lead"][key], BLUE if system == "calibrated" else GREY
-            ax.plot(days, held["mean"], color=colour, lw=1.8 if colour == BLUE else 1.2, label=system)
-            if held["interval_90"] is not None:
-                ax.fill_between(days, *held["interval_90"], color=colour, alpha=0.2, lw=0)
+    days = np.array(evaluation.lead_hours, np.float64) / 24
+    ratio, rank = DIAGNOSTICS[:2]
+    shown = (
+        ("spread_skill_ratio", ratio.name, ratio.reliable),
+        ("distance_rank", "mean rank by distance", rank.reliable),
+    )
+    for ax, (key, name, right), letter in zip(panels, shown, "ab", strict=True):
+        for system, found in reversed(evaluation.reliability.items()):
+            curve: Curve = getattr(found.by_lead, key)
+            colour = BLUE if system == "calibrated" else GREY
+            ax.plot(days, curve.mean, color=colour, lw=1.8 if colour == BLUE else 1.2, label=system)
+            if curve.interval_90 is not None:
+                ax.fill_between(days, *curve.interval_90, color=colour, alpha=0.2, lw=0)
         ax.axhline(right, color=INK, lw=0.7)
         ax.set_xlim(0, float(days.max()))
         ax.set_ylim(0, max(1.0, ax.get_ylim()[1]) if key == "distance_rank" else max(1.3, min(ax.get_ylim()[1], 3.0)))
@@ -108,19 +109,18 @@ def by_lead(evaluation: Mapping[str, Any]) -> Figure:
     return figure
 
 
-def rank_histograms(reliability: Mapping[str, Any]) -> Figure:
+def rank_histograms(reliability: Mapping[str, Reliability]) -> Figure:
     """Histograms of the three ranks."""
     figure = sheet(2.5)
     panels: list[Axes] = list(figure.subplots(1, len(KINDS), sharey=True))
     for ax, (kind, name) in zip(panels, KINDS.items(), strict=True):
         for system, found in reliability.items():
-            held = found["ranks"][kind]
-            frequency, ends = np.array(held["frequency"]), held.get("frequency_interval_90")
+            frequency, ends = np.array(found.ranks[kind].frequency), found.ranks[kind].frequency_interval_90
             edges = np.linspace(0, 1, len(frequency) + 1)
             if system == "calibrated":
                 centre, width = (edges[1:] + edges[:-1]) / 2, 0.88 / len(frequency)
                 ax.bar(centre, frequency, width, color=BLUE, alpha=0.75, lw=0, label=system)
-                if ends is not None:  # with one drifter, or by an earlier version, there are none
+                if ends is not None:  # with one drifter there are none
                     ax.errorbar(
                         centre, frequency, np.abs(np.array(ends) - frequency), fmt="none", ecolor=INK, elinewidth=0.7
                     )

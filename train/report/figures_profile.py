@@ -1,7 +1,6 @@
 """Figures of a profile: the score against the constant, and the groups' constants as a map or by name."""
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
 from driftcal.shared.canvas import (
@@ -17,6 +16,7 @@ from driftcal.shared.canvas import (
 )
 from driftcal.shared.inspection import facts
 from driftcal.shared.inspection.map_plots import INK, geographic, sheet
+from driftcal.train.run.result import GroupedBy, Profile
 from driftcal.train.run.run_folder import Run
 
 BLUE, GREY = "#0072B2", "#808080"
@@ -25,6 +25,9 @@ MOST_NAMED = 60
 """Groups of a forest plot; the largest are drawn."""
 
 MOST_ESCAPED = 0.01
+
+Z_90 = 1.645
+"""Half width of a normal 90 % interval in standard errors."""
 
 CAPTIONS = {
     "profile": """Mean score of some training samples against the constant, always with the same noise (a), and its
@@ -42,23 +45,25 @@ CAPTIONS = {
 
 def wanted(run: Run) -> dict[str, Callable[[], Figure] | None]:
     """The figures of a run by name; None where what they are drawn from is missing."""
-    profile, result = run.result.get("profile"), run.result
+    profile, cs = run.result.profile, run.result.cs
     found: dict[str, Callable[[], Figure] | None] = {}
+    if cs is None:
+        return found
     if profile is not None:
-        found["profile"] = lambda: against_constant(profile, result["cs"], run.truth, run.unit)
-    for number, one in enumerate((run.groups or {}).get("groupings", ())):
-        draw = boxes if "box" in one["groups"][0] else forest
-        found[f"groups-{number + 1}"] = lambda one=one, draw=draw: draw(one, result["cs"])
+        found["profile"] = lambda: against_constant(profile, cs, run.truth, run.unit)
+    for number, one in enumerate(run.groups.groupings if run.groups is not None else ()):
+        draw = boxes if one.groups[0].box is not None else forest
+        found[f"groups-{number + 1}"] = lambda one=one, draw=draw: draw(one, cs)
     return found
 
 
-def against_constant(profile: Mapping[str, Any], cs: float, truth: float | None, unit: str) -> Figure:
+def against_constant(profile: Profile, cs: float, truth: float | None, unit: str) -> Figure:
     """Score and its derivative against C_s."""
     figure = sheet(2.7)
     left, right = figure.subplots(1, 2)
-    at, score, slope = (np.array(profile[key], np.float64) for key in ("cs", "score", "gradient"))
-    error = np.array(profile["gradient_error"], np.float64)
-    away = np.array(profile["escaped_share"]) > MOST_ESCAPED
+    at, score, slope = (np.array(values, np.float64) for values in (profile.cs, profile.score, profile.gradient))
+    error = np.array(profile.gradient_error, np.float64)
+    away = np.array(profile.escaped_share) > MOST_ESCAPED
     for ax, values in ((left, score), (right, slope)):
         ax.plot(at, values, color=BLUE, lw=1.4, zorder=2)
         ax.plot(at[~away], values[~away], "o", color=BLUE, ms=3.5, zorder=3)
@@ -71,7 +76,7 @@ def against_constant(profile: Mapping[str, Any], cs: float, truth: float | None,
         ax.set_xlabel("$C_s$", **MATH)
         ax.spines[["top", "right"]].set_visible(False)
     if np.isfinite(error).all():
-        right.fill_between(at, slope - 1.645 * error, slope + 1.645 * error, color=BLUE, alpha=0.2, lw=0)
+        right.fill_between(at, slope - Z_90 * error, slope + Z_90 * error, color=BLUE, alpha=0.2, lw=0)
     right.axhline(0.0, color=GREY, lw=0.8)
     left.set_ylabel(f"mean score [{unit}]")
     right.set_ylabel("derivative in log $C_s$", **MATH)
@@ -96,29 +101,32 @@ def _plain_ticks(ax: Axes, which: str) -> None:
     axis.set_minor_formatter(NullFormatter())
 
 
-def forest(one: Mapping[str, Any], cs: float) -> Figure:
+def forest(one: GroupedBy, cs: float) -> Figure:
     """Every group's constant with its interval, on its own and shrunk."""
-    every = one["groups"]
-    largest = set(sorted(range(len(every)), key=lambda k: -every[k]["n_samples"])[:MOST_NAMED])
+    every = one.groups
+    largest = set(sorted(range(len(every)), key=lambda k: -every[k].n_samples)[:MOST_NAMED])
     shown = [group for k, group in enumerate(every) if k in largest]
     figure = sheet(0.9 + 0.27 * len(shown), 6.2)
     ax = figure.subplots()
-    ends = [v for g in shown for v in g["shrunk_cs_interval_90"]]
-    low, high = 0.8 * min(ends), 1.25 * max(ends)
+    reach = [v for g in shown for v in g.shrunk_cs_interval_90]
+    low, high = 0.8 * min(reach), 1.25 * max(reach)
     for k, group in enumerate(shown):
-        for key, offset, colour, size in (("cs", 0.13, GREY, 3.5), ("shrunk_cs", -0.13, BLUE, 4.5)):
-            if group[key] is None:
+        for value, ends, offset, colour, size in (
+            (group.cs, group.cs_interval_90, 0.13, GREY, 3.5),
+            (group.shrunk_cs, group.shrunk_cs_interval_90, -0.13, BLUE, 4.5),
+        ):
+            if value is None or ends is None:
                 continue
-            ax.plot(group[f"{key}_interval_90"], [k + offset] * 2, color=colour, lw=1.6, solid_capstyle="butt")
-            ax.plot([group[key]], [k + offset], "o", color=colour, ms=size)
-        label = f"{group['n_drifters']:,}"
+            ax.plot(ends, [k + offset] * 2, color=colour, lw=1.6, solid_capstyle="butt")
+            ax.plot([value], [k + offset], "o", color=colour, ms=size)
+        label = f"{group.n_drifters:,}"
         ax.annotate(label, (1.01, k), xycoords=("axes fraction", "data"), va="center", fontsize=7, color=INK)
     ax.annotate("drifters", (1.01, -0.6), xycoords=("axes fraction", "data"), va="bottom", fontsize=7, color=INK)
     ax.axvline(cs, color=INK, lw=1.0, ls=(0, (4, 2)), zorder=0)
     ax.set_xscale("log")
     ax.set_xlim(low, high)
     _plain_ticks(ax, "x")
-    ax.set_yticks(range(len(shown)), [group["name"] for group in shown])
+    ax.set_yticks(range(len(shown)), [group.name for group in shown])
     ax.set_ylim(len(shown) - 0.4, -0.6)
     ax.tick_params(axis="y", length=0)
     ax.grid(axis="x", color="#DDDDDD", lw=0.6)
@@ -128,18 +136,18 @@ def forest(one: Mapping[str, Any], cs: float) -> Figure:
     return figure
 
 
-def boxes(one: Mapping[str, Any], cs: float) -> Figure:
+def boxes(one: GroupedBy, cs: float) -> Figure:
     """Maps of the boxes' shrunk constants, and of the ratio of their intervals' ends."""
     del cs
-    groups = one["groups"]
-    box = np.array([group["box"] for group in groups], np.float64)
+    groups = one.groups
+    box = np.array([group.box for group in groups], np.float64)
     centres = (box[:, :2] + box[:, 2:]) / 2
     region = facts.Region.of(centres)
     middle = 0.0 if region.east - region.west > 350.0 else (region.west + region.east) / 2.0
     shift = 360.0 * np.round((middle - centres[:, 0]) / 360.0)
     box[:, [0, 2]] += shift[:, None]
-    values = np.array([group["shrunk_cs"] for group in groups])
-    ratio = np.array([group["shrunk_cs_interval_90"][1] / group["shrunk_cs_interval_90"][0] for group in groups])
+    values = np.array([group.shrunk_cs for group in groups])
+    ratio = np.array([group.shrunk_cs_interval_90[1] / group.shrunk_cs_interval_90[0] for group in groups])
     (west, south), (east, north) = box[:, :2].min(axis=0), box[:, 2:].max(axis=0)
     wide = (east - west) * np.cos(np.radians((south + north) / 2)) > 1.3 * (north - south)
     tall = (north - south) / max((east - west) * np.cos(np.radians((south + north) / 2)), 1e-6)

@@ -26,6 +26,7 @@ from driftcal.shared.canvas import (
 from driftcal.shared.inspection import facts
 from driftcal.shared.inspection.map_plots import INK, WIDTH, mean_current, origins, sheet, window
 from driftcal.shared.store.reader import ShardStore
+from driftcal.train.run.result import Result
 
 STYLE = {"font.size": 9, "axes.labelsize": 9, "axes.titlesize": 9, "xtick.labelsize": 8, "ytick.labelsize": 8}
 STYLE |= {"legend.fontsize": 8, "legend.frameon": False, "pdf.fonttype": 42}  # fonts that a journal can edit
@@ -64,9 +65,7 @@ def render(make: Callable[[], Figure]) -> dict[str, bytes]:
         return {ending: content(figure, ending) for ending in ("png", "pdf")}
 
 
-def convergence(
-    steps: Sequence[Mapping[str, Any]], result: Mapping[str, Any], truth: float | None, unit: str
-) -> Figure:
+def convergence(steps: Sequence[Mapping[str, Any]], result: Result, truth: float | None, unit: str) -> Figure:
     """Loss and constant against step, and the final constant beside the truth, where it is known.
 
     Args:
@@ -75,8 +74,9 @@ def convergence(
         truth: The constant that made the drifters of a twin experiment.
         unit: Of the loss.
     """
-    figure = sheet(4.6)
-    band, scale = result["cs_interval_90"], {"height_ratios": (1.0, 1.15), "width_ratios": (4.6, 1.0)}
+    assert result.cs is not None
+    cs, figure = result.cs, sheet(4.6)
+    band, scale = result.cs_interval_90, {"height_ratios": (1.0, 1.15), "width_ratios": (4.6, 1.0)}
     (loss, corner), (path, final) = figure.subplots(2, 2, gridspec_kw=scale)
     at = np.array([line["step"] for line in steps])
     losses, constants = (np.array([line[name] for line in steps], np.float64) for name in ("loss", "cs"))
@@ -97,12 +97,12 @@ def convergence(
     path.set_yscale("log")
     path.xaxis.set_major_locator(MaxNLocator(7, integer=True))
     for ax in (path, final):
-        ax.axhline(result["cs"], color=INK, lw=1.1, label="final $C_s$", zorder=1)
+        ax.axhline(cs, color=INK, lw=1.1, label="final $C_s$", zorder=1)
         if band is not None:
             ax.axhspan(*band, color=INK, alpha=0.15, lw=0, label="its 90 % interval", zorder=0)
         if truth is not None:
             ax.axhline(truth, color=TRUTH, lw=1.4, ls=(0, (4, 2)), label="true $C_s$", zorder=2)
-    known = np.array([result["cs"], *(band or ()), *(() if truth is None else (truth,))])
+    known = np.array([cs, *(band or ()), *(() if truth is None else (truth,))])
     _log_ticks(path, min(known.min(), constants.min()), max(known.max(), constants.max()))
     _enlarge(final, known, band)
     for ax, letter in ((loss, "a"), (path, "b"), (final, "c")):
@@ -118,7 +118,7 @@ def convergence(
     return figure
 
 
-def parameters(steps: Sequence[Mapping[str, Any]], result: Mapping[str, Any], truth: object, unit: str) -> Figure:
+def parameters(steps: Sequence[Mapping[str, Any]], result: Result, truth: object, unit: str) -> Figure:
     """Loss against step, and where a few named parameters have been, for dynamics of the user's own.
 
     Args:
@@ -128,7 +128,7 @@ def parameters(steps: Sequence[Mapping[str, Any]], result: Mapping[str, Any], tr
         unit: Of the loss.
     """
     del truth
-    named = {name: found for name, found in result["parameters"].items() if "value" in found}
+    named = result.named
     figure = sheet(2.3 + 1.3 * len(named))
     panels = np.atleast_1d(figure.subplots(1 + len(named), 1, sharex=True))
     at = np.array([line["step"] for line in steps])
@@ -136,10 +136,10 @@ def parameters(steps: Sequence[Mapping[str, Any]], result: Mapping[str, Any], tr
     panels[0].set_ylabel(f"loss [{unit}]")
     for ax, (name, found) in zip(panels[1:], named.items(), strict=True):
         ax.plot(at, [line["parameters"][name] for line in steps], ".", color=BLUE, ms=3, mew=0)
-        ax.axhline(found["value"], color=INK, lw=1.1)
-        if found["interval_90"] is not None:
-            ax.axhspan(*found["interval_90"], color=INK, alpha=0.15, lw=0)
-        if found["trained_as"] == "logarithm":
+        ax.axhline(found.value, color=INK, lw=1.1)
+        if found.interval_90 is not None:
+            ax.axhspan(*found.interval_90, color=INK, alpha=0.15, lw=0)
+        if found.trained_as == "logarithm":
             ax.set_yscale("log")
             ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
             ax.yaxis.set_minor_formatter(NullFormatter())

@@ -5,7 +5,6 @@ Both are for a model of one positive parameter, as the built-in one is; a user's
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
@@ -18,6 +17,7 @@ from driftcal.train.fit.per_sample_parameters import Varied
 from driftcal.train.learners.drift import dynamics
 from driftcal.train.learners.drift.loss import loss_of
 from driftcal.train.reading.batches import Grid
+from driftcal.train.run.result import Examination, Groups, Parameter, Result
 from driftcal.train.run.run_folder import GROUPS, RESULT
 from driftcal.train.settings import Training
 
@@ -37,27 +37,28 @@ def _passes(
     return Varied(store, settings, loss, samples, progress, name)
 
 
-def examine(store: ShardStore, settings: Training, result: dict[str, Any], out: Path, progress: bool) -> dict[str, Any]:
-    """The run's result with `profile`, `minima` and `homogeneity`, also written to its folder.
+def examine(store: ShardStore, settings: Training, result: Result, out: Path, progress: bool) -> Result:
+    """The run's result with its examination, also written to its folder.
 
-    They are null for a model of other than one positive parameter.
+    It is null for a model of other than one positive parameter.
     """
-    if "profile" in result:
+    if result.examination is not None:
         return result
     with jax.enable_x64(settings.precision == "float64"):
         parameters = dynamics.load(settings)
         if _can_vary(settings, parameters):
             samples, name = store.samples_of("train"), parameters.names[0]
             passes = _passes(store, settings, parameters, samples, progress, f"score against {parameters.symbol()}")
-            found = result["parameters"][name]
-            ranges = getattr(parameters.module, "ranges", {})
-            reach = ranges.get(name, (found["value"] / REACH, found["value"] * REACH))
-            calibrated = profile.Calibrated(found["trained"], result["members"], result["gradient_samples"], reach)
+            found = result.parameters[name]
+            assert isinstance(found, Parameter)  # one is few
+            reach = parameters.ranges.get(name, (found.value / REACH, found.value * REACH))
+            calibrated = profile.Calibrated(found.trained, result.members, result.gradient_samples, reach)
             added = profile.examine(store, passes, samples, calibrated)
         else:
             added = dict.fromkeys(("profile", "minima", "homogeneity"))
-    write_file(out / RESULT, to_bytes(result | added))
-    return result | added
+    examined = result.examined(Examination.from_json(added))
+    write_file(out / RESULT, to_bytes(examined.as_json()))
+    return examined
 
 
 def check_groups(store: ShardStore, settings: Training, keys: Sequence[str]) -> None:
@@ -83,8 +84,8 @@ def check_groups(store: ShardStore, settings: Training, keys: Sequence[str]) -> 
 
 
 def write_groups(
-    store: ShardStore, settings: Training, result: dict[str, Any], out: Path, keys: Sequence[str], progress: bool
-) -> None:
+    store: ShardStore, settings: Training, result: Result, out: Path, keys: Sequence[str], progress: bool
+) -> Groups:
     """Fits the groups of every key from the run's parameter, and writes `groups.json` into the run's folder.
 
     Raises:
@@ -94,7 +95,10 @@ def write_groups(
     samples = store.samples_of("train")
     with jax.enable_x64(settings.precision == "float64"):
         parameters = dynamics.load(settings)
-        log_value = result["parameters"][parameters.names[0]]["trained"]
+        found = result.parameters[parameters.names[0]]
+        assert isinstance(found, Parameter)  # `check_groups` has refused other runs
         passes = _passes(store, settings, parameters, samples, progress, "groups")
-        groupings = group_estimates.estimates(store, passes, samples, log_value, keys)
-    write_file(out / GROUPS, to_bytes({"formula": parameters.formula, "log_cs": log_value, "groupings": groupings}))
+        groupings = group_estimates.estimates(store, passes, samples, found.trained, keys)
+    groups = Groups.from_json({"formula": parameters.formula, "log_cs": found.trained, "groupings": groupings})
+    write_file(out / GROUPS, to_bytes(groups.as_json()))
+    return groups

@@ -12,7 +12,6 @@ After every batch the run can be saved (`run.state`), and goes on from there as 
 
 import contextlib
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -33,11 +32,12 @@ from driftcal.train.machine.devices import Devices
 from driftcal.train.machine.stop_signals import Stop
 from driftcal.train.reading.batches import Batch, Grid, order, stepped
 from driftcal.train.run import run_folder
-from driftcal.train.run.checkpoints import FUNCTION, Checkpoints, identity_of
+from driftcal.train.run.build_result import result_of
+from driftcal.train.run.checkpoints import Checkpoints, identity_of
 from driftcal.train.run.folder_lock import FolderLock
 from driftcal.train.run.metrics_log import Mean, MetricsLog, differs
 from driftcal.train.run.passes import Passes
-from driftcal.train.run.result import result_of
+from driftcal.train.run.result import Result
 from driftcal.train.run.state import CheckpointSchedule, Progress, State, counts_of
 from driftcal.train.run.tensorboard import Board
 from driftcal.train.settings import Training, check_against
@@ -53,8 +53,8 @@ def run(
     stop: Stop | None = None,
     devices: Devices | None = None,
     lock: FolderLock | None = None,
-) -> dict[str, Any]:
-    """Calibrates on the training split of `store`; writes the folder `out`, returns what its `result.json` holds.
+) -> Result:
+    """Calibrates on the training split of `store`; writes the folder `out`, returns the result.
 
     Args:
         store: the store.
@@ -116,12 +116,11 @@ def run(
                 found = _calibrate(store, samples, settings, parameters, log, schedule, devices)
         except DataError as error:
             raise DataError(f"{error} The last good checkpoint is {checkpoints.last}.") from error
-        result = result_of(store, settings, parameters, method, found, log)
-        result |= {key: identity[key] for key in ("engine_version", FUNCTION)}
+        result = result_of(store, settings, parameters, method, found, log, identity)
         if devices.first:
             if settings.dynamics is not None:
                 save(out / run_folder.DYNAMICS, with_vector(parameters.module, found.corrected))
-            write_file(out / run_folder.RESULT, to_bytes(result))
+            write_file(out / run_folder.RESULT, to_bytes(result.as_json()))
     return result
 
 

@@ -1,152 +1,224 @@
-"""The result of a run, `result.json`: the estimate, its uncertainty, and how it was obtained."""
+"""The result of a run, as `result.json` holds it. Loads no jax, so a page is written without it."""
 
-from importlib.metadata import version
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
-import jax
-import numpy as np
-from driftcal.shared.store.reader import ShardStore
-from driftcal.train.fit.parameters import Parameters, trained_leaves, vector_of, with_vector
-from driftcal.train.fit.standard_errors import Estimate, Judged
-from driftcal.train.learners.drift.loss import mode_of
-from driftcal.train.reading.batches import Grid
-from driftcal.train.run.metrics_log import MetricsLog
-from driftcal.train.settings import Training
-
-_KERNEL = "the kernel score of a distance of negative type, which great circles are (Lyons 2020): least in expectation "
-_KERNEL += "where the ensemble is distributed as the drifter is (Gneiting and Raftery 2007)"
-PROPER = {
-    "energy": (True, f"{_KERNEL}; its weights depend neither on the drifter's track nor on the constant"),
-    "energy-plain": (True, _KERNEL),
-    "liu": (False, "each sample is weighted by its drifter's own path, which the score is then not proper for"),
-    "reference": (False, "squares the score, and divides members' distances by their own paths"),
-}
-"""Verdict on each objective, whether it is a proper score, with the reason."""
+from driftcal.shared.json_record import JsonRecord, entry
 
 
-def result_of(
-    store: ShardStore,
-    settings: Training,
-    parameters: Parameters,
-    method: str,
-    found: Estimate | Judged,
-    log: MetricsLog,
-) -> dict[str, Any]:
-    """The result, for JSON; null where there is no number to give."""
-    n = found.n_samples * settings.ensemble.members
-    mode = mode_of(settings, parameters.size, Grid.of(store.layout))
-    return {
-        **_constant(parameters, found),
-        "parameters": _parameters(parameters, found),
-        "parameters_correlation": _correlation(found),
-        "n_parameters": parameters.size,
-        "standard_error_clusters": "drifter",
-        "standard_error_degrees_of_freedom": None if isinstance(found, Judged) else found.degrees,
-        "dynamics": settings.dynamics,
-        "formula": parameters.formula,
-        "objective": settings.score.objective,
-        "estimator": "fair",
-        "proper": PROPER[settings.score.objective][0],
-        "propriety": PROPER[settings.score.objective][1],
-        "score": found.score,
-        "converged": found.settled,
-        "convergence": found.explain(_corrected(parameters)),
-        "initial_cs": settings.initial_cs if settings.dynamics is None else None,
-        "n_samples": found.n_samples,
-        "n_drifters": found.n_drifters,
-        "members": settings.ensemble.members,
-        "engine": settings.engine,
-        "scheme": settings.integration.scheme,
-        "optimizer": method,
-        "gradient_mode": mode.mode,
-        "gradient_reason": mode.reason,
-        "escaped_members": found.counts["escaped"],
-        "escaped_share": found.counts["escaped"] / n,
-        "ashore_members": found.counts["ashore"],
-        "ashore_share": found.counts["ashore"] / n,
-        "dropped_samples": sorted(log.counts.poisoned),
-        "unreadable_samples": store.unreadable_of("train"),
-        "gradient_samples": log.counts.seen,
-        "steps": log.counts.step,
-        "samples_per_second": log.samples_per_second,
-        "seed": settings.seed,
-        "precision": settings.precision,
-        "device": jax.devices()[0].device_kind,
-        "store": store.manifest.digest,
-        "store_name": store.manifest.name,
-        "version": version("driftcal"),
-    }
+@dataclass(frozen=True)
+class Parameter(JsonRecord):
+    """One calibrated parameter of a few."""
+
+    value: float = entry("calibrated value, in the parameter's own unit")
+    trained: float = entry("the number that is trained: its logarithm or itself, see `trained_as`")
+    standard_error: float | None = entry("its standard error, clustered by drifter")
+    interval_90: tuple[float, ...] | None = entry("ends of its 90 % interval")
+    start: float = entry("value at which the run began")
+    trained_as: str = entry("`logarithm` for a positive parameter, else `itself`")
 
 
-def _corrected(parameters: Parameters) -> str:
-    """The parameters in the coordinates in which they are corrected, as text."""
-    if parameters.headline is not None:
-        return f"log {parameters.symbol()}"
-    return ", ".join(parameters.names)
+@dataclass(frozen=True)
+class ParameterArray(JsonRecord):
+    """One array of parameters that are too many to name."""
+
+    shape: tuple[int, ...] = entry("shape of the array")
+    rms: float = entry("root mean square of its calibrated numbers")
+    rms_change: float = entry("root mean square of their change since the start")
+    standard_error: float | None = entry("null: the errors of so many are not computed")
 
 
-def _constant(parameters: Parameters, found: Estimate | Judged) -> dict[str, Any]:
-    """The Smagorinsky constant and what is said of it; null where the dynamics are a user's."""
-    keys = ["cs", "cs_standard_error", "cs_interval_90", "log_cs", "log_cs_standard_error", "score_at_cs", "curvature"]
-    if parameters.headline is None or isinstance(found, Judged):
-        return dict.fromkeys(keys)
-    log_cs, cs = float(found.corrected[0]), float(np.exp(found.corrected[0]))
-    error = None if found.standard_error is None else float(found.standard_error[0])
-    return {
-        "cs": cs,
-        "cs_standard_error": None if error is None else cs * error,
-        "cs_interval_90": None
-        if error is None
-        else np.exp(log_cs + error * found.quantile * np.array([-1, 1])).tolist(),
-        "log_cs": log_cs,
-        "log_cs_standard_error": error,
-        "score_at_cs": float(np.exp(found.parameters[0])),
-        "curvature": float(found.curvature[0, 0]),
-    }
+@dataclass(frozen=True)
+class Profile(JsonRecord):
+    """The score of some training samples against the constant."""
+
+    n_samples: int = entry("number of those samples")
+    cs: tuple[float, ...] = entry("constants, ascending", "1")
+    score: tuple[float, ...] = entry("mean objective at each", "that of score")
+    gradient: tuple[float, ...] = entry("its derivative in log C_s", "that of score")
+    gradient_error: tuple[float | None, ...] = entry(
+        "standard error of that over drifters; null with a single drifter", "that of score"
+    )
+    escaped_share: tuple[float, ...] = entry("share of the members that left their window", "1")
 
 
-def _parameters(parameters: Parameters, found: Estimate | Judged) -> dict[str, Any]:
-    """Parameters by name with their errors if they are few; else shape and size of the numbers of each array."""
-    trained, errors = found.corrected, found.standard_error
-    if not parameters.few:
-        after = trained_leaves(with_vector(parameters.module, trained))
-        before = trained_leaves(parameters.module)
-        return {
-            leaf.path: {
-                "shape": list(leaf.values.shape),
-                "rms": _rms(leaf.values),
-                "rms_change": _rms(leaf.values.astype(np.float64) - first.values),
-                "standard_error": None,
-            }
-            for leaf, first in zip(after, before, strict=True)
-        }
-    values, starts = parameters.values(trained), parameters.values(parameters.start)
-    half = found.quantile if isinstance(found, Estimate) else 0.0
-    digits = np.finfo(vector_of(parameters.module).dtype).precision
-    named = {}
-    for k, name in enumerate(parameters.names):
-        error = None if errors is None else float(errors[k])
-        both = trained + np.array([[-half], [half]]) * (0.0 if errors is None else errors)
-        ends = None if error is None else parameters.values(both)[:, k].tolist()
-        named[name] = {
-            "value": float(values[k]),
-            "trained": float(trained[k]),
-            "standard_error": error if error is None or not parameters.positive[k] else float(values[k]) * error,
-            "interval_90": ends,
-            # the logarithm of a start is rounded: no digit is given that it has not
-            "start": float(f"{starts[k]:.{digits}g}"),
-            "trained_as": "logarithm" if parameters.positive[k] else "itself",
-        }
-    return named
+@dataclass(frozen=True)
+class Minimum(JsonRecord):
+    """A minimum of the profile beyond chance."""
+
+    cs: float = entry("constant at the minimum", "1")
+    score: float = entry("mean objective there", "that of score")
 
 
-def _correlation(found: Estimate | Judged) -> list[list[float]] | None:
-    """Correlation of the parameters' errors, as trained; None if they have none, or there is only one parameter."""
-    if isinstance(found, Judged) or found.covariance is None or len(found.covariance) == 1:
-        return None
-    error = np.sqrt(np.diag(found.covariance))
-    return (found.covariance / np.outer(error, error)).tolist()
+@dataclass(frozen=True)
+class Homogeneity(JsonRecord):
+    """Score test of one constant for all groups of a key."""
+
+    n_groups: int = entry("number of groups tested")
+    p_value: float = entry("p-value of one constant for all of them", "1")
 
 
-def _rms(values: np.ndarray) -> float:
-    return float(np.sqrt(np.mean(np.asarray(values, np.float64) ** 2)))
+@dataclass(frozen=True)
+class Examination(JsonRecord):
+    """What a finished run is examined for; all null without C_s, and with an engine that cannot vary it."""
+
+    profile: Profile | None = entry("score of some samples against the constant")
+    minima: tuple[Minimum, ...] | None = entry("minima of that curve beyond chance")
+    homogeneity: dict[str, Homogeneity | None] | None = entry(
+        "for boxes and bands of 10° and seasons: whether one constant fits all; null where fewer than two groups can "
+        "be tested"
+    )
+
+
+@dataclass(frozen=True)
+class Result(JsonRecord):
+    """The result of a run; None where there is no number to give.
+
+    `examination` comes after the calibration: its keys are the last of the file, and not there before.
+    """
+
+    cs: float | None = entry("the constant; null with dynamics of your own", "1")
+    cs_standard_error: float | None = entry("its standard error; null with a single drifter or no minimum", "1")
+    cs_interval_90: tuple[float, ...] | None = entry("ends of its 90 % t interval, symmetric in log C_s", "1")
+    log_cs: float | None = entry("natural logarithm of the constant, which is what is trained", "1")
+    log_cs_standard_error: float | None = entry("standard error of that", "1")
+    score_at_cs: float | None = entry("constant of the last pass, whose mean objective is `score`", "1")
+    curvature: float | None = entry("second derivative of the score in log C_s", "that of score")
+    parameters: dict[str, Parameter | ParameterArray] = entry("every trained parameter by name")
+    parameters_correlation: tuple[tuple[float, ...], ...] | None = entry(
+        "correlations of the errors of several parameters, as trained", "1"
+    )
+    n_parameters: int = entry("number of trained parameters")
+    standard_error_clusters: str = entry("what is taken to be independent: drifters")
+    standard_error_degrees_of_freedom: float | None = entry("degrees of freedom of the t interval")
+    dynamics: str | None = entry("the user's term, `module:Class`; null: built in")
+    formula: str = entry("what the constant multiplies", "m²/s")
+    objective: str = entry("what was minimised")
+    estimator: str = entry("how the score was estimated")
+    proper: bool = entry("whether the objective is least, in expectation, at the drifters' own constant")
+    propriety: str = entry("why")
+    score: float = entry("mean objective in the last pass", "1 (energy-plain: m)")
+    converged: bool = entry("whether the run converged")
+    convergence: str = entry("why, in a sentence")
+    initial_cs: float | None = entry("constant at which the run began", "1")
+    n_samples: int = entry("samples used in the last pass")
+    n_drifters: int = entry("drifters used in the last pass")
+    members: int = entry("members of an ensemble")
+    engine: str = entry("what simulated: driftcal, pastax or native")
+    scheme: str = entry("scheme of integration")
+    optimizer: str = entry("how the parameters were moved: newton or adam")
+    gradient_mode: str = entry("how the gradient was computed: forward or reverse")
+    gradient_reason: str = entry("why so")
+    escaped_members: int = entry("members that left their window and were held at its edge, in the last pass")
+    escaped_share: float = entry("their share of all members", "1")
+    ashore_members: int = entry("members that ended in a cell without any current, in the last pass")
+    ashore_share: float = entry("their share of all members", "1")
+    dropped_samples: tuple[int, ...] = entry("numbers of samples without finite loss and gradient, left out")
+    unreadable_samples: tuple[int, ...] = entry("numbers of samples that could not be read, left out")
+    gradient_samples: int = entry("samples simulated with gradient, one at every pass")
+    steps: int = entry("batches")
+    samples_per_second: float = entry(
+        "samples simulated with gradient in a second, reading included, without the first step", "1/s"
+    )
+    seed: int = entry("seed of the noise and of the order of samples")
+    precision: str = entry("float32 or float64")
+    device: str = entry("kind of device that computed")
+    store: str = entry("sha256 of the store")
+    store_name: str = entry("name of the store")
+    version: str = entry("version of driftcal")
+    engine_version: str | None = entry("version of an engine that is another package; else null")
+    function: dict[str, Any] | None = entry("fingerprint of the user's term; else null")
+    examination: Examination | None = None
+
+    @classmethod
+    def from_json(cls, tree: Any, where: str = "") -> Self:
+        """The inverse of `as_json`."""
+        calibrated = super().from_json(tree, where)
+        if "profile" not in tree:
+            return calibrated
+        return calibrated.examined(Examination.from_json(tree, where))
+
+    def as_json(self) -> dict[str, Any]:
+        """The tree that is written."""
+        return super().as_json() | (self.examination.as_json() if self.examination is not None else {})
+
+    def examined(self, examination: Examination) -> Self:
+        """This result with its examination."""
+        return replace(self, examination=examination)
+
+    @property
+    def few(self) -> bool:
+        """Tells whether the parameters are few enough to be reported by name."""
+        return all(isinstance(one, Parameter) for one in self.parameters.values())
+
+    @property
+    def named(self) -> dict[str, Parameter]:
+        """The parameters that are reported by name."""
+        return {name: one for name, one in self.parameters.items() if isinstance(one, Parameter)}
+
+    @property
+    def profile(self) -> Profile | None:
+        """Score of some samples against the constant."""
+        return None if self.examination is None else self.examination.profile
+
+    @property
+    def minima(self) -> tuple[Minimum, ...] | None:
+        """Minima of that."""
+        return None if self.examination is None else self.examination.minima
+
+    @property
+    def homogeneity(self) -> dict[str, Homogeneity | None]:
+        """Tests of one constant for all groups of a key; empty where there are none."""
+        return {} if self.examination is None else self.examination.homogeneity or {}
+
+
+@dataclass(frozen=True)
+class HomogeneityTest(JsonRecord):
+    """Cochran's test of one constant for all groups."""
+
+    statistic: float = entry("Cochran's Q over its mean under one constant", "1")
+    p_value: float = entry("its p-value", "1")
+    n_groups: int = entry("number of groups that took part")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Group(JsonRecord):
+    """The constant of one group of samples."""
+
+    name: str = entry("name of the group")
+    box: tuple[float, ...] | None = entry(
+        "west, south, east and north of a box; not there for others", "degrees", optional=True
+    )
+    n_samples: int = entry("training samples in it")
+    n_drifters: int = entry("drifters in it")
+    minimum: bool = entry("whether its score has a minimum")
+    cs: float | None = entry("its constant on its own; null without a minimum", "1")
+    log_cs_standard_error: float | None = entry("standard error of the logarithm of that", "1")
+    cs_interval_90: tuple[float, ...] | None = entry("ends of its 90 % interval", "1")
+    shrunk_cs: float = entry("its constant, shrunk towards the mean of all groups: the one to use", "1")
+    shrunk_cs_interval_90: tuple[float, ...] = entry("ends of the 90 % interval of that", "1")
+    own_weight: float = entry("weight of its own data in that; the rest is the mean's", "1")
+
+
+@dataclass(frozen=True)
+class GroupedBy(JsonRecord):
+    """The constants of all groups of a key."""
+
+    key: str = entry("the key, as given to --group-by")
+    n_samples: int = entry("samples used")
+    dropped_samples: int = entry("samples left out")
+    gradient_samples: int = entry("samples simulated with gradient")
+    test: HomogeneityTest | None = entry("test of one constant for all groups; null where fewer than two can take part")
+    least_drifters: int = entry("drifters that a group needs to take part in the test")
+    mean_cs: float = entry("mean of the groups", "1")
+    tau: float = entry("standard deviation of log C_s between groups", "1")
+    groups: tuple[Group, ...] = entry("the groups")
+
+
+@dataclass(frozen=True)
+class Groups(JsonRecord):
+    """`groups.json`: a constant for every group of samples."""
+
+    formula: str = entry("what the constant multiplies", "m²/s")
+    log_cs: float = entry("natural logarithm of the constant of all samples", "1")
+    groupings: tuple[GroupedBy, ...] = entry("of every --group-by, its groups")

@@ -6,7 +6,6 @@ Loads no jax, so a page is written without it.
 import io
 import json
 import zipfile
-from collections.abc import Collection
 from math import isfinite
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,11 +14,14 @@ import numpy as np
 from driftcal.shared import settings
 from driftcal.shared.disk import limits
 from driftcal.shared.errors import ConfigError
+from driftcal.shared.json_record import JsonRecord, MissingKeys, WrongValue
 from driftcal.shared.store.manifest import to_bytes, write_file
 from driftcal.shared.store.reader import ShardStore
+from driftcal.train.evaluation.evaluation import Evaluation
 from driftcal.train.learners.drift.user_dynamics.fingerprint import UserDynamics
 from driftcal.train.run.checkpoints import FOLDER, FREE, FUNCTION, refuse_other
 from driftcal.train.run.folder_lock import contents
+from driftcal.train.run.result import Groups, Result
 from driftcal.train.settings import Training
 
 RESULT, CONFIG, METRICS = "result.json", "config.json", "metrics.jsonl"
@@ -29,29 +31,26 @@ GROUPS = "groups.json"
 DYNAMICS = "dynamics.eqx"
 """A user's calibrated term, as `equinox.tree_serialise_leaves` writes it."""
 
-Z_90 = 1.645
-"""Half width of a normal 90 % interval in standard errors."""
-
-NEEDED = {
-    RESULT: "cs cs_standard_error cs_interval_90 formula objective estimator score converged convergence initial_cs "
-    "n_samples n_drifters members scheme escaped_members escaped_share dropped_samples samples_per_second seed "
-    "precision device store store_name version",
-    CONFIG: "",
-    METRICS: "step phase loss cs",
-    EVALUATION: "split store cs fit n_split n_samples n_drifters dropped_samples trained_drifters_left_out scores "
-    "lead_hours spread_and_error",
-    EXAMPLES: "sample drifter start_time corner step currents track ensemble",
-    DATA: "recipe funnel trained_drifters",
-    GROUPS: "formula log_cs groupings",
+NEEDED: dict[str, tuple[str, ...]] = {
+    RESULT: Result.keys(),
+    CONFIG: (),
+    METRICS: ("step", "phase", "loss", "cs"),
+    EVALUATION: Evaluation.keys(),
+    EXAMPLES: ("sample", "drifter", "start_time", "corner", "step", "currents", "track", "ensemble"),
+    DATA: ("recipe", "funnel", "trained_drifters"),
+    GROUPS: Groups.keys(),
 }
 """Keys of every file (of every line, of every array) that evaluation and page rest on."""
+
+RECORDS: dict[str, type[JsonRecord]] = {RESULT: Result, EVALUATION: Evaluation, GROUPS: Groups}
+"""Files that are read as records."""
 
 
 class Run(NamedTuple):
     """A finished run; None where a file that only the page needs is missing.
 
     Attributes:
-        result: what it found.
+        result: what it found, and how sure that is.
         settings: what it was told.
         steps: lines of `metrics.jsonl`.
         evaluation: scores on other drifters.
@@ -60,13 +59,13 @@ class Run(NamedTuple):
         groups: a constant for each of some groups of samples.
     """
 
-    result: dict[str, Any]
+    result: Result
     settings: Training
     steps: list[dict[str, Any]] | None
-    evaluation: dict[str, Any] | None
+    evaluation: Evaluation | None
     examples: dict[str, np.ndarray] | None
     data: dict[str, Any] | None
-    groups: dict[str, Any] | None
+    groups: Groups | None
 
     @property
     def truth(self) -> float | None:
@@ -77,12 +76,15 @@ class Run(NamedTuple):
     @property
     def unit(self) -> str:
         """Unit of the objective."""
-        return "m" if self.result["objective"] == "energy-plain" else "dimensionless"
+        return "m" if self.result.objective == "energy-plain" else "dimensionless"
 
 
 def own_of(out: Path, run: Run) -> UserDynamics | None:
     """The user's dynamics of the run in `out`; None where it calibrated the built-in ones."""
-    return None if run.settings.dynamics is None else UserDynamics(out / DYNAMICS, run.result[FUNCTION], out)
+    if run.settings.dynamics is None:
+        return None
+    assert run.result.function is not None  # checked when it was read
+    return UserDynamics(out / DYNAMICS, run.result.function, out)
 
 
 def read(out: Path) -> Run:
@@ -95,12 +97,8 @@ def read(out: Path) -> Run:
         if not (out / name).is_file():
             raise ConfigError(f"{out} is not a finished run: it has no {name}. Make one with drift-train run.")
     result = _held(out / RESULT)
-    cs, own = result["cs"], result.get("dynamics") is not None
-    if own and (missing := [key for key in ("parameters", FUNCTION) if not isinstance(result.get(key), dict)]):
-        raise ConfigError(f"{out / RESULT} lacks {', '.join(missing)}. Train again.")
-    number = isinstance(cs, int | float) and not isinstance(cs, bool)
-    if not own and not (number and isfinite(cs) and cs > 0):
-        raise ConfigError(f"{out / RESULT}: cs is {cs!r}, expected a number above 0. Train again.")
+    if result.dynamics is not None and result.function is None:
+        raise ConfigError(f"{out / RESULT} lacks {FUNCTION}. Train again.")
     told = settings.build(Training, _held(out / CONFIG), str(out / CONFIG))
     return Run(result, told, *(_held(out / name) for name in (METRICS, EVALUATION, EXAMPLES, DATA, GROUPS)))
 
@@ -126,7 +124,8 @@ def claim(out: Path, identity: dict[str, Any], resume: bool) -> None:
         told = settings.build(Training, _held(out / CONFIG), str(out / CONFIG))
         theirs: dict[str, Any] = {"settings": told.model_dump(mode="json", exclude=FREE)}
         if RESULT in held:
-            theirs |= {key: read(out).result.get(key) for key in ("store", FUNCTION)}
+            result = read(out).result
+            theirs |= {"store": result.store, FUNCTION: result.function}
         refuse_other(theirs, {key: identity[key] for key in theirs}, str(out))
     elif held - {FOLDER} and not all(name.endswith(".part") for name in held - {FOLDER}):
         raise ConfigError(f"--resume: {out} holds no run of drift-train, and is not empty. Choose another --out.")
@@ -161,10 +160,23 @@ def _held(path: Path) -> Any:
         where = f"{path}, line {number}" if path.name == METRICS else str(path)
         if not isinstance(part, dict):
             raise ConfigError(f"{where}: expected keys and values, found {type(part).__name__}. {remedy}")
-        if missing := _missing(part, path.name):
+        if missing := [key for key in NEEDED[path.name] if key not in part]:
             raise ConfigError(f"{where} lacks {', '.join(missing)}. {remedy}")
-    return content
+    if (record := RECORDS.get(path.name)) is None:
+        return content
+    try:
+        if record is Result:
+            _check_constant(content)
+        return record.from_json(content)
+    except MissingKeys as error:
+        raise ConfigError(f"{path} lacks {error}. {remedy}") from error
+    except WrongValue as error:
+        raise ConfigError(f"{path}: {error}. {remedy}") from error
 
 
-def _missing(keys: Collection[str], name: str) -> list[str]:
-    return [key for key in NEEDED[name].split() if key not in keys]
+def _check_constant(tree: Any) -> None:
+    """Refuses a result of the built-in dynamics whose constant is none."""
+    cs = tree["cs"]
+    number = isinstance(cs, int | float) and not isinstance(cs, bool)
+    if tree["dynamics"] is None and not (number and isfinite(cs) and cs > 0):
+        raise WrongValue(f"cs is {cs!r}, expected a number above 0")

@@ -1,7 +1,7 @@
 """Engines that simulate: this project's own, the same as a C++ kernel, or pastax if it is installed."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, distribution, version
 from pathlib import Path
@@ -53,11 +53,18 @@ def version_of(engine: Engine) -> str | None:
     return package.version if revision is None else f"{package.version} ({revision})"
 
 
-def note_other_version(result: Mapping[str, Any], engine: Engine, where: Path) -> None:
-    """Says where a finished run was computed by another version than the one that is about to compute for it."""
+def note_other_version(made_with: str, made_by: str | None, engine: Engine, where: Path) -> None:
+    """Says where a finished run was computed by another version than the one that is about to compute for it.
+
+    Args:
+        made_with: Version of driftcal that made the run.
+        made_by: Version of its engine, where that is another package.
+        engine: Of the run.
+        where: Folder of the run.
+    """
     for name, before, now in (
-        ("driftcal", result["version"], version("driftcal")),
-        (engine, result.get("engine_version"), version_of(engine)),
+        ("driftcal", made_with, version("driftcal")),
+        (engine, made_by, version_of(engine)),
     ):
         if before != now:
             say(f"note: {where} was made with {name} {before}, and this is {name} {now}: what it computes may differ.")
