@@ -15,7 +15,6 @@ from driftcal.shared.geo import METRES_PER_DEGREE
 from driftcal.shared.store.reader import ShardStore
 from driftcal.shared.store.schema import FILL, SCALE
 from driftcal.train.evaluation.evaluation import ABOVE, Evaluation
-from driftcal.train.learners.drift.examples import save_examples
 from driftcal.train.report import evaluation_text, figures_evaluation, figures_run, numbers, report
 from driftcal.train.run import run_folder
 from matplotlib.collections import LineCollection
@@ -66,7 +65,7 @@ def make(out: Path, store: ShardStore, n: int = 4, steps: int = 9, error: float 
     (out / run_folder.CONFIG).write_text(json.dumps({"seed": 7, "ensemble": {"members": 20}}))
     (out / run_folder.METRICS).write_text("".join(json.dumps(line) + "\n" for line in metrics(steps)))
     (out / run_folder.EVALUATION).write_text(json.dumps(evaluation_tree(store, error)))
-    save_examples(out, examples(store, n))
+    run_folder.keep_examples(out, examples(store, n))
     run_folder.keep_training_data(out, store)
     return out
 
@@ -367,7 +366,7 @@ def test_names_from_a_store_cannot_write_the_page(tmp_path: Path, store: ShardSt
     for name in (run_folder.EVALUATION, run_folder.METRICS):
         (out / name).unlink()
     found = examples(store, 2)
-    save_examples(out, found | {"drifter": np.array(["$\\frac{1", "漂流ブイ"])})
+    run_folder.keep_examples(out, found | {"drifter": np.array(["$\\frac{1", "漂流ブイ"])})
     report.write(out, store)
     assert "<script" not in text(out)
 

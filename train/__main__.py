@@ -18,7 +18,7 @@ try:
     from driftcal.train.evaluation import evaluate
     from driftcal.train.evaluation.evaluation import Evaluation
     from driftcal.train.gradient_cost import command as cost
-    from driftcal.train.learners.drift import engines, examples
+    from driftcal.train.learners.drift import engines
     from driftcal.train.machine import devices, modes
     from driftcal.train.machine.devices import Devices
     from driftcal.train.machine.stop_signals import Stop
@@ -196,7 +196,7 @@ def _judge(out: Path, store: ShardStore, split: str, progress: bool, most: int |
     cs = run.result.cs
     scores, shown = evaluate.evaluate(store, split, run.settings, cs, trained, progress, most, own, digest)
     write_file(out / run_folder.EVALUATION, to_bytes(scores.as_json()))
-    examples.save_examples(out, shown)
+    run_folder.keep_examples(out, shown)
     return scores
 
 

@@ -138,6 +138,13 @@ def keep_training_data(out: Path, store: ShardStore) -> None:
     write_file(out / DATA, to_bytes(held | {"trained_drifters": sorted(store.drifters[k] for k in indices)}))
 
 
+def keep_examples(out: Path, examples: dict[str, np.ndarray]) -> None:
+    """Keeps the examples of an evaluation in `out` for the report."""
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, allow_pickle=False, **examples)
+    write_file(out / EXAMPLES, buffer.getvalue())
+
+
 def _held(path: Path) -> Any:
     """Content of a file of a run, checked; None where it is missing."""
     if not path.exists():

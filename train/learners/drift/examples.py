@@ -1,13 +1,9 @@
 """Examples: a few ensembles of an evaluation with their windows, for figures."""
 
-import io
-from pathlib import Path
-
 import equinox as eqx
 import jax
 import numpy as np
 from driftcal.shared.spacing import evenly
-from driftcal.shared.store.manifest import write_file
 from driftcal.shared.store.reader import ShardStore
 from driftcal.shared.store.schema import FILL, SCALE
 from driftcal.train.learners.drift.engines import simulate
@@ -15,7 +11,6 @@ from driftcal.train.learners.drift.metrics import STREAM
 from driftcal.train.learners.drift.noise import noise_for
 from driftcal.train.learners.drift.simulate import Dynamics, Plan
 from driftcal.train.reading.batches import Batch, load
-from driftcal.train.run.run_folder import EXAMPLES
 from driftcal.train.settings import Training
 from jaxtyping import Array
 
@@ -57,10 +52,3 @@ def examples_of(
         "track": corner[:, None] + (cell[:, None] + batch["track"].astype(np.float64)) * step,
         "ensemble": corner[:, None, None] + (cell[:, None, None] + ensemble) * step,
     }
-
-
-def save_examples(out: Path, examples: dict[str, np.ndarray]) -> None:
-    """Keeps the examples for the report."""
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, allow_pickle=False, **examples)
-    write_file(out / EXAMPLES, buffer.getvalue())
