@@ -269,7 +269,7 @@ def test_a_calibration_whose_evaluation_meets_damage_is_kept(tmp_path: Path, sma
     assert float(kept[1]) == pytest.approx(cs, rel=0.06)  # told to so many digits as are known
     assert "with --resume; with --on-bad-shard skip too, damaged samples are left out" in message
     assert main([*command, "--resume", "--on-bad-shard", "skip"]) == 0
-    assert "1 sample(s) of damaged shards could not be read and were left out: 3." in capsys.readouterr().out
+    assert "1 sample of damaged shards could not be read and was left out: 3." in capsys.readouterr().out
     assert json.loads((out / "result.json").read_text())["cs"] == cs
 
 
@@ -310,7 +310,7 @@ def test_metrics_that_cannot_be_written_end_a_run_with_one_message(
 def test_a_run_can_leave_out_what_is_damaged(tmp_path: Path, small: Path, capsys: Capture) -> None:
     store, out = _damaged(small, tmp_path), tmp_path / "run"
     assert main(["run", str(store), "--out", str(out), "--on-bad-shard", "skip", *FAST]) == 0
-    warning = "1 sample(s) of damaged shards could not be read and were left out: 0. Run drift-inspect verify"
+    warning = "1 sample of damaged shards could not be read and was left out: 0. Run drift-inspect verify"
     said = capsys.readouterr().out
     assert warning in said
     assert warning.replace(": 0.", ": 3.") in said
