@@ -4,6 +4,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from driftcal.shared.errors import ConfigError
 
 _FACTORS = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9, "t": 1e12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
@@ -65,3 +66,8 @@ def interval(seconds: int) -> str:
         if seconds % length == 0:
             return f"{seconds // length} {unit}"
     return f"{seconds} s"
+
+
+def stamp(time: int | np.integer) -> str:
+    """A time [s since 1970-01-01 UTC] as ISO 8601, to the second: 2010-01-31T06:00:00."""
+    return str(np.datetime64(int(time), "s"))

@@ -72,3 +72,8 @@ def test_even_places_are_distinct_and_end_at_the_ends(n: int, most: int) -> None
 
 def test_no_places() -> None:
     assert evenly(0, 5).size == 0
+
+
+def test_stamps() -> None:
+    assert text.stamp(np.int64(-1)) == "1969-12-31T23:59:59"
+    assert text.stamp(1_264_917_600) == "2010-01-31T06:00:00"

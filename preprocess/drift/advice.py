@@ -18,6 +18,7 @@ from driftcal.preprocess.sources.gridded.currents import Currents
 from driftcal.shared import geo
 from driftcal.shared.store.manifest import Stage
 from driftcal.shared.store.schema import STATUS
+from driftcal.shared.text import stamp
 
 SOME = 0.2
 """Share of what enters the stage that is left empty which a reason must take to be spoken of."""
@@ -93,9 +94,9 @@ class Situation:
         start = self.survey.start_time[lost]
         period = self.recipe.period
         asked = f"; the manifest's period is {period.start or 'open'} to {period.end or 'open'}"
-        records = "; ".join(f"from {_time(grid.time[0])} to {_time(grid.time[-1])}" for grid in self.currents)
+        records = "; ".join(f"from {stamp(grid.time[0])} to {stamp(grid.time[-1])}" for grid in self.currents)
         return (
-            f"Segments start from {_time(start.min())} to {_time(start.max())}; the currents' levels run {records}"
+            f"Segments start from {stamp(start.min())} to {stamp(start.max())}; the currents' levels run {records}"
             f"{asked if period.start or period.end else ''}"
         )
 
@@ -199,10 +200,6 @@ def no_sample(stages: Sequence[Stage], situation: Situation) -> str:
         f"{loss.lost} of {loss.of} {loss.unit}, {loss.reason!r}: {situation.about(loss.reason)}"
         for loss in (*spoken, *before)
     )
-
-
-def _time(seconds: int) -> str:
-    return str(np.datetime64(int(seconds), "s"))
 
 
 def _box(lon: np.ndarray, lat: np.ndarray) -> str:

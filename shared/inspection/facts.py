@@ -19,6 +19,7 @@ from driftcal.shared.store.manifest import Stage
 from driftcal.shared.store.reader import ShardStore, label_of
 from driftcal.shared.store.schema import Layout
 from driftcal.shared.store.verify import check_sources, checked_words
+from driftcal.shared.text import stamp
 
 
 @dataclass(frozen=True)
@@ -200,7 +201,7 @@ def _extent(labels: dict[str, np.ndarray]) -> dict[str, Any]:
 
 def iso(seconds: int) -> str:
     """UTC date and time of seconds since 1970-01-01."""
-    return f"{np.datetime64(seconds, 's')}Z"
+    return f"{stamp(seconds)}Z"
 
 
 @dataclass(frozen=True)

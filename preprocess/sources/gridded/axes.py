@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from driftcal.preprocess.sources.times import NO_TIME, seconds
 from driftcal.shared.errors import DataError
+from driftcal.shared.text import stamp
 
 Order = slice | np.ndarray
 """Index, for numpy, of the rows or columns of the file that make up the axis, in order."""
@@ -197,11 +198,6 @@ def _irregular(steps: np.ndarray) -> str:
     if ((days >= 28) & (days <= 31)).all():
         return "months are not of one length: interpolate the means in time to a regular step, or take a daily product"
     return "use one product at a time, and interpolate one without a regular step in time first"
-
-
-def stamp(time: int | np.integer) -> str:
-    """A time [s since 1970-01-01] as ISO 8601, to the second."""
-    return str(np.datetime64(int(time), "s"))
 
 
 def _checked(values: np.ndarray, where: str, limit: float) -> np.ndarray:

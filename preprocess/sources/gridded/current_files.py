@@ -11,13 +11,13 @@ import numpy as np
 import xarray as xr
 from driftcal.preprocess.recipe import CurrentSource
 from driftcal.preprocess.sources.gridded import current_roles, stamps
-from driftcal.preprocess.sources.gridded.axes import stamp
 from driftcal.preprocess.sources.gridded.coordinates import Angles, angles, stored
 from driftcal.preprocess.sources.gridded.packing import Packing, check_dtype
 from driftcal.preprocess.sources.gridded.selection import Pick, picks
 from driftcal.preprocess.sources.units import Axis, is_length, speed_factor, units_of
 from driftcal.preprocess.sources.variable_roles import listing
 from driftcal.shared.errors import DataError
+from driftcal.shared.text import stamp
 
 HORIZONTAL: tuple[Axis, Axis] = ("lat", "lon")
 

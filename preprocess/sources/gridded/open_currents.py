@@ -16,7 +16,7 @@ from driftcal.preprocess.sources import addresses, files
 from driftcal.preprocess.sources import fingerprint as identity
 from driftcal.preprocess.sources.absent_chunks import absences, refuse_unwritten, refuse_values
 from driftcal.preprocess.sources.gridded import stamps
-from driftcal.preprocess.sources.gridded.axes import Order, latitude, longitude, repeats, stamp, time_step, tolerance
+from driftcal.preprocess.sources.gridded.axes import Order, latitude, longitude, repeats, time_step, tolerance
 from driftcal.preprocess.sources.gridded.current_files import merge, resolve, scan
 from driftcal.preprocess.sources.gridded.currents import COMPONENTS, Currents
 from driftcal.preprocess.sources.gridded.level_cache import Levels
@@ -24,6 +24,7 @@ from driftcal.preprocess.sources.gridded.plausible import repeated_columns
 from driftcal.preprocess.sources.gridded.probe import checked
 from driftcal.shared.errors import DataError
 from driftcal.shared.store.schema import FILL
+from driftcal.shared.text import stamp
 
 WARNING = "WARNING: "
 """Begins a note that must be dealt with."""

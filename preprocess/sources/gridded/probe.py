@@ -6,7 +6,6 @@ import numpy as np
 import xarray as xr
 from driftcal.preprocess.sources import files
 from driftcal.preprocess.sources.contradictions import sample, settle_range
-from driftcal.preprocess.sources.gridded.axes import stamp
 from driftcal.preprocess.sources.gridded.currents import COMPONENTS, Currents, land_levels
 from driftcal.preprocess.sources.gridded.doubtful_speeds import doubt_units, doubts
 from driftcal.preprocess.sources.gridded.level_cache import Levels
@@ -14,6 +13,7 @@ from driftcal.preprocess.sources.gridded.packing import Packing
 from driftcal.preprocess.sources.gridded.plausible import check_units
 from driftcal.shared.errors import DataError
 from driftcal.shared.store.schema import FILL
+from driftcal.shared.text import stamp
 
 Probed = tuple[Currents, list[np.ndarray], list[Packing]]
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from driftcal.preprocess.sources.gridded.axes import stamp
 from driftcal.shared.store.schema import FILL
+from driftcal.shared.text import stamp
 
 SHOWN = 8
 """Dates that a note names."""
