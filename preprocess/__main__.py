@@ -137,7 +137,7 @@ def _make(recipe: Recipe, store: Path, share: tuple[int, int], options: argparse
 
 
 def _told(build: Build, share: tuple[int, int], options: argparse.Namespace) -> int | None:
-    """Says what making the store will take, and refuses it above `--memory-limit`; the shards made at a time."""
+    """Reports the cost of making the store, and refuses it above `--memory-limit`; returns the shards at a time."""
     workers = None
     if not options.scheduler.startswith(cluster.ADDRESSES):
         of_share = len(range(build.plan.layout.n_shards)[share[0] - 1 :: share[1]])
@@ -231,7 +231,7 @@ def _making(folder: Path, take_over: bool) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _held(store: Path, share: tuple[int, int], options: argparse.Namespace) -> Iterator[Lock]:
-    """The right to build; in the end every folder that was made for it and is empty goes again."""
+    """Claims the right to build; at the end removes folders that were made for it and are empty."""
     folder = store / manifest.STAGING
     try:
         created = [new for new in (folder, *folder.parents) if not durable.there(new)]

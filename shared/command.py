@@ -17,7 +17,7 @@ from driftcal.shared.disk import limits
 from driftcal.shared.errors import ConfigError, DriftcalError, Interrupted, LimitError
 
 UNPRINTED = 5
-"""Exit code of work that is done, and whose result standard output did not take."""
+"""Exit code of work that is done, but whose result could not be written to standard output."""
 
 
 def parser(name: str, description: str, example: str) -> argparse.ArgumentParser:
@@ -82,7 +82,7 @@ def run(work: Callable[[argparse.Namespace], int], options: argparse.Namespace, 
 
 
 def failed(error: DriftcalError, debug: bool = False) -> int:
-    """Says what is wrong on stderr, with the traceback to `debug`; returns the exit code."""
+    """Prints the error on stderr, with the traceback to `debug`; returns the exit code."""
     if debug:
         traceback.print_exception(error)
     print(f"error: {error}", file=sys.stderr)
@@ -90,7 +90,7 @@ def failed(error: DriftcalError, debug: bool = False) -> int:
 
 
 def _told(caught: BaseException, interrupted: str) -> DriftcalError | None:
-    """The error that the user is told of; None for a mistake of ours."""
+    """The error to report to the user; None for a mistake of ours."""
     if isinstance(caught, DriftcalError):
         return caught
     if isinstance(caught, KeyboardInterrupt):
@@ -116,7 +116,7 @@ def _told(caught: BaseException, interrupted: str) -> DriftcalError | None:
 
 
 def _printed(code: int) -> int:
-    """`code`, or where it would be 0 that of a result which stdout did not take."""
+    """Returns `code`, or instead of 0 that of a result which stdout did not take."""
     failed = streams.lost()
     if failed is None or failed.errno == errno.EPIPE:  # who has read enough has left
         return code

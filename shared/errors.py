@@ -16,11 +16,11 @@ class DataError(DriftcalError):
 
 
 class StoreError(DriftcalError):
-    """A shard store is unfinished, damaged, or does not hold what was asked for."""
+    """A shard store is unfinished, damaged, or does not contain what was asked for."""
 
 
 class LimitError(DriftcalError):
-    """The system refuses something, allows too little of it, or fails; what the process works on may be whole."""
+    """The system refuses something, allows too little of it, or fails; the data may be whole."""
 
     exit_code = 4
 

@@ -19,7 +19,7 @@ _ELSEWHERE = re.compile(r"\s*([^/\s]{2,}?):+/")
 
 
 class Argument(str):
-    """A path on the command line as it was given, which `check` has yet to see."""
+    """A path on the command line as it was given, before `check`."""
 
     where: str
 

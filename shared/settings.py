@@ -72,10 +72,10 @@ def seconds_of(value: Any) -> int:
 
 
 Duration = Annotated[int, BeforeValidator(seconds_of), PlainSerializer(lambda s: f"{s}s", when_used="json")]
-"""A duration, written as `1h`, `30min` or `1d 12h`, held as whole seconds."""
+"""A duration, written as `1h`, `30min` or `1d 12h`, stored as whole seconds."""
 
 Shift = Annotated[int, BeforeValidator(_shift), PlainSerializer(lambda s: f"{s}s", when_used="json")]
-"""A duration that is added, written as `12h`, `-12h` or `0h`, held as whole seconds."""
+"""A duration that is added, written as `12h`, `-12h` or `0h`, stored as whole seconds."""
 
 Model = TypeVar("Model", bound=Settings)
 
@@ -102,7 +102,7 @@ class _Loader(yaml.SafeLoader):
 
 
 def parse_yaml(text: str, where: str) -> dict[str, Any]:
-    """The mapping that YAML `text` holds; `where` names it in errors."""
+    """The mapping in YAML `text`; `where` names it in errors."""
     try:
         tree = yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
     except (yaml.YAMLError, RecursionError, ValueError) as error:
@@ -172,7 +172,7 @@ def _problem(model: type[Settings], entry: Any) -> str:
 
 
 def _meant(location: list[str], choices: list[str]) -> str:
-    """The known key that is most like an unknown one, in its own section first; else those of its section."""
+    """The known key that is most similar to an unknown one, in its own section first; else the keys of its section."""
     section = ".".join(part for part in location[:-1] if not part.isdigit())
     here = [key for key in choices if key.rpartition(".")[0] == section]
     for keys, alike in ((here, 0.5), (choices, 0.7 if here and section else 0.5)):

@@ -107,7 +107,7 @@ def enduring() -> Iterator[None]:
 
 
 def endure() -> dict[str, tuple[TextIO | None, Enduring]]:
-    """Makes `sys.stdout` and `sys.stderr` endure from now on; by name, what they were and what they are."""
+    """Makes `sys.stdout` and `sys.stderr` endure from now on; returns, by name, the old and the new stream."""
     put: dict[str, tuple[TextIO | None, Enduring]] = {}
     for name in NAMES:
         stream: Any = getattr(sys, name)

@@ -21,7 +21,7 @@ from driftcal.shared.store.schema import STATUS
 from driftcal.shared.text import stamp
 
 SOME = 0.2
-"""Share of what enters the stage that is left empty which a reason must take to be spoken of."""
+"""Share of the items entering the stage that ends empty above which a reason is mentioned."""
 
 OF_FIXES = {
     **fixes.REASONS,
@@ -189,7 +189,7 @@ def _warning(loss: Loss, text: str) -> str:
 
 
 def no_sample(stages: Sequence[Stage], situation: Situation) -> str:
-    """Advice where no stage has anything left: on the reasons of the stage that ended it, then about losses."""
+    """Advice if nothing is left: on the reasons of the stage that ended empty, then on earlier losses."""
     last = next(stage for stage in stages if not stage.kept)
     ended = funnel.losses([last], 0.0)
     if not ended:

@@ -31,7 +31,7 @@ FEW_DRIFTERS = 10
 """Number of drifters below which their tracks are cut into stretches."""
 
 FEWEST = 5
-"""Independent drifters or stretches below which nothing is said."""
+"""Independent drifters or stretches below which there is no verdict."""
 
 SURE, VERY_SURE = 0.975, 0.995
 """One-sided confidence of a warning: against a bound that right data keep well away from; and against a lag of 0, where
@@ -55,7 +55,7 @@ ZERO = 0.01
 """A larger share of currents that are exactly 0 is warned of."""
 
 _DIGITS = 4
-"""Significant digits that are kept: fewer than could depend on the processor."""
+"""Significant digits in the manifest: few enough not to depend on the processor."""
 
 
 def units(drifter: np.ndarray, time: np.ndarray) -> np.ndarray:
@@ -79,7 +79,7 @@ class Comparison:
 
 
 def compare(met: Encounters) -> Comparison:
-    """The figures of `met`, and what they warn of."""
+    """Compares the encounters `met`: figures and warnings."""
     now = LAGS.index(0)
     valid = np.isfinite(met.current[:, now])
     unit = units(met.drifter[valid], met.time[valid])

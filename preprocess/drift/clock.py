@@ -65,7 +65,7 @@ class Instants:
 
 
 class Clock:
-    """The regular clock of one source, and what it took to bring its fixes to it.
+    """The regular clock of one source, with counts of the changes to bring its fixes to it.
 
     Attributes:
         interpolated: Fixes that were interpolated.

@@ -40,7 +40,7 @@ SHORTEST_LAG = DAY // 2
 """Seconds that the currents are shifted by at least."""
 
 MOST = 8192
-"""Encounters with a source of currents that are looked at; the figures of more would hardly be steadier."""
+"""Encounters used per source of currents; more would hardly make the figures steadier."""
 
 EXTRA_BYTES = 64 * 2**20
 """Size of the levels that are read besides those that planning reads anyway, but for two groups of them: of a globe 16
@@ -50,7 +50,7 @@ FEW_OF = 50
 """Levels of the record per level that may be read in addition."""
 
 MOST_EXTRA = 96
-"""Levels that are read besides at most."""
+"""Additional levels that are read at most."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ def _duration(plan: Plan) -> int:
 
 @dataclass(frozen=True)
 class _Times:
-    """Times T [s] at which drifters are looked at, (m), and the levels by lag and offset, `(m, 3, 9)`; -1: none."""
+    """Times T [s] of encounters, (m), and the levels by lag and offset, `(m, 3, 9)`; -1: none."""
 
     time: np.ndarray
     levels: np.ndarray

@@ -25,7 +25,7 @@ _SEGMENT = (AGROUND, DUPLICATE, OUTSIDE_DATES)
 _LATER = (*_DROGUE, GAP, *segments.LEFT_OVER)
 
 MANY = 0.5
-"""Share of what enters a stage that one reason may take before it is warned of."""
+"""Share of the items entering a stage above which a loss for one reason is warned of."""
 
 
 @dataclass(frozen=True)

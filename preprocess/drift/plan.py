@@ -50,7 +50,7 @@ class Plan:
 
     @property
     def n_candidates(self) -> int:
-        """Segments that the plan chose from, of which the survey holds a little each."""
+        """Number of segments that the plan chose from."""
         segments = next(stage for stage in self.funnel if stage.name == "segments")
         return segments.kept + sum(segments.dropped.values())
 

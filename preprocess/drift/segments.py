@@ -28,7 +28,7 @@ LEFT_OVER = ("left over at the end of a track", "left over beside a missing or i
 
 
 AT_ONCE = 4096
-"""Segments cut at once: where they overlap there are many more of them than fixes would tell, 7 kB each meanwhile."""
+"""Segments cut at once: if they overlap there are many per fix, and each takes 7 kB meanwhile."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ def cut(fixes: Fixes, source: DrifterSource, segment: Segment, has_drogue: bool)
 def _cut_runs(
     row: np.ndarray, time: np.ndarray, lonlat: np.ndarray, max_speed: float, segment: Segment
 ) -> tuple[np.ndarray, Counter]:
-    """Index of the first fix of every segment, ascending; and the fixes in none, by what broke their run."""
+    """Index of the first fix of every segment, ascending; and counts of fixes in none, by the break of their run."""
     if not len(row):
         return np.empty(0, np.int64), Counter()
     fast = _fast(lonlat, max_speed * segment.step)

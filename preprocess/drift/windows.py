@@ -83,7 +83,7 @@ class Placement:
 
     @classmethod
     def empty(cls, n: int) -> "Placement":
-        """Room for the windows of `n` segments; what is in it is not set."""
+        """Array for the windows of `n` segments, with arbitrary content."""
         return cls(
             level=np.empty(n, np.int32),
             row=np.empty(n, np.int32),

@@ -186,7 +186,7 @@ class Record:
         return np.where((packed == FILL) | (packed == OVER), np.nan, packed * SCALE)
 
     def at(self, time: int) -> Interval:
-        """The interval that holds `time` [s]; times must not go back."""
+        """The interval that contains `time` [s]; times must not decrease."""
         index = int(np.clip(np.searchsorted(self.time, time, side="right") - 1, 0, self.time.size - 2))
         if self._interval is None or index != self._index:
             first = self._second if index == self._index + 1 else self._level(index)

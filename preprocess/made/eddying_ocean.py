@@ -70,7 +70,7 @@ class Ocean:
         self._make_islands(rng, lon, lat)
 
     def _zonal(self, wavenumber: np.ndarray | float) -> np.ndarray:
-        """Zonal wavenumber [1/radian] of `wavenumber` [1/m], whole where the domain goes round the Earth."""
+        """Zonal wavenumber [1/radian] of `wavenumber` [1/m], an integer if the domain encircles the Earth."""
         per_radian = np.asarray(wavenumber) * self._radius
         return np.rint(per_radian) if self._periodic else per_radian
 
@@ -202,7 +202,7 @@ def write_currents(spec: Synthetic, progress: bool = False) -> list[Path]:
 
 
 def refuse_foreign(file: Path, expected: str) -> None:
-    """Refuse to replace a file whose global attribute `source` is not `expected`.
+    """Refuses to replace a file whose global attribute `source` is not `expected`.
 
     Raises:
         ConfigError: the file is there and was not made here.

@@ -4,7 +4,7 @@ from driftcal.preprocess.sources import formats
 from driftcal.shared.errors import DataError
 
 CACHES = ("simplecache::", "filecache::", "blockcache::")
-"""Chains that keep what they read; the first two keep whole files."""
+"""Protocols that cache their reads; the first two cache whole files."""
 
 _WEB_SCHEMES = ("http://", "https://")
 FILE_ENDINGS = (".nc", ".nc3", ".nc4", ".cdf", ".h5", ".csv", ".gz", ".parquet", ".zip", ".json")
@@ -17,7 +17,7 @@ def is_url(path: str) -> bool:
 
 
 def bare(url: str) -> str:
-    """First part of a URL, without the query or fragment of a web address and without what it is chained to."""
+    """First part of a URL, without the query or fragment of a web address and without the rest of a chain."""
     first = url.partition("::")[2] if url.startswith(CACHES) else url
     first = first.partition("::")[0]
     return first.partition("?")[0].partition("#")[0] if first.startswith(_WEB_SCHEMES) else first
@@ -33,7 +33,7 @@ def child(url: str, name: str) -> str:
 
 
 def is_web(path: str) -> bool:
-    """Tells whether `path` is read from a web server, which lists nothing: one must ask for what may not be there."""
+    """Tells whether `path` is read from a web server, which lists nothing: files must be requested one by one."""
     return path.rpartition("::")[2].startswith(_WEB_SCHEMES)
 
 

@@ -14,7 +14,7 @@ from driftcal.preprocess.sources.encoding import Encoding
 from driftcal.shared.errors import DataError
 
 SAMPLE = 4096
-"""Numbers of a level that are looked at."""
+"""Numbers of a level that are examined."""
 
 FEWEST = 16
 """Different numbers below which nothing is concluded from them."""

@@ -1,4 +1,4 @@
-"""Encoding of stored numbers: what the CF attributes beside a variable make of them.
+"""Encoding of stored numbers, by the CF attributes of their variable.
 
 Every number of every source goes through here: currents, coordinates, depths, times and drifters. Values are decoded
 by this module and not by xarray: its decoding guesses, warns, and hides what was stored. Missing numbers are NaN,
@@ -108,7 +108,7 @@ class Encoding:
         return min(ends) - slack, max(ends) + slack
 
     def decoded(self, stored: np.ndarray) -> np.ndarray:
-        """Stored numbers as they are meant, missing ones as NaN.
+        """Decoded numbers, missing ones as NaN.
 
         Integers that are neither packed nor missing stay integers; what is not a number is returned as it came.
         """
@@ -208,7 +208,7 @@ def _fills(
 
 
 def _as_stored(number: float, dtype: np.dtype, scale: float, offset: float) -> int | None:
-    """The integer as which a fill value is stored, None where it cannot be."""
+    """The integer as which a fill value is stored, None if it is not representable."""
     limits = np.iinfo(dtype)
     if number == int(number):
         if limits.min <= number <= limits.max:

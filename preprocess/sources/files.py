@@ -145,7 +145,7 @@ def documents(url: str) -> list[str]:
 
 
 def local_file(path: str) -> Path:
-    """The file itself, or the copy of what a URL names."""
+    """The file itself, or the local copy of a URL."""
     return _download(path) if addresses.is_url(path) else Path(path)
 
 
@@ -191,7 +191,7 @@ def _is_passing(error: Exception) -> bool:
 
 @contextmanager
 def reading(path: str, where: str, subject: str) -> Iterator[None]:
-    """Holds what reading from the file at `path` needs, and says what failed: `subject`, in the source `where`."""
+    """Takes the lock that reading from `path` needs, and names `subject`, of the source `where`, in errors."""
     try:
         with _guard(path):
             yield
@@ -265,7 +265,7 @@ def _open(path: str, without: list[str]) -> xr.Dataset:
 
 
 def _without_default_fills(dataset: xr.Dataset, path: str) -> None:
-    """Takes away the `_FillValue` of 0 that xarray makes of zarr v2's `fill_value`, where no attribute declares it.
+    """Removes the `_FillValue` of 0 that xarray derives from zarr v2's `fill_value`, unless an attribute declares it.
 
     0 is what zarr writes where nobody has chosen a fill value: a current of 0 or a drogue that is lost is not missing.
     Of numbers with an offset it is no zero, and was chosen.

@@ -28,7 +28,7 @@ class Entry:
     """One file of a source."""
 
     name: str
-    """Base name, with the store's before it where it lies in a zarr store."""
+    """Base name, preceded by the store's for a file inside a zarr store."""
     size: int
     """[bytes]"""
     changed: str
@@ -94,7 +94,7 @@ def fingerprint(path: str, contents: Sequence[Entry], where: str) -> dict[str, A
 
 
 def _with_content(before: "hashlib._Hash", place: str) -> "hashlib._Hash":
-    """The digest `before`, which is left as it is, with what the file at `place` holds."""
+    """The digest `before`, which is not changed, extended by the content of the file at `place`."""
     digest = before.copy()
     if addresses.is_url(place) and place.endswith(files.STORE_DOCUMENTS):
         system, name = fsspec.core.url_to_fs(place)

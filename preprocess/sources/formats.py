@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 START = 4096
-"""Bytes from which a format is told."""
+"""Number of bytes from which a format is recognised."""
 
 _TO_NETCDF = "Convert it to NetCDF"
 _FROM_GEOTIFF = f"{_TO_NETCDF}, for example with: gdal_translate -of netCDF {{path}} {{stem}}.nc"
@@ -18,7 +18,7 @@ _FROM_GEOTIFF = f"{_TO_NETCDF}, for example with: gdal_translate -of netCDF {{pa
 
 @dataclass(frozen=True)
 class Format:
-    """A kind of file: what it is called, and what to do with it."""
+    """A file format: its name, and a remedy."""
 
     name: str
     remedy: str = ""
@@ -104,7 +104,7 @@ def of(start: bytes, size: int | None = None) -> Format | None:
 
 
 def inside_zip(path: Path) -> Format:
-    """A zip archive as a `Format`, with what to do about what lies in it."""
+    """A zip archive as a `Format`, with a remedy for its content."""
     try:
         with zipfile.ZipFile(path) as archive:
             members = archive.namelist()

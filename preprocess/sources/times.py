@@ -25,7 +25,7 @@ _ALIKE = (1901, 2099)
 """First and last year in which the Julian and the Gregorian calendar have the same leap years."""
 _END_OF_DAY = r"^(\d{4}-\d{1,2}-\d{1,2})[T ]24:00(?::00(?:\.0*)?)?Z?$"
 _ZERO_DATE = "0000-00-00"
-"""Databases write it where there is no date."""
+"""Date that databases write for a missing one."""
 
 _EPOCH = re.compile(
     r"(?P<year>\d{1,4})-(?P<month>\d{1,2})-(?P<day>\d{1,2})"
@@ -80,7 +80,7 @@ def seconds(stored: np.ndarray, attributes: Mapping[str, Any], where: str) -> np
 
 
 def of_text(stamps: Sequence[str]) -> tuple[np.ndarray, list[str]]:
-    """Instants of ISO 8601 text as datetime64 `[n]`, NaT where missing; and what is there and cannot be read.
+    """Instants of ISO 8601 text as datetime64 `[n]`, NaT if missing; and the texts that cannot be read.
 
     `24:00` is the end of its day; text without an offset, or with `UTC` or `GMT` after it, is UTC.
     """
@@ -98,7 +98,7 @@ def of_text(stamps: Sequence[str]) -> tuple[np.ndarray, list[str]]:
 
 
 def remarks(attributes: Mapping[str, Any]) -> list[str]:
-    """Notes on what a reader should know of how times are counted, without their source."""
+    """Notes for the user on the calendar and units of times, without their source."""
     match, calendar = _since(units_of(attributes) or ""), _calendar(attributes)
     notes = []
     if calendar == "julian":

@@ -56,7 +56,7 @@ Axis = Literal["lat", "lon"]
 
 
 def units_of(attributes: Mapping[str, Any]) -> str | None:
-    """Units that a variable's attributes give, None where they give none."""
+    """Units in a variable's attributes, None if there are none."""
     for name in UNIT_ATTRIBUTES:
         value = attributes.get(name)
         if isinstance(value, bytes):
@@ -67,7 +67,7 @@ def units_of(attributes: Mapping[str, Any]) -> str | None:
 
 
 def speed_factor(units: str | None, where: str) -> float | None:
-    """Factor to m/s of a speed's units, None where they are not given.
+    """Factor to m/s of a speed's units, None if they are not given.
 
     Raises:
         DataError: they are given, and are not those of a speed.
@@ -92,7 +92,7 @@ def is_length(units: str | None) -> bool:
 
 
 def angle_factor(units: str | None, axis: Axis, where: str) -> float:
-    """Factor to degrees north or east of a coordinate's units; 1 where they are not given.
+    """Factor to degrees north or east of a coordinate's units; 1 if they are not given.
 
     Degrees west and south are converted by their sign, radians by their length.
 
@@ -118,7 +118,7 @@ def angle_factor(units: str | None, axis: Axis, where: str) -> float:
 
 
 def angle_way(units: str | None) -> str:
-    """Direction in which units of an angle count, by its letter (n, s, e or w); empty where they tell none."""
+    """Direction in which units of an angle count, by its letter (n, s, e or w); empty if they give none."""
     match = _ANGLE.fullmatch(_plain(units))
     return (match["way"] or "")[:1] if match else ""
 

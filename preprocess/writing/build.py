@@ -71,11 +71,11 @@ class Build:
 
     @property
     def foreseen(self) -> list[str]:
-        """Remarks on the levels of currents that planning has looked at."""
+        """Remarks on the levels of currents that planning has read."""
         return [note for source in self.currents for note in source.notes_on(land_levels(source.time))]
 
     def remarks(self, odd: Mapping[int, Odd]) -> list[str]:
-        """Notes on what was odd about the levels that the samples need, by the number of their source."""
+        """Notes on oddities of the levels that the samples need, by the number of their source."""
         needed = self.needed(range(self.plan.layout.n_samples))
         return [
             note

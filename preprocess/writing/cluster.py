@@ -194,7 +194,7 @@ class _Wait:
             time.sleep(LOOKING)
 
     def is_on(self) -> bool:
-        """Tells whether there is no worker, which is said now and then.
+        """Tells whether there is no worker, and says so at intervals.
 
         Raises:
             ConfigError: there has been none for long.

@@ -26,7 +26,7 @@ SEGMENT_BYTES = 150
 (`pytest -m faults tests/test_memory.py` prints it), 136 from there to 750,000. While shards are made it is 47."""
 
 TRIAL = 32
-"""Windows that are read, cut and encoded to tell the time."""
+"""Windows that are read, cut and encoded to estimate the time."""
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from driftcal.shared.store import manifest
 
 
 def check(recipe: Recipe, store: Path) -> None:
-    """Refuses a folder for the store that holds anything but a store of ours, or has to do with its input.
+    """Refuses an output folder with any content but a store of ours, or that overlaps with its input.
 
     Raises:
         ConfigError: it does.
@@ -24,7 +24,7 @@ def check(recipe: Recipe, store: Path) -> None:
 
 
 def _check_inputs(recipe: Recipe, store: Path) -> None:
-    """Refuses a store that holds its own input, or lies inside it: each would read, or delete, the other."""
+    """Refuses a store that contains its own input, or lies inside it: each would read, or delete, the other."""
     out = _real(store)
     for source in (*recipe.drifters, *recipe.currents):
         for place in _places(source.path):
@@ -49,12 +49,12 @@ def _places(path: str) -> list[Path]:
 
 
 def _real(path: str | Path) -> Path:
-    """`path`, absolute, its links followed as far as they lead somewhere; Path.resolve raises on a loop of them."""
+    """Absolute `path` with its links followed as far as they resolve; Path.resolve raises on a loop of them."""
     return Path(os.path.realpath(path))
 
 
 def _check_content(store: Path) -> None:
-    """Refuses an --out that holds anything but a store of ours, finished or not."""
+    """Refuses an --out with any content but a store of ours, finished or not."""
     try:
         if _kind(store) == 0:
             return

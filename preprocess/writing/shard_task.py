@@ -68,7 +68,7 @@ class ShardTask:
 
     @property
     def mark(self) -> Path:
-        """The file that says that this shard is done."""
+        """The file that marks this shard as done."""
         return unfinished.mark_of(self.store, self.number)
 
     @property

@@ -24,7 +24,7 @@ from driftcal.shared.store.unfinished import Begun, Mark
 
 @dataclass(frozen=True)
 class Writing:
-    """The making of a store by this process, which holds the right to.
+    """The making of a store by this process, which holds the claim to it.
 
     Attributes:
         build: The store that is made.
@@ -40,7 +40,7 @@ class Writing:
         return self.build.store
 
     def clear(self) -> None:
-        """Deletes what the store holds, its manifest and its plan first.
+        """Deletes the content of the store, its manifest and its plan first.
 
         Raises:
             StoreError: it cannot be deleted.
@@ -102,7 +102,7 @@ class Writing:
             run(tasks, scheduler, workers, progress)
 
     def _done(self, shard: int) -> Mark | None:
-        """The mark of `shard`; None where there is none, or none to be trusted, which is said."""
+        """The mark of `shard`; None if there is none, or none to be trusted, which is reported."""
         if not durable.there(unfinished.mark_of(self.store, shard)):
             return None
         try:
@@ -155,7 +155,7 @@ class Writing:
         return True
 
     def _open(self) -> None:
-        """Starts or continues the store: what it was begun from must still be the same."""
+        """Starts or continues the store: the inputs that it was begun from must be unchanged."""
         path = unfinished.plan_of(self.store)
         now = self.build.begun
         if not durable.there(path):

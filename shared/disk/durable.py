@@ -167,7 +167,7 @@ def scratch(path: Path) -> Iterator[Callable[[bytes], None]]:
 
 
 def sync(folder: Path) -> None:
-    """Makes the names in `folder` durable; where the file system can do that of no folder, it is said once."""
+    """Makes the names in `folder` durable; a file system that can sync no folder is reported once."""
     try:
         number = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
@@ -222,7 +222,7 @@ def there(path: Path) -> bool:
 
 
 def make_folder(folder: Path) -> None:
-    """Makes `folder` and those above it that are missing, durably; where it is there, its name is durable afterwards.
+    """Makes `folder` and missing ones above it, durably; if it exists already, its name is durable afterwards.
 
     Raises:
         StoreError: it cannot be made.
@@ -274,7 +274,7 @@ def remove(path: Path) -> None:
 
 
 def _remove_folder(path: Path) -> None:
-    """Deletes a folder, or all of it but what a network file system keeps for those who have it open."""
+    """Deletes a folder, or all of it except files that a network file system keeps while processes have them open."""
     try:
         shutil.rmtree(path)
     except OSError:

@@ -56,19 +56,19 @@ Refusal = OSError | MemoryError
 
 
 def concerns(error: Refusal) -> bool:
-    """Tells whether `error` is about the system, and not about what lies where a file should be."""
+    """Tells whether `error` is about the system, and not about a wrong file in the place of the right one."""
     return isinstance(error, MemoryError) or (error.errno is not None and error.errno not in _FOREIGN)
 
 
 def known(error: BaseException) -> bool:
-    """Tells whether there is a remedy for `error`, wherever it comes from: it is no mistake of ours."""
+    """Tells whether there is a remedy for `error`, whatever its origin: then it is no mistake of ours."""
     return (
         isinstance(error, MemoryError) or _no_thread(error) or (isinstance(error, OSError) and error.errno in _REMEDY)
     )
 
 
 def refused(action: str, error: BaseException, whole: str = "") -> LimitError:
-    """The error of what the system refused.
+    """The error of an action that the system refused.
 
     Args:
         action: Action that failed, such as "cannot read PATH".
@@ -110,7 +110,7 @@ def look(path: Path) -> os.stat_result | None:
 
 
 def of_process(error: BaseException) -> LimitError:
-    """The error of a command that the system refused something, with the file where it is known."""
+    """The error of a command that the system refused something, with the file if it is known."""
     file = getattr(error, "filename", None)
     return refused(f"the system refused what this needs{f', at {file}' if file else ''}", error)
 

@@ -41,12 +41,12 @@ def is_file(name: str) -> bool:
 
 
 def is_folder(name: str) -> bool:
-    """Tells whether a folder of this name is litter, with all that it holds."""
+    """Tells whether a folder of this name is litter, with all its content."""
     return _FOLDER.match(name.lower()) is not None
 
 
 def is_litter(path: Path) -> bool:
-    """Tells whether what is at `path` is litter: a plain file or a folder of such a name, never a link."""
+    """Tells whether `path` is litter: a plain file or a folder of such a name, never a link."""
     as_file, as_folder = is_file(path.name), is_folder(path.name)
     if not (as_file or as_folder) or path.is_symlink():
         return False
@@ -91,12 +91,12 @@ def walk(root: Path) -> Iterator[tuple[Path, bool]]:
 
 
 def is_empty(folder: Path) -> bool:
-    """Tells whether `folder` itself holds nothing but litter."""
+    """Tells whether `folder` itself contains nothing but litter."""
     return all(is_litter(path) for path in folder.iterdir())
 
 
 def sweep(folder: Path) -> None:
-    """Deletes the files of litter in `folder` itself, as far as they can be: so that it can be removed."""
+    """Deletes the litter files in `folder` itself as far as possible, so that the folder can be removed."""
     for path in folder.iterdir():
         if not path.is_dir() and is_litter(path):
             try:

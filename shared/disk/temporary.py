@@ -17,7 +17,7 @@ _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
 
 @contextlib.contextmanager
 def folder(purpose: str) -> Iterator[Path]:
-    """A new temporary folder, which goes in the end; `purpose` needs it, as the message begins.
+    """A new temporary folder, which is deleted at the end; `purpose` begins the message of an error.
 
     Raises:
         LimitError: there is none, or what is written there inside finds no room.
@@ -38,7 +38,7 @@ def folder(purpose: str) -> Iterator[Path]:
 
 
 def is_lacking(error: BaseException) -> bool:
-    """Tells whether `error`, met while a temporary file was written, says that there is no folder or no room for it."""
+    """Tells whether `error`, raised while a temporary file was written, means that there is no folder or no room."""
     if not isinstance(error, OSError):
         return False
     if error.errno in _NO_ROOM or "No usable temporary directory" in str(error):

@@ -33,7 +33,7 @@ class Region:
 
     @classmethod
     def of(cls, lonlat: np.ndarray) -> "Region":
-        """The smallest range that holds `(n, 2)` positions, across the antimeridian where that is shorter."""
+        """The smallest range that contains `(n, 2)` positions, across the antimeridian if that is shorter."""
         lon = np.unique(geo.wrap_longitude(lonlat[:, 0]))
         gaps = np.diff(np.append(lon, lon[0] + 360.0))
         widest = int(np.argmax(gaps))
@@ -77,7 +77,7 @@ class Facts:
         return self.bytes_decoded / self.bytes_on_disk if self.bytes_on_disk else None
 
     def as_json(self) -> dict[str, Any]:
-        """These facts as JSON holds them."""
+        """These facts as JSON."""
         tree = asdict(self)
         tree["funnel"] = [manifest.stage_as_json(stage) for stage in self.funnel]
         return {**tree, "n_shards": self.layout.n_shards, "ratio": self.ratio}
@@ -119,7 +119,7 @@ def facts(store: str | Path) -> Facts:
 
 
 def _half_built(root: Path) -> Facts:
-    """Facts of a store whose manifest is not written yet."""
+    """Facts about a store whose manifest is not written yet."""
     begun = unfinished.read_begun(root)
     layout = begun.layout
     if not isinstance(begun.recipe.get("name"), str):
@@ -206,7 +206,7 @@ def iso(seconds: int) -> str:
 
 @dataclass(frozen=True)
 class SampleFacts:
-    """One sample. Currents are over the whole window; speeds are `None` where it is all land."""
+    """Facts about one sample. Currents are over the whole window; speeds are `None` if it is all land."""
 
     index: int
     drifter: str
@@ -226,7 +226,7 @@ class SampleFacts:
     land_share: float
 
     def as_json(self) -> dict[str, Any]:
-        """These facts as JSON holds them."""
+        """These facts as JSON."""
         return asdict(self)
 
 

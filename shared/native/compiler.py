@@ -98,7 +98,7 @@ def compiled(library: Library) -> Path:
 
 
 def command(library: Library) -> list[str]:
-    """The C++ compiler's command: $CXX, or what is found on the path.
+    """The C++ compiler's command: $CXX, or the first of `COMPILERS` on the path.
 
     Raises:
         ConfigError: there is none.
@@ -162,7 +162,7 @@ def _is_whole(folder: Path) -> bool:
 
 
 def _compile(library: Library, line: list[str], path: Path) -> Path:
-    """Makes the folder `path`, or where there is no room one of that name for this process alone; which it was."""
+    """Makes the folder `path`, or if there is no room one of that name for this process alone; returns which."""
     try:
         with tempfile.TemporaryDirectory(prefix="driftcal-") as aside:
             return _compile_in(Path(aside), library, line, path)

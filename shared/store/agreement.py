@@ -11,7 +11,7 @@ from driftcal.shared.text import counted
 
 @dataclass(frozen=True)
 class Agreement:
-    """Drifters against the currents at them. A margin is half a 95 % interval over drifters; None: too few to say.
+    """Figures of drifters against currents. A margin is half a 95 % interval over drifters; None: too few drifters.
 
     Attributes:
         encounters: Means that were compared: of a drifter over the window at a level.

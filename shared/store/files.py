@@ -41,7 +41,7 @@ _OPEN_FILES = (errno.EMFILE, errno.ENFILE)
 
 @contextlib.contextmanager
 def opened(root: Path, name: str, listing: Manifest) -> Iterator[BufferedReader]:
-    """The file `name` of the store, open for reading; what reading it raises inside is told with its path.
+    """Opens the file `name` of the store for reading; errors of reads inside are reported with its path.
 
     Raises:
         StoreError: the manifest does not list it, it is missing, no plain file, or of another size.
@@ -157,7 +157,7 @@ def sha256(root: Path, name: str, listing: Manifest) -> str:
 
 
 def check_digest(root: Path, name: str, listing: Manifest, digest: str) -> None:
-    """Refuses the file `name` whose sha256 is `digest`, where the manifest lists another one."""
+    """Refuses the file `name` if its sha256 `digest` differs from that in the manifest."""
     if digest != listing.files[name].sha256:
         raise StoreError(
             f"{root / name}: its content does not match its sha256 in the manifest: damaged, or of another shard or "
@@ -197,7 +197,7 @@ def metadata_of(spec: ArraySpec) -> str:
 
 
 def check_metadata(root: Path, listing: Manifest) -> None:
-    """Refuses metadata that say anything else than the schema: zarr's readers go by them, with any codec they name."""
+    """Refuses metadata that contradict the schema: zarr's readers follow them, with any codec that they name."""
     layout = listing.layout
     for spec in schema.arrays(layout):
         due = shard_bytes.metadata(spec, layout.n_samples, layout.samples_per_shard, layout.compression)

@@ -34,14 +34,14 @@ UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, RecursionError, O
 
 @dataclass(frozen=True)
 class FileEntry:
-    """One file of the store; `samples` is the range [first, stop) that it holds, empty for metadata."""
+    """One file of the store; `samples` is the range [first, stop) that it contains, empty for metadata."""
 
     size: int
     sha256: str
     samples: tuple[int, int] = (0, 0)
 
     def as_json(self) -> dict[str, Any]:
-        """This entry as JSON holds it."""
+        """This entry as JSON."""
         return {"size": self.size, "sha256": self.sha256, "samples": list(self.samples)}
 
     @classmethod
@@ -54,7 +54,7 @@ class FileEntry:
 
 @dataclass(frozen=True)
 class Stage:
-    """One step of the funnel: `kept` of `unit` came through, `dropped` did not, by reason."""
+    """One stage of the funnel: `kept` of `unit` passed, `dropped` did not, by reason."""
 
     name: str
     unit: str
@@ -81,7 +81,7 @@ class Manifest:
 
     @property
     def digest(self) -> str:
-        """sha256 of everything the manifest says, the digests of all files included. Names the store in results."""
+        """sha256 of the whole manifest, the digests of all files included. Names the store in results."""
         return hashlib.sha256(to_bytes(self._content())).hexdigest()
 
     def as_json(self) -> dict[str, Any]:
@@ -107,7 +107,7 @@ class Manifest:
 
 
 def stage_as_json(stage: Stage) -> dict[str, Any]:
-    """A funnel stage as the manifest holds it."""
+    """A funnel stage, read from the manifest."""
     return {"name": stage.name, "unit": stage.unit, "kept": stage.kept, "dropped": stage.dropped}
 
 
@@ -189,7 +189,7 @@ def read_json(path: Path) -> Any:
 
 
 def _safe(path: str) -> str:
-    """`path`, refused where it would leave the store."""
+    """Returns `path`, or refuses it if it would leave the store."""
     if path.startswith(("/", "\\")) or ".." in Path(path).parts or ":" in path:
         raise StoreError(f"manifest.json names {path!r}, which lies outside the store: refused.")
     return path

@@ -29,7 +29,7 @@ Copying = Literal["auto", "plain"]
 """Ways to copy and check samples of an uncompressed store: in one pass by C++ where there is a compiler, or in two."""
 
 READ_AHEAD = 128 * 2**10
-"""Bytes that the kernel is asked for at once: its usual read-ahead, to which it cuts what is longer."""
+"""Bytes that the kernel is asked for at once: its usual read-ahead, to which it cuts longer requests."""
 
 Asked = set[tuple[str, int, int]]
 """Blocks of `READ_AHEAD` that the kernel was asked for in one pass over a store: array, shard and place there."""
@@ -148,7 +148,7 @@ class ShardedArray:
         return out
 
     def will_need(self, samples: Sequence[int] | np.ndarray, asked: Asked) -> None:
-        """Asks the kernel to read the pages of `samples`, and does not wait for them; a no-op where it cannot.
+        """Asks the kernel to read the pages of `samples`, without waiting for them; does nothing if it cannot.
 
         Where a page holds several samples, all that the kernel would read around it is asked for, once in a pass: the
         others will be needed soon. A damaged shard is left to whoever reads it.
@@ -213,7 +213,7 @@ class ShardStore:
         self.drifters = files.drifters(self.root, self.manifest)
         specs = schema.arrays(self.layout)
         self.labels = {s.name: self._label(s) for s in specs if not s.sharded}
-        self.labels["split"][list(self.unreadable)] = -1  # whose they are is not known
+        self.labels["split"][list(self.unreadable)] = -1  # their split is unknown
         sums = self.labels.pop(schema.CHECKSUM)
         sharded = [s for s in specs if s.sharded]
         files.make_room(len(sharded) * self.layout.n_shards)
@@ -247,7 +247,7 @@ class ShardStore:
         return samples
 
     def unreadable_of(self, split: str) -> list[int]:
-        """The samples of `split` found unreadable so far, and those of which it is not known whose they are."""
+        """The samples of `split` found unreadable so far, and those whose split is unknown."""
         whose = (-1, schema.SPLITS.index(split))
         return sorted(sample for sample in self.unreadable if self.labels["split"][sample] in whose)
 

@@ -15,7 +15,7 @@ import numpy as np
 from driftcal.shared.errors import StoreError
 
 VERSION = 2
-"""Version of this schema; a store says which it was written by. Since 2 there is the array `checksum`."""
+"""Version of this schema, which every store records. Version 2 added the array `checksum`."""
 
 SCALE = 1e-4
 """Value of one count of `currents` [m/s]: DUACS' own scale_factor, so its values survive unchanged."""
@@ -24,7 +24,7 @@ FILL = np.int16(-32768)
 """Value of a cell without a current: land, ice."""
 
 OVER = np.int16(-32767)
-"""A current too fast for int16 [|u| > 3.2766 m/s]. Never in a store: a window that holds one is dropped."""
+"""Value of a current too fast for int16 [|u| > 3.2766 m/s]. Never used in a store: such a window is unusable."""
 
 SPLITS = ("train", "validation", "test")
 """Names of the splits; the array `split` holds positions in this tuple."""
@@ -88,12 +88,12 @@ class Layout:
         return -(-self.n_samples // self.samples_per_shard)
 
     def samples_of(self, shard: int) -> range:
-        """The samples that `shard` holds."""
+        """The samples in `shard`."""
         first = shard * self.samples_per_shard
         return range(first, min(first + self.samples_per_shard, self.n_samples))
 
     def as_json(self) -> dict[str, Any]:
-        """This layout as the manifest holds it."""
+        """This layout as the manifest stores it."""
         return asdict(self)
 
 

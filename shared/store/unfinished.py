@@ -41,7 +41,7 @@ class Begun:
     schema_version: int = schema.VERSION
 
     def as_json(self) -> dict[str, Any]:
-        """The tree that `plan.json` holds."""
+        """The content of `plan.json`."""
         return {
             "driftcal_version": self.driftcal_version,
             "schema_version": self.schema_version,
@@ -102,7 +102,7 @@ class Mark:
         )
 
     def as_json(self) -> dict[str, Any]:
-        """This mark as JSON holds it, sealed by its own digest."""
+        """This mark as JSON, sealed by its own digest."""
         content = {
             "files": {path: entry.as_json() for path, entry in self.files.items()},
             "status": list(self.status),
@@ -133,12 +133,12 @@ def _digest(content: dict[str, Any]) -> str:
 
 
 def plan_of(store: Path) -> Path:
-    """The file of an unfinished store that says what it was begun from."""
+    """The file of an unfinished store that records what it was begun from."""
     return store / STAGING / PLAN
 
 
 def mark_of(store: Path, shard: int) -> Path:
-    """The file that says that `shard` is done."""
+    """The file that marks `shard` as done."""
     return store / STAGING / f"done-{shard:06d}.json"
 
 
@@ -166,7 +166,7 @@ def read_begun(store: Path) -> Begun:
 
 
 def read_mark(store: Path, layout: Layout, shard: int) -> Mark:
-    """The mark of `shard`, found to be whole, and the files that it speaks of to be there, as large as it says.
+    """The mark of `shard`, if it is intact and its files exist with the sizes that it lists.
 
     Raises:
         StoreError: the shard has to be made again.

@@ -53,7 +53,7 @@ class Verdict:
     unread: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
-        """This verdict as JSON holds it."""
+        """This verdict as JSON."""
         return asdict(self)
 
 
@@ -93,7 +93,7 @@ def verify(store: str | Path, progress: bool = False) -> Verdict:
 
 
 def _damaged(root: Path, listing: Manifest) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The listed files that are missing or not what the manifest says, and those that cannot be read; all are tried."""
+    """The listed files that are missing or contradict the manifest, and those that cannot be read; all are tried."""
 
     def whole(name: str) -> bool | None:
         try:
@@ -157,7 +157,7 @@ def check_sources(sources: Any, where: str | Path) -> None:
 
 
 def _check_listing(root: Path, listing: Manifest) -> tuple[str, ...]:
-    """Refuses missing, foreign and linked files and other sizes; returns what is worth a note."""
+    """Refuses missing, foreign and linked files and other sizes; returns notes."""
     if not listing.layout.n_samples:
         raise StoreError(f"{root}: holds no sample. Make it again from drifters and currents that overlap.")
     store_files.check_listing(root, listing)
@@ -193,7 +193,7 @@ def _check_listing(root: Path, listing: Manifest) -> tuple[str, ...]:
 
 
 def _check_labels(opened: ShardStore) -> None:
-    """Refuses labels outside their ranges. Conditions say what is right, so that NaN is wrong."""
+    """Refuses labels outside their ranges. Conditions describe the right values, so that NaN fails them."""
     label, layout = opened.labels, opened.layout
     step = np.array([layout.lon_step, layout.lat_step])
     extent = step * [layout.n_lon - 1, layout.n_lat - 1]
@@ -231,7 +231,7 @@ def _check_labels(opened: ShardStore) -> None:
 
 
 def _check_counts(opened: ShardStore) -> None:
-    """Refuses a manifest whose splits or funnel count other samples than there are."""
+    """Refuses a manifest whose splits or funnel count samples differently from the labels."""
     listing, label = opened.manifest, opened.labels
     for code, name in enumerate(schema.SPLITS):
         of_split = label["split"] == code

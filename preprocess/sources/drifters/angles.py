@@ -51,7 +51,7 @@ def degrees(texts: pd.Series, axis: Axis, name: str, where: str) -> np.ndarray:
 
 
 def has_letters(texts: pd.Series) -> bool:
-    """Tells whether any cell says its hemisphere."""
+    """Tells whether any cell gives its hemisphere."""
     stripped, missing = _stripped(texts)
     return bool((stripped.str.contains(r"(?:^[NSEWnsew]|[NSEWnsew]$)", regex=True) & ~missing).any())
 

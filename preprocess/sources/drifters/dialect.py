@@ -23,7 +23,7 @@ from driftcal.preprocess.sources.variable_roles import listing
 from driftcal.shared.errors import DataError
 
 HEAD = 1 << 16
-"""Bytes that a dialect is told by."""
+"""Number of bytes from which a dialect is recognised."""
 
 COMPRESSIONS = ((b"\x1f\x8b", "gzip"), (b"BZh", "bz2"), (b"\xfd7zXZ\x00", "xz"), (b"PK\x03\x04", "zip"))
 """First bytes of the archives that a table may lie in, and their names in `Dialect`."""
@@ -40,7 +40,7 @@ _UNITS_IN_NAME = re.compile(r"(.+?)\s*(?:\((.*)\)|\[(.*)\])")
 """`latitude (degrees_north)` as ERDDAP's csvp writes it, and `lat [deg]`."""
 
 _EXCEL = re.compile(r'"?sep=.?"?')
-"""First line by which a table tells Excel its separator."""
+"""First line in which a table declares its separator for Excel."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ def text(path: Path, dialect: "Dialect") -> Iterator[TextIO]:
 
 
 def tell(path: Path, where: str) -> Dialect | None:
-    """Dialect of the table in text at `path`; None where it is none.
+    """Dialect of the text table at `path`; None if it is no table.
 
     Raises:
         DataError: An archive of several files.
@@ -204,7 +204,7 @@ def _width(line: str) -> int:
 
 
 def _is_data(line: str) -> bool:
-    """Tells whether a line holds numbers where a header would hold names."""
+    """Tells whether a line has numbers in the place of a header's names."""
     separator = _separator(line)
     parts = cells(line, separator) if separator else []
     return sum(bool(re.fullmatch(r"[-+]?\d[\d.,:TZ+\-]*", cell)) for cell in parts) >= 2

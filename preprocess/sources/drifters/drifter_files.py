@@ -25,7 +25,7 @@ def opened(path: str, where: str) -> Iterator[xr.Dataset]:
 
 
 def read_table(path: str, where: str, source: DrifterSource) -> tuple[xr.Dataset, dict[str, str]] | None:
-    """The table at `path`, in text or Parquet, with the names of its roles; None where it is NetCDF or zarr.
+    """The table at `path`, in text or Parquet, with the names of its roles; None for NetCDF or zarr.
 
     Raises:
         DataError: the file is missing, damaged, or something else.
@@ -64,7 +64,7 @@ def _readable(where: str) -> Iterator[None]:
 
 
 def check_chunks(path: str, dataset: xr.Dataset, names: Mapping[str, str], fill: bool, where: str) -> None:
-    """Refuses a zarr store whose chunks are missing where zarr would read data in their place, or all of them.
+    """Refuses a zarr store if all chunks are missing, or if zarr would read data in place of missing ones.
 
     Args:
         path: The store; other files have no chunks to miss.

@@ -75,7 +75,7 @@ SCALAR_TIERS = 4
 
 ID_ATTRIBUTES = ("platform_code", "wmo_platform_code", "wmo_id", "wmo", "buoy_id", "drifter_id", "spotter_id",
                  "spotterId", "platform_id", "trajectory_id", "imei", "id")  # fmt: skip
-"""Global attributes that name the drifter of a file which holds one, best first."""
+"""Global attributes that name the drifter of a file with only one, best first."""
 
 _STANDARD = {
     "time": ("standard_name", "time", "axis", "T"),
@@ -89,7 +89,7 @@ _DROGUE = re.compile(
     r"(?:(?:is|has|date|time)_)?(?:un)?drogued?(?:_?(?:on|off|lost|loss|attached|detached|present|presence|state|status"
     r"|flag|date|time|day|removed|removal|detachment))*"
 )
-"""Names of what may tell the state of the drogue, or when it was lost; not its type, depth or sensor."""
+"""Names of variables that may give the state of the drogue, or the date of its loss; not its type, depth or sensor."""
 
 _DROGUE_LOST = re.compile("lost|loss|off|undrogued|detach|remov")
 
@@ -142,7 +142,7 @@ def resolve(
 def _check_drogue(
     names: Mapping[str, str], variables: Mapping[str, Attributes], source: DrifterSource, where: str
 ) -> None:
-    """Refuses a variable that may tell the state of the drogue where it is not known which way.
+    """Refuses a variable that may give the state of the drogue in an unknown encoding.
 
     Raises:
         DataError: Such a variable plays no role, or its name says the reverse of the role that the manifest gives it.
@@ -174,7 +174,7 @@ LIKE = 0.7
 
 
 def absent(roles: Sequence[str], variables: Mapping[str, Attributes], where: str, taken: Sequence[str] = ()) -> str:
-    """Message on all roles that nothing plays, with what to write into the manifest.
+    """Message on all roles without a variable, with lines for the manifest.
 
     Args:
         roles: The roles.
@@ -244,7 +244,7 @@ def _ambiguous(role: str, fits: Sequence[str], where: str) -> str:
 
 
 def _likely(roles: Sequence[str], variables: Mapping[str, Attributes]) -> dict[str, str]:
-    """Variables that could play the roles, each for one at most: by their units, else by what they are called."""
+    """Variables that could play the roles, each for one at most: by their units, else by their names."""
     scored = sorted(
         ((_likeness(role, name, variables[name]), role, name) for role in roles for name in variables), reverse=True
     )

@@ -44,7 +44,7 @@ class Rows:
     filled: np.ndarray | None = None
     """Number of fixes of each row of a 2-D table that are not padding, if the source gives it."""
     order: np.ndarray | None = None
-    """Observations grouped by drifter `[size]`, where they interleave."""
+    """Order of the observations by drifter `[size]`, if drifters interleave."""
 
     def take(self, variable: xr.Variable, start: int, stop: int) -> np.ndarray:
         """Values of `variable` for the fixes of rows [start, stop) `[n]`, as stored."""
@@ -181,7 +181,7 @@ def _instances(dataset: xr.Dataset, lat: xr.DataArray) -> xr.DataArray | None:
 
 
 def _indexed_rows(lat: xr.DataArray, ids: xr.Variable, of_fix: xr.DataArray, where: str) -> tuple[Rows, list[str]]:
-    """Rows of an indexed ragged array: one per trajectory that holds fixes, in the order of their indices."""
+    """Rows of an indexed ragged array: one per trajectory with fixes, in the order of their indices."""
     row_dim = str(of_fix.attrs["instance_dimension"])
     if ids.dims not in ((row_dim,), ()):
         raise DataError(f"{where}: ids are on {ids.dims}, expected ({row_dim!r},) as {of_fix.name!r} says.")
@@ -240,7 +240,7 @@ def _grouped_rows(lat: xr.DataArray, ids: xr.Variable, where: str) -> tuple[Rows
 
 
 def _filled_rows(sizes: np.ndarray, where: str, notes: list[str]) -> np.ndarray:
-    """Indices of the rows that hold fixes; what is skipped goes to `notes`."""
+    """Indices of the rows with fixes; skipped rows are counted in `notes`."""
     index = np.flatnonzero(sizes)
     if not len(index):
         raise DataError(f"{where} is empty: all {len(sizes)} row sizes are 0.")
@@ -269,7 +269,7 @@ def _counts(ids: list[str]) -> bool:
 
 
 def _changes(time: xr.DataArray) -> bool:
-    """Tells whether there is more than one time: else all drifters are where they were at once."""
+    """Tells whether there is more than one time; otherwise the file is one instant of all drifters."""
     return len(np.unique(time.values)) > 1
 
 

@@ -27,7 +27,7 @@ BAD_SHARE = 0.01
 
 
 class NoFixesError(DataError):
-    """A file that is whole and holds no fixes."""
+    """An intact file without fixes."""
 
 
 def open_file(path: str, name: str, source: DrifterSource) -> DrifterFile:
@@ -144,7 +144,7 @@ def _settle_times(
 
 
 def _named(dataset: xr.Dataset, names: dict[str, str], name: str, where: str, notes: list[str]) -> xr.Dataset:
-    """`dataset` with the name of its only drifter: that of a global attribute, else that of the file."""
+    """Adds to `dataset` the name of its only drifter: that of a global attribute, else that of the file."""
     lat, rowsize = dataset[names["lat"]], dataset[names["rowsize"]] if "rowsize" in names else None
     several = lat.ndim == 2 and min(lat.shape) > 1
     several |= rowsize is not None and rowsize.dims != lat.dims and rowsize.size > 1

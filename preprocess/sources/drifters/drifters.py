@@ -107,7 +107,7 @@ class Drifters:
             self._read.append(f"WARNING: drifters {self._source.path}: {self.continued} trajectories {CONTINUED}")
 
     def _file_of(self, row: int) -> tuple[DrifterFile, int]:
-        """The file that holds a row, and the row's number in it."""
+        """The file that contains a row, and the row's number in it."""
         for file in self._files:
             if row < len(file.rows.counts):
                 return file, row

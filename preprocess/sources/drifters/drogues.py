@@ -14,7 +14,7 @@ from driftcal.preprocess.sources.times import NO_TIME, of_text, seconds
 from driftcal.shared.errors import DataError
 
 ROLES = ("drogue", "drogue_lost_date")
-"""Roles that tell the state of the drogue, the one that is taken where there are both first."""
+"""Roles that give the state of the drogue; if there are both, the first is taken."""
 
 _AS_DATE = "If it is the date on which the drogue was lost, name it as drifters.variables.drogue_lost_date."
 

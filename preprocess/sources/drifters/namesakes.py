@@ -20,10 +20,10 @@ FASTEST = 15.0
 """Speed [m/s] that no drifter exceeds, nor the ship that carries one."""
 
 EASY = 3.0
-"""Speed [m/s] at which a drifter can be where it is said to be next; and error of an interpolated position [m/s]."""
+"""Speed [m/s] at which the next position is easily within reach; and error of an interpolated position [m/s]."""
 
 NEXT = 8
-"""Fixes further on in which a track that jumped away may go on: as many drifters under one id are told."""
+"""Number of fixes within which a track that jumped away may continue, hence of drifters under one id recognised."""
 
 SHARE = 1 / 3
 """Share of the steps from which jumping away and coming back is no matter of bad fixes."""

@@ -25,7 +25,7 @@ _TEXT = ("id", "drogue", "drogue_lost_date")
 
 
 def is_folder(path: Path) -> bool:
-    """Tells whether a folder holds parts of a table in Parquet."""
+    """Tells whether a folder contains parts of a Parquet table."""
     part = next((p for p in sorted(path.rglob("*.parq*")) if p.is_file() and not p.name.startswith((".", "_"))), None)
     part = part or next((p for p in sorted(path.rglob("*.pq")) if p.is_file()), None)
     if part is None:

@@ -25,7 +25,7 @@ class Suspects:
         self._tracks: dict[str, list[Track]] = {}
 
     def add(self, block: Fixes) -> None:
-        """Adds what a block of whole trajectories shows."""
+        """Adds the evidence of a block of whole trajectories."""
         self._mixed += [(block.drifter[row], proof) for row, proof in block.mixed]
         if not self._repeated:
             return
@@ -38,7 +38,7 @@ class Suspects:
                 self._tracks.setdefault(name, []).append(track)
 
     def continued(self, path_of: Callable[[int], str]) -> int:
-        """Number of trajectories that go on in another file than that where one of their id ended a day ago at most."""
+        """Number of trajectories that continue one of the same id which ended in another file at most a day before."""
         n = 0
         for tracks in self._tracks.values():
             ordered = sorted(tracks, key=lambda track: (track.start, track.row))

@@ -93,7 +93,7 @@ def read(path: Path, dialect: Dialect, where: str, source: DrifterSource) -> tup
 
 
 def _distinct(dialect: Dialect) -> list[str]:
-    """Names of the columns: with their units where they differ by these only, by number where they are blank."""
+    """Names of the columns: with their units if they differ by these only, by number if they are blank."""
     names = []
     for k, (name, unit) in enumerate(zip(dialect.names, dialect.units, strict=True)):
         again = dialect.names.count(name) > 1 and unit and unit.lower() not in _UTC
@@ -102,7 +102,7 @@ def _distinct(dialect: Dialect) -> list[str]:
 
 
 def _frame(path: Path, dialect: Dialect, n: int, used: Mapping[str, int], where: str) -> pd.DataFrame:
-    """The columns `used`, by their position: numbers where all cells of a numeric column are, else text."""
+    """The columns `used`, by position: as numbers if all cells of a numeric column are, else as text."""
     numeric = [used[role] for role in _NUMERIC if role in used]
     try:
         frame = _parsed(path, dialect, n, list(used.values()), numeric)
@@ -186,7 +186,7 @@ def _texts(cells: pd.Series) -> np.ndarray:
 
 
 def _times(cells: pd.Series, name: str, attributes: Mapping[str, Any], where: str) -> np.ndarray:
-    """A column of times as float64 where it holds numbers, else as the text it was."""
+    """A column of times: numbers as float64, else the original text."""
     first = cells.first_valid_index()
     if first is not None and _NUMBER.fullmatch(str(cells[first]).strip()):  # to try on a column of text takes long
         values = pd.Series(pd.to_numeric(cells, errors="coerce"))

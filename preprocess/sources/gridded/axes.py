@@ -20,7 +20,7 @@ Order = slice | np.ndarray
 """Index, for numpy, of the rows or columns of the file that make up the axis, in order."""
 
 JITTER = 4e-5
-"""Two float32 roundings of an angle below 360 [degrees]: deviations up to this are never held against a file."""
+"""Two float32 roundings of an angle below 360 [degrees]: deviations up to this are always accepted."""
 
 ROUNDED = 0.1
 """Largest share of a cell by which the rounding of the degrees may move a node."""
@@ -304,7 +304,7 @@ def _median_step(gaps: np.ndarray) -> float:
 
 
 def _as_slice(order: np.ndarray, size: int) -> Order:
-    """`order` as a slice where it is one: views cost nothing, gathers cost a pass over the field."""
+    """Returns `order` as a slice if it is one: views cost nothing, gathers cost a pass over the field."""
     if np.array_equal(order, np.arange(order.size)):
         return slice(None) if order.size == size else slice(0, order.size)
     if np.array_equal(order, np.arange(size)[::-1]):

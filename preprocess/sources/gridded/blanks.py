@@ -51,10 +51,10 @@ LEAST_SEA = 16
 """Cells of sea below which a component that is 0 on all of them may be chance."""
 
 _QUICK = 2**18
-"""Cells looked at at once."""
+"""Cells examined at once."""
 
 _SAMPLE = 8192
-"""Numbers looked at to tell their step."""
+"""Numbers examined to find their step."""
 
 
 def remove_blanks(
@@ -104,7 +104,7 @@ def remove_blanks(
 
 
 def _suspicious(level: np.ndarray, packings: Sequence[Packing], moving: Sequence[int]) -> bool:
-    """Tells whether there may be a patch: what a level of a moving sea in small steps hardly ever is, and quickly told.
+    """Tells quickly whether there may be a patch, which is hardly ever so on a level of a moving sea in small steps.
 
     There are `LEAST` cells where both components are 0, or four of one component that touch.
     """
@@ -158,7 +158,7 @@ def _narrowed(zeros: np.ndarray) -> np.ndarray:
 
 
 def _widened(corners: np.ndarray) -> np.ndarray:
-    """Cells of the blocks with these corners: the inverse of `_narrowed`, but for what is narrow."""
+    """Cells of the blocks with these corners: the inverse of `_narrowed`, except for narrow parts."""
     if not corners.size:
         return corners
     rows, columns = (n + WIDTH - 1 for n in corners.shape)

@@ -82,7 +82,7 @@ def decoded(dataset: xr.Dataset, name: str, path: str) -> tuple[np.ndarray, list
 
 
 def elsewhere_of(dataset: xr.Dataset, name: str) -> str | None:
-    """Kind of coordinate that `name` is where it is neither latitude nor longitude: `of a rotated pole`, say."""
+    """Kind of the coordinate `name` if it is neither latitude nor longitude: `of a rotated pole`, say."""
     attributes = dataset.variables[name].attrs
     if kind := ELSEWHERE.get(str(attributes.get("standard_name", ""))):
         return kind

@@ -35,7 +35,7 @@ class Layout:
     pick: dict[str, int]
     """Index taken along each further dimension."""
     units: dict[str, str | None]
-    """Units of u and v in the first file, where another does not say."""
+    """Units of u and v in the first file, for files that give none."""
     ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     """Valid ranges of components that are meant for the other kind of numbers than CF says, stored or decoded."""
     picked: tuple[Pick, ...] = ()
@@ -51,7 +51,7 @@ class Layout:
         return [name for role, name in self.names.items() if role not in _OTHER]
 
     def units_of(self, dataset: xr.Dataset, role: str) -> tuple[str | None, str]:
-        """Units of component `role` in one file, and the variable whose they are.
+        """Units of component `role` in one file, and the variable that has them.
 
         They are the manifest's; else its own, else the other component's, there or in the first file.
         """

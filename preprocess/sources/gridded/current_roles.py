@@ -116,7 +116,7 @@ def resolve(dataset: xr.Dataset, given: Mapping[str, str], where: str) -> dict[s
 
 
 def _advice(dataset: xr.Dataset, names: Mapping[str, str]) -> str:
-    """Names that are there, and the line of the manifest that says which is which."""
+    """Names in the file, and the line of the manifest that assigns them."""
     there = [f"{name} ({', '.join(map(str, variable.dims))})" for name, variable in dataset.variables.items()]
     unknown = [role for role in ROLES if role not in names]
     settings = ", ".join(f"currents.variables.{role}" for role in unknown)

@@ -26,21 +26,21 @@ from driftcal.shared.store.buffers import Slabs
 from driftcal.shared.store.schema import FILL
 
 BLOCK_BYTES = 24 * 2**20
-"""Raw data decoded at once [bytes] when a chunk is smaller; bounds the memory that reading takes besides its result.
+"""Raw data decoded at once [bytes] when a chunk is smaller; bounds the extra memory of reading.
 
 More would save calls, but glibc gives memory of more than 32 MiB back to the system each time."""
 
 AHEAD_BYTES = 192 * 2**20
-"""Levels decoded ahead of whoever takes them one by one [bytes]."""
+"""Levels decoded ahead of a reader that takes them one by one [bytes]."""
 
 MOST_AHEAD = 32
 """Levels decoded ahead at most: to open the files less often buys no speed."""
 
 SLABS = Slabs(MOST_AHEAD)
-"""Buffers of levels: each is taken again once nobody holds the level any more."""
+"""Buffers of levels, each reused once its level is no longer referenced."""
 
 LAND_LEVELS = 24
-"""Levels looked at to tell land: spread over the record and the seasons, so that neither sea ice nor a gap is land."""
+"""Levels read to find land: spread over the record and the seasons, so that neither sea ice nor a gap is land."""
 
 GOLDEN = 0.6180339887498949
 """Golden ratio less 1: any number of its multiples, modulo 1, fill the circle evenly."""
@@ -182,7 +182,7 @@ class Currents:
         )
 
     def notes_on(self, wanted: np.ndarray) -> list[str]:
-        """Notes on what was odd about the levels `wanted`, all of which were decoded in this process."""
+        """Notes on oddities of the levels `wanted`, all of which were decoded in this process."""
         return self.odd(wanted).notes(self.where, len(wanted), pairs(wanted))
 
     def _blank(self, index: int) -> Blank:

@@ -18,7 +18,7 @@ Key = tuple[int, str, int]
 """A level: the number of its source in the manifest, its file, and its place there."""
 
 CAP = 768 * 2**20
-"""Bytes of levels that are kept at most."""
+"""Largest size of the cache [bytes]."""
 
 PLANNED = 512 * 2**20
 """Bytes of those that planning may leave: all that it looks at of a globe at an eighth of a degree."""
@@ -62,7 +62,7 @@ class Levels:
 
     @property
     def held_bytes(self) -> int:
-        """Size of the levels that are kept now."""
+        """Present size of the cache [bytes]."""
         return self._bytes
 
     def expect(self, wanted: Iterable[Key]) -> None:

@@ -132,7 +132,7 @@ def _marked(notes: Sequence[str], where: str) -> list[str]:
 
 
 def _run(order: Order) -> Order:
-    """`order` as a slice where it is one: that copies blocks instead of single values."""
+    """Returns `order` as a slice if it is one: that copies blocks instead of single values."""
     if isinstance(order, slice) or not (np.diff(order) == 1).all():
         return order
     return slice(int(order[0]), int(order[0]) + len(order))

@@ -29,7 +29,7 @@ SLAB = 2**18
 
 
 def check_dtype(variable: xr.Variable, where: str) -> None:
-    """Refuses a component that holds no numbers, or integers that are not packed speeds."""
+    """Refuses a component without numbers, or with integers that are not packed speeds."""
     if variable.dtype.kind not in "iuf":
         raise DataError(
             f"{where}: expected packed integers or floats, came {variable.dtype}. Convert the variable to numbers."
@@ -123,7 +123,7 @@ class Packing:
         return self._in_ticks and all(abs(fill) > LIMIT for fill in self.fills)
 
     def _pack_any(self, stored: np.ndarray, lost: np.ndarray, out: np.ndarray) -> np.ndarray:
-        """Packs what is not `lost`, where fills that were scaled are added; returns what is no current."""
+        """Packs all but the `lost` numbers, and adds scaled fills to those; returns numbers that are no currents."""
         if stored.dtype.kind in "iu" and self._in_ticks:
             ticks = stored
         else:

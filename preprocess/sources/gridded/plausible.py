@@ -13,7 +13,7 @@ TYPICAL = 0.15
 """Median of a component in most of the ocean [m/s]."""
 
 APART = 10.0
-"""Units whose lengths differ by less [1] are not told apart by the values."""
+"""Ratio of lengths below which values cannot distinguish two units [1]."""
 
 _TICK = 1e-3
 """Repeated columns may differ by so much [m/s]: the resolution of coarse products."""
@@ -81,7 +81,7 @@ def repeated_columns(
     lon: np.ndarray,
     where: str,
 ) -> list[str]:
-    """Notes on columns that were left out and hold other currents than those that were kept in their place.
+    """Notes on omitted duplicate columns whose currents differ from those kept.
 
     Args:
         stored: Both components of one level as stored, `(rows, columns)` of the file.

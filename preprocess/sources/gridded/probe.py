@@ -81,7 +81,7 @@ def checked(currents: Currents, levels: Levels | None, where: str) -> Probed:
 
 
 def _settled(currents: Currents, dataset: xr.Dataset, stored: list[np.ndarray], path: str) -> Currents:
-    """The record with what its attributes must mean, by the numbers of one level, where they contradict them."""
+    """The record with its attributes reinterpreted if the numbers of one level contradict them."""
     layout, notes, ranges = currents.layout, [], {}
     for role, values in zip(COMPONENTS, stored, strict=True):
         name = f"currents {path}: {layout.names[role]}"

@@ -46,7 +46,7 @@ class Remarks:
         self._lock = threading.Lock()
 
     def blanks(self, path: str, index: int, blank: Blank) -> None:
-        """Level `index` of a file has no current in the cells `blank`, where it holds exact zeros."""
+        """Notes that level `index` of a file has no current in the cells `blank`, which are exactly zero."""
         with self._lock:
             self._blank[path, index] = blank
 
@@ -60,7 +60,7 @@ class Remarks:
             self._repeated.add(time)
 
     def repeated(self, time: int) -> bool:
-        """Tells whether that was said of the level of `time`."""
+        """Tells whether the level of `time` is known to repeat the one before."""
         return time in self._repeated
 
     def __reduce__(self) -> tuple[type["Remarks"], tuple[()]]:
@@ -125,7 +125,7 @@ def pairs(levels: np.ndarray) -> int:
 
 
 def is_repeat(level: np.ndarray, before: np.ndarray) -> bool:
-    """Tells whether a decoded level is exactly the one before, and holds any current."""
+    """Tells whether a decoded level equals the one before exactly, and has any current."""
     sparse = np.s_[:, :: _SPARSE[0], :: _SPARSE[1]]
     return (
         np.array_equal(level[sparse], before[sparse]) and np.array_equal(level, before) and bool((level != FILL).any())

@@ -19,7 +19,7 @@ DROGUE = 15.0
 """Depth of the drogue of surface drifters [m]."""
 
 DEEP = 100.0
-"""Currents further down than this [m] say little of a surface drifter: deeper than most mixed layers."""
+"""Depth [m] below which currents say little of a surface drifter: deeper than most mixed layers."""
 
 _DECIBAR = dict.fromkeys(("dbar", "decibar", "decibars"), 1.0)  # of sea water, within 3 %
 

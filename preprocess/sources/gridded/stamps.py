@@ -19,7 +19,7 @@ from driftcal.preprocess.sources.times import NO_TIME, remarks, seconds
 from driftcal.shared.errors import DataError
 
 COARSE = DAY // 4
-"""Levels at least so far apart [s] are as often means as instants, and half a step is far in a drifter's life."""
+"""Least step [s] of levels that are as often means as instants, so that a stamp may be half a step off."""
 
 _INTERVAL = {"average": "mean", "ave": "mean", "inst": "point", "instant": "point"}
 """Operations of XIOS and NEMO by the CF method that they are."""
