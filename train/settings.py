@@ -210,7 +210,7 @@ WIDEST = 1.0
 """Size of a window [radians] up to which the series of `drift.sphere` hold."""
 
 LARGEST_TABLE = 2**31
-"""Cells of a batch's table of flows that a 32-bit index can tell apart."""
+"""Cells of a batch's table of flows that a 32-bit index can address."""
 
 
 def check_against(settings: Training, layout: Layout) -> None:

@@ -24,7 +24,7 @@ MEASURED = tuple(score.key for score in SCORES if score.key != ABOVE)
 """Scores that every sample has of its own."""
 
 SPREAD, MOMENTS = ("calibrated", "initial constant"), ("error", "spread")
-"""The systems whose spread means something, and what is told of it by lead time."""
+"""The systems with a meaningful spread, and the statistics of it by lead time."""
 
 RANKS = ("distance", "east", "north")
 MOST_BINS = 21
@@ -32,7 +32,7 @@ MOST_BINS = 21
 
 
 class Tally:
-    """A few numbers a sample, and sums over the samples of every drifter of what has lead times.
+    """A few numbers per sample, and for statistics by lead time sums over the samples of every drifter.
 
     Only samples that are finite for all systems count, so that all of them face the same drifters.
 

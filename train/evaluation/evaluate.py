@@ -130,7 +130,7 @@ def evaluate(
 
 
 class Still(eqx.Module):
-    """Dynamics of what never moves."""
+    """Dynamics without any motion."""
 
     def __call__(self, flow: Flow, gradient_share: float) -> tuple[tuple[Array, Array], Array]:
         """No drift and no noise."""

@@ -19,7 +19,7 @@ from driftcal.train.fit.standard_errors import Estimate, estimate
 from jaxtyping import Float, Int
 
 LEAST_GAIN = 1e-3
-"""A step is taken when it gains more than this share of what was predicted (Nocedal and Wright 2006, ch. 4)."""
+"""Least share of the predicted gain at which a step is accepted (Nocedal and Wright 2006, ch. 4)."""
 
 MOVED = 0.1
 """The curvature is measured again where the parameters have moved by more than this, in the metric of the gradients."""

@@ -22,14 +22,14 @@ REVERSE = 1.99
 """CPU ms of a trajectory in reverse mode, for any number of parameters."""
 
 FORWARD_NUMBERS = 14
-"""Numbers that forward mode holds for every member, sample and parameter."""
+"""Numbers that forward mode stores for every member, sample and parameter."""
 
 REVERSE_NUMBERS = 2.25
 """Numbers that reverse mode keeps for every member, sample and fix: position, and a byte for whether it is inside."""
 
 
 class Choice(NamedTuple):
-    """A mode, and a sentence that says why."""
+    """A mode, and a sentence with the reason."""
 
     mode: Mode
     reason: str
@@ -42,7 +42,7 @@ def memory_of_device() -> int:
 
 
 def choose(n_parameters: int, ensemble: int, n_fixes: int, number_bytes: int, memory: int) -> Choice:
-    """The faster mode whose memory there is; the smaller one where there is enough for neither.
+    """The faster mode that fits in memory; the smaller one if neither does.
 
     Args:
         n_parameters: how many are trained.

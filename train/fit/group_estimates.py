@@ -30,7 +30,7 @@ LONGEST = 1.0
 """Longest step of log C_s in one pass."""
 
 FURTHEST = np.log(1e3)
-"""A group that goes further than this from the constant of all has no minimum."""
+"""Distance from the constant of all beyond which a group has no minimum."""
 
 MOST_PASSES = 12
 """Passes of one fit at most; four to six are usual."""
@@ -66,7 +66,7 @@ class _Search:
     curvature: np.ndarray
 
     def next(self, which: np.ndarray, slope: np.ndarray) -> np.ndarray:
-        """Corrections of the groups `which`, whose mean gradients are `slope`, inside what brackets the zero."""
+        """Corrections of the groups `which`, with mean gradients `slope`, inside the bracket of the zero."""
         here = self.at[which]
         self.low[which] = np.where(slope < 0, here, self.low[which])
         self.high[which] = np.where(slope > 0, here, self.high[which])

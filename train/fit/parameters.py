@@ -34,7 +34,7 @@ MOST_NAMED = 10
 matrix costs too many gradients."""
 
 LARGEST_FACTOR = 1e6
-"""A positive parameter that has gone further than this from its start has left anything an ocean could mean."""
+"""Distance from its start beyond which a positive parameter has no meaning for any ocean."""
 
 
 class Positive(eqx.Module):

@@ -26,7 +26,7 @@ DIFFERENCE = 0.05
 """Length of the steps across which the curvature is measured, to both sides."""
 
 LEAST_SHARE = 1e-10
-"""A direction whose gradients are smaller than the largest ones' by this share (squared) does not move the score."""
+"""Share of the largest squared gradient below which a direction does not change the score."""
 
 
 class Metric(NamedTuple):
@@ -118,7 +118,7 @@ def predicted_gain(
 
 
 def next_radius(radius: float, length: float, ratio: float) -> float:
-    """The radius after a step whose gain was `ratio` of the predicted one; a ratio that is no number is a failure."""
+    """The radius after a step whose gain was `ratio` of the predicted one; NaN counts as a failure."""
     if not ratio >= 0.25:
         return 0.25 * length
     return max(radius, 2.0 * length) if ratio > 0.75 else radius

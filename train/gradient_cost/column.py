@@ -51,7 +51,7 @@ PARAMETERS = {"k_0": 5e-3, "alpha": 5.0, "n": 0.8, "k_b": 1e-4, "k_c": 1e-2}
 """Parameters of the closure [m2/s, 1, 1, m2/s, m2/s]."""
 
 PASSAGE = 0.2
-"""Richardson number over which the one regime goes over into the other."""
+"""Width, in Richardson number, of the transition between the regimes."""
 
 
 def shear_squared(levels: int) -> Float[Array, " inner"]:

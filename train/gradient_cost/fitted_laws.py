@@ -37,7 +37,7 @@ class Line:
         return self.fixed + self.each * x
 
     def reaches(self, y: float) -> float:
-        """The x at which y is reached: infinite where it never is, 0 where it already is."""
+        """The x at which y is reached: infinite if it never is, 0 if it already is."""
         if y <= self.fixed:
             return 0.0
         return (y - self.fixed) / self.each if self.each > 0.0 else float("inf")

@@ -28,7 +28,7 @@ ROUNDS, LEAST_SECONDS = 5, 1.0
 """Rounds of a measurement at least, unless they take long; more follow until so much time has passed [s]."""
 
 MOST_CHECKED = 16
-"""Parameters whose derivative is compared with finite differences; of more, as many evenly among them."""
+"""Number of parameters whose derivative is compared with finite differences; if there are more, evenly chosen."""
 
 DIFFERENCE = 1e-5
 """Step of central differences in float64, relative to a parameter above 1."""
@@ -173,7 +173,7 @@ def run(spec: dict[str, Any]) -> dict[str, Any]:
 
 
 def main() -> int:
-    """Entry point; an error of ours is told as JSON too."""
+    """Entry point; an error of ours is printed as JSON too."""
     if hasattr(os, "sched_setaffinity"):  # before any computation starts threads
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     modes.set_back()

@@ -67,7 +67,7 @@ def parts(
 
 
 def segments(model: Model, p: Array, state: State, start: Array | int, n: int) -> State:
-    """Parts of about sqrt(n) steps, each kept whole while it is gone through."""
+    """Parts of about sqrt(n) steps, each kept whole during its own backward pass."""
     return parts(model, p, state, start, n, max(1, math.isqrt(n)), stretch)
 
 
@@ -122,7 +122,7 @@ def _looped(model: Model, n: int) -> Run:
 
 
 class HostLoop:
-    """The gradient through a Python loop: what every step leaves for the way back is held until then."""
+    """The gradient through a Python loop: residuals of every step are kept until the backward pass."""
 
     def __init__(self, model: Model, n: int):
         self.ahead = jax.jit(lambda state, p, k: jax.vjp(lambda s, p: model.step(s, p, k), state, p))

@@ -24,7 +24,7 @@ LEAST_RUNS = ROUNDS + 2
 
 @dataclass(frozen=True)
 class Cell:
-    """One strategy at one number of steps; numbers are None where it was not run or was stopped.
+    """One strategy at one number of steps; numbers are None if it was not run or was stopped.
 
     Attributes:
         strategy: its name.
@@ -209,7 +209,7 @@ class Spent(NamedTuple):
 
 
 def _quick(spec: dict[str, Any], limit: float) -> dict[str, Any] | None:
-    """The answer, or None where it takes longer than `limit`."""
+    """The answer, or None if it takes longer than `limit`."""
     try:
         return _ask(spec, limit)
     except _Slow:

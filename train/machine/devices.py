@@ -32,7 +32,7 @@ CHOOSING = ("JAX_PLATFORMS", "JAX_PLATFORM_NAME", "CUDA_VISIBLE_DEVICES", "ROCR_
 
 
 def join() -> None:
-    """Joins the other processes of the run, where there are any: `machine.launch` says by which variables.
+    """Joins the other processes of the run, if there are any: `machine.launch` documents the variables.
 
     Raises:
         ConfigError: the others do not come, or cannot be reached.
@@ -67,7 +67,7 @@ def check() -> None:
 
 
 def part() -> None:
-    """Leaves the other processes, where there are any; all of them must call.
+    """Leaves the other processes, if there are any; all of them must call.
 
     What one does afterwards, such as evaluating for an hour, nobody waits for: a process that ended before without
     this would have the others stopped after `PATIENCE`.

@@ -18,7 +18,7 @@ from driftcal.shared.errors import ConfigError
 JAX = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
 SLURM = ("SLURM_STEP_NUM_TASKS", "SLURM_PROCID", "SLURM_JOB_ID", "SLURM_STEP_NODELIST")
 OTHERS = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE", "PALS_SIZE")
-"""Sizes that other launchers give; none of them says where the processes could meet."""
+"""Sizes that other launchers give; none of them names an address where the processes could meet."""
 
 PORTS = 61440, 4096
 """The first port of a SLURM job's coordinator and how many there are; JAX's own."""
@@ -122,7 +122,7 @@ def meet(launch: Launch) -> None:
 
 
 class _Waiting:
-    """Says what is waited for, and when to stop."""
+    """Reports on the waiting, and limits it."""
 
     def __init__(self, launch: Launch):
         self.launch, self.came = launch, 0

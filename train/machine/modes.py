@@ -27,11 +27,11 @@ USUAL: Mapping[str, object] = {
     "jax_legacy_prng_key": "allow",
     "jax_random_seed_offset": 0,
 }
-"""JAX's modes, by their names in `jax.config`, and what our computations run in."""
+"""JAX's modes, by their names in `jax.config`, with the values that our computations run in."""
 
 
 def set_back() -> None:
-    """Puts the modes that the environment has set otherwise back to the usual ones, and says which."""
+    """Resets modes that the environment has changed, and reports which."""
     asked = []
     for name, usual in USUAL.items():
         if os.environ.get(name.upper()) and getattr(jax.config, name, usual) not in (usual, None):

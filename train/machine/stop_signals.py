@@ -50,7 +50,7 @@ class Stop:
             raise self.interrupted(self.asked)
 
     def interrupted(self, name: str, kept: str = "") -> Interrupted:
-        """The error that the signal `name` ends in; `kept` says what was saved."""
+        """The error that the signal `name` ends in; `kept` is text on what was saved."""
         return Interrupted(f"interrupted by {name}{kept}. {self._remedy}")
 
     def _caught(self, number: int, frame: FrameType | None) -> None:

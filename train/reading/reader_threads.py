@@ -42,7 +42,7 @@ class Crew:
                 self._calls.put(None)
 
     def submit(self, call: Callable[[], T]) -> Future[T]:
-        """Has `call` made by one of the threads; cancelled if the crew is closed, by a call that still runs, say."""
+        """Submits `call` to one of the threads; cancelled if the crew is closed, by a call that still runs, say."""
         future: Future[T] = Future()
         with self._lock:
             if self._closed:

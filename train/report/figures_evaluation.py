@@ -31,7 +31,7 @@ CAPTIONS = {
 
 
 def wanted(run: Run) -> dict[str, Callable[[], Figure] | None]:
-    """The figures of a run's evaluation by name; None where what they are drawn from is missing."""
+    """The figures of a run's evaluation by name; None for those whose data are missing."""
     scores = run.evaluation
     if scores is None:
         return {"scores": None, "spread": None}

@@ -34,7 +34,7 @@ STYLE |= {"legend.fontsize": 8, "legend.frameon": False, "pdf.fonttype": 42}  # 
 BLUE, ORANGE, GREEN, TRUTH, GREY = "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#808080"
 PHASES = {"epoch": ("descent", BLUE, "o"), "final pass": ("final passes", ORANGE, "s")}
 PHASES |= {"curvature": ("curvature", GREEN, "^")}
-"""Start of a phase's name in `metrics.jsonl`: what the figures call it, colour, marker."""
+"""Label in the figures, colour and marker, by the start of a phase's name in `metrics.jsonl`."""
 
 MARGIN = 0.15
 """Room around the tracks of an example, as a share of their extent."""
@@ -152,7 +152,7 @@ def parameters(steps: Sequence[Mapping[str, Any]], result: Result, truth: object
 
 
 def _enlarge(ax: Axes, known: np.ndarray, band: Sequence[float] | None) -> None:
-    """The final constant, its interval and the truth (`known`, in this order) where they can be told apart."""
+    """The final constant, its interval and the truth (`known`, in this order) if they can be distinguished."""
     if band is not None:
         ax.plot([0, 0], band, color=INK, lw=1.4)
     ax.plot([0], known[:1], "o", color=INK, ms=4.5)
@@ -245,7 +245,7 @@ def _cropped(found: Mapping[str, np.ndarray], k: int) -> tuple[np.ndarray, np.nd
 
 
 def _scale_bar(ax: Axes) -> None:
-    """A bar of a round number of kilometres: degrees alone do not tell how far a member went astray."""
+    """A scale bar of a round number of kilometres, since degrees alone do not show distances."""
     (west, east), (south, north) = ax.get_xlim(), ax.get_ylim()
     km_per_degree = geo.METRES_PER_DEGREE / 1e3 * np.cos(np.radians((south + north) / 2))
     most = 0.35 * (east - west) * km_per_degree

@@ -5,7 +5,7 @@ from driftcal.train.run.result import Result
 
 
 def measured(value: float, error: float | None) -> str:
-    """`value` ± `error` with the digits that the error warrants; three where there is none."""
+    """Text of `value` ± `error` with the digits that the error warrants; three without an error."""
     if not error or not np.isfinite(error):
         return f"{value:#.3g}".rstrip(".")
     first = int(np.floor(np.log10(error)))

@@ -56,7 +56,7 @@ class Saved(NamedTuple):
 
 
 class Damaged(ValueError):
-    """A file that is no whole checkpoint; the message says why."""
+    """A file that is no whole checkpoint; the message has the reason."""
 
 
 def encode(step: int, identity: dict[str, Any], about: dict[str, Any], arrays: dict[str, np.ndarray]) -> bytes:
@@ -95,7 +95,7 @@ def decode(path: Path) -> Saved:
 
 
 FREE: Any = {"checkpoint": True, "tracking": True, "data": Reading.model_fields.keys() - {"run_length"}}
-"""Settings that change nothing of what a run finds: they may be others when it is resumed."""
+"""Settings that do not affect the result of a run: they may change when it is resumed."""
 
 
 def identity_of(
@@ -138,7 +138,7 @@ class Checkpoints:
         return path
 
     def newest(self, fits: Callable[[Saved], str | None]) -> Saved | None:
-        """The newest good checkpoint; None where there are none at all.
+        """The newest good checkpoint; None if there are none at all.
 
         Damaged ones, and those against which `fits` says something, are set aside with a warning.
 
@@ -170,7 +170,7 @@ class Checkpoints:
 
 
 def refuse_other(found: dict[str, Any], wanted: dict[str, Any], where: str) -> None:
-    """Refuses to continue what another configuration, store, version or function began.
+    """Refuses to continue a run of another configuration, store, version or function.
 
     Raises:
         ConfigError: naming the first few keys that differ, and both values.

@@ -42,7 +42,7 @@ class FolderLock:
         self._has = False
 
     def take(self) -> None:
-        """Takes the right, once; makes the folder, which goes again if it stays empty.
+        """Takes the lock, once; makes the folder, which is removed again if it stays empty.
 
         Raises:
             ConfigError: another process has it, or the folder cannot be made or written.
@@ -120,7 +120,7 @@ class FolderLock:
 
 
 def contents(folder: Path) -> set[str]:
-    """Names of what lies in `folder`, but for its lock and what systems leave there.
+    """Names of the files in `folder`, except its lock and litter.
 
     Raises:
         OSError: it cannot be looked into.

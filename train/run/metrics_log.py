@@ -33,7 +33,7 @@ MOST_POISONED = 0.01
 
 
 class Mean(NamedTuple):
-    """Means over the good samples of a batch; NaN where there is none."""
+    """Means over the good samples of a batch; NaN if there are none."""
 
     loss: float
     gradient: Float[np.ndarray, " P"]
@@ -117,7 +117,7 @@ class MetricsLog:
 
     @contextlib.contextmanager
     def phase(self, name: str, epoch: int, samples: int, done: int = 0) -> Iterator[None]:
-        """Names what the steps inside belong to, and shows their progress: `done` of `samples` so far."""
+        """Names the phase of the steps inside, and shows their progress: `done` of `samples` so far."""
         self._phase, self._epoch, self._began = name, epoch, time.perf_counter()
         with tqdm(
             total=samples, initial=done, unit="sample", desc=name, disable=not self._progress, leave=False
@@ -156,7 +156,7 @@ class MetricsLog:
         return mean
 
     def sync(self) -> None:
-        """Puts all lines so far on the disk: a checkpoint must not know of lines that a power cut takes away."""
+        """Syncs all lines so far to the disk: a checkpoint must not count lines that a power cut could remove."""
         try:
             os.fsync(self._file.fileno())
         except OSError as error:

@@ -146,7 +146,7 @@ def keep_examples(out: Path, examples: dict[str, np.ndarray]) -> None:
 
 
 def _held(path: Path) -> Any:
-    """Content of a file of a run, checked; None where it is missing."""
+    """Content of a file of a run, checked; None if it is missing."""
     if not path.exists():
         return None
     again = {RESULT: "Train again.", CONFIG: "Train again.", METRICS: "Remove it, or train again."}

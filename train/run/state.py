@@ -72,7 +72,7 @@ class PassResults:
             self.counts[name] = self.counts.get(name, 0) + int(np.sum(count))
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """This, as a checkpoint holds it."""
+        """Arrays and JSON of this, for a checkpoint."""
         return {
             "parameters": self.parameters,
             "samples": np.array([len(self.loss), self.taken]),
@@ -135,7 +135,7 @@ class Progress:
         return held
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """This, as a checkpoint holds it."""
+        """Arrays and JSON of this, for a checkpoint."""
         leaves = [] if self.state is None else jax.tree.leaves(self.state)
         held = {f"descent/{k:03d}": np.asarray(leaf) for k, leaf in enumerate(leaves)}
         for k, one in enumerate(self.passes):

@@ -10,7 +10,7 @@ FOLDER = "tensorboard"
 
 
 class Board:
-    """Writes the numbers of every line as scalars into `out/tensorboard`; what a resumed run does again is purged."""
+    """Writes the numbers of every line as scalars into `out/tensorboard`; repeated steps are purged on resuming."""
 
     def __init__(self, out: Path, step: int):
         """Lines after `step` follow.
@@ -35,7 +35,7 @@ class Board:
             self._writer.add_scalar(name, value, step)
 
     def close(self) -> None:
-        """Writes what is left."""
+        """Flushes the last lines."""
         self._writer.close()
 
 

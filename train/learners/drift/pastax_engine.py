@@ -200,7 +200,7 @@ class Member(NamedTuple):
 
 
 class Prescribed(AbstractSolver):
-    """A solver of pastax driven by given increments, which holds what leaves the window where it last was inside.
+    """A solver of pastax driven by given increments, which stops members that leave the window where they left it.
 
     Used in pastax's mode of ordinary differential equations with controls: the controls of a step are its standard
     normal increments.

@@ -72,7 +72,7 @@ class Simulation(NamedTuple):
 
 
 class Stepper(NamedTuple):
-    """One step of a batch, and what it reads.
+    """One step of a batch, and its inputs.
 
     Attributes:
         advance: (x, y, inside, number of the step) -> (x, y, inside) a step later.

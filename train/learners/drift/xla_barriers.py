@@ -29,7 +29,7 @@ def walled(function: Callable[..., Any], *operands: Array) -> Any:
 def simpler_where(
     easy: Bool[Array, ""], simple: Callable[..., Any], general: Callable[..., Any], *operands: Array
 ) -> Any:
-    """`general(*operands)`; walled on a CPU, and made by `simple` there where `easy` says that this gives the same."""
+    """Returns `general(*operands)`; on a CPU materialised, and computed by `simple`, to the same result, if `easy`."""
     return on_cpu(easy, simple, general, general, *operands)
 
 

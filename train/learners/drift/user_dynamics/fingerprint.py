@@ -50,7 +50,7 @@ NUMBERS = 8
 """Number of values at a point: t [s], longitude, latitude [degrees], u, v, kappa, kappa_x, kappa_y."""
 
 VERSIONS = ("jax", "equinox")
-"""Packages whose version decides how a term is traced."""
+"""Packages whose versions affect the trace of a term."""
 
 
 UNCHANGED = (
@@ -184,12 +184,12 @@ def _first(numbers: list[float]) -> str:
 
 
 def _changed_files(before: Mapping[str, str], today: Mapping[str, str]) -> list[str]:
-    """Names of modules whose files differ, are new or are gone."""
+    """Names of modules whose files differ, are new or are missing."""
     return sorted(name for name in before.keys() | today.keys() if before.get(name) != today.get(name))
 
 
 def points_of(recorded: Fingerprint, where: str) -> list[list[float]]:
-    """The points that a term was looked at in.
+    """The points at which a term was evaluated.
 
     Raises:
         ConfigError: `where`, they are damaged.

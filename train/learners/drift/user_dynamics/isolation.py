@@ -112,7 +112,7 @@ def _signals(doing: str, silent: bool) -> Iterator[list[int]]:
 
 
 class _Kept(io.StringIO):
-    """Keeps what is printed, and cannot be closed; a logger that has got hold of it writes to stderr afterwards."""
+    """Keeps printed text, and cannot be closed; a logger that keeps a reference to it writes to stderr afterwards."""
 
     over = False
 

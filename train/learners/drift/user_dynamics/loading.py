@@ -63,7 +63,7 @@ def _built(spec: str, made: type, arguments: Mapping[str, Any], dtype: np.dtype,
 
 
 def fingerprint_of(spec: str, module: eqx.Module, points: tracing.Points) -> Fingerprint:
-    """The fingerprint of a term, looked at in `points`.
+    """The fingerprint of a term, evaluated at `points`.
 
     Raises:
         ConfigError: it cannot be traced, called for many particles at once, or differentiated.

@@ -23,10 +23,10 @@ NO_MEANING = {
     # derivatives by hand are seen where they are applied, callbacks by what they return
     *("callback", "jvp_jaxpr_fun", "fwd_jaxpr_thunk", "bwd", "fwd", "jvp"),
 }
-"""Parameters of equations that say how or by what name something is computed, not what."""
+"""Parameters of equations that affect the name or the way of a computation, not its result."""
 
 AT_ONCE = 2**20
-"""Elements of an array that are looked at together."""
+"""Elements of an array that are examined together."""
 
 _PLACES = re.compile(r" at 0x[0-9a-f]+|0x[0-9a-f]{6,}|[^\s'\"]+\.py:\d+(:\d+)?")
 """Addresses and lines of files in the text of an object."""
@@ -147,7 +147,7 @@ class _Writer:
 
 
 def _needed(jaxpr: Jaxpr) -> list[Any]:
-    """The equations whose results are used, or that do something beside."""
+    """The equations whose results are used, or that have side effects."""
     needed, kept = {atom for atom in jaxpr.outvars if not isinstance(atom, Literal)}, []
     for equation in reversed(jaxpr.eqns):
         if equation.effects or any(variable in needed for variable in equation.outvars):
@@ -164,7 +164,7 @@ def _text(value: Any) -> str:
 
 
 def described(array: np.ndarray) -> dict[str, Any]:
-    """An array by what tells it from others, for JSON; see `Program.arrays`."""
+    """Identification of an array, for JSON; see `Program.arrays`."""
     flat = np.ascontiguousarray(array).reshape(-1)
     digest, floating = hashlib.sha256(), np.issubdtype(array.dtype, np.floating)
     sums = np.zeros(3)

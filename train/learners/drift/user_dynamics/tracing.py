@@ -34,7 +34,7 @@ FLOWS = (
     (0.02, 0.013, 4.0, 3.0e-5, 6.0e-5),
     (-0.66, -1.07, 1100.0, 6.0e-3, 8.0e-3),
 )
-"""u, v [m/s], kappa [m2/s], its gradient [m/s]: a term is looked at in these, one after the other."""
+"""Values of u, v [m/s], kappa [m2/s], its gradient [m/s] at which a term is evaluated, one after the other."""
 
 LONGEST = 4.7 * 86_400
 """The points' times are spread up to this [s]."""
@@ -42,7 +42,7 @@ LONGEST = 4.7 * 86_400
 N_POINTS = 10
 
 MOVED = 0.13
-"""Beside its start a term is looked at with parameters so far off, in the coordinates in which they are trained."""
+"""Offset from its start at which a term is also evaluated, in the coordinates in which parameters are trained."""
 
 FEW = 10
 """A trained array of so many numbers is remembered with all of them."""
@@ -143,7 +143,7 @@ def _module_of(module: eqx.Module) -> ModuleType:
 
 
 def users_modules(module: ModuleType) -> list[ModuleType]:
-    """`module` and those that it uses, as far as they are a user's and no installed package's."""
+    """Lists `module` and the modules that it uses, except those of installed packages."""
     found, waiting = {}, [module]
     while waiting:
         one = waiting.pop()
