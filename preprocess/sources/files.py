@@ -37,7 +37,7 @@ try:
 except ImportError:  # an extra, for sources behind http only
     _WEB = ()
 
-UNREADABLE = (OSError, EOFError, ValueError, TypeError, LookupError, AttributeError, RuntimeError, ImportError,
+READ_ERRORS = (OSError, EOFError, ValueError, TypeError, LookupError, AttributeError, RuntimeError, ImportError,
               zlib.error, lzma.LZMAError, zipfile.BadZipFile, csv.Error, *_WEB)  # fmt: skip
 """Exceptions of xarray, netCDF4, zarr, pandas and fsspec for files that are missing, damaged or something else."""
 
@@ -75,7 +75,7 @@ def find(path: str, where: str) -> list[str]:
             if not Path(local).exists():
                 # Path.glob would match hidden files too.
                 paths = sorted(litter.unless_named(glob.glob(local, recursive=True), local))  # noqa: PTH207
-    except UNREADABLE as error:
+    except READ_ERRORS as error:
         otherwise = "Check the address, and access to it."
         if addresses.is_web(path) and "range requests" in str(error):
             archive = path.rpartition("::")[2]
@@ -195,7 +195,7 @@ def reading(path: str, where: str, subject: str) -> Iterator[None]:
     try:
         with _guard(path):
             yield
-    except UNREADABLE as error:
+    except READ_ERRORS as error:
         raise DataError(
             f"{where}: {subject} cannot be read ({brief(error)}). "
             f"{_remedy(error, 'The file is damaged or has changed: check it, or fetch it again.')}"
@@ -211,7 +211,7 @@ def opened(path: str, where: str, without: Sequence[str] = ()) -> Iterator[xr.Da
     try:
         with _guard(path):
             dataset = retried(lambda: _open(path, list(without)))
-    except UNREADABLE as error:
+    except READ_ERRORS as error:
         if (kind := content(path)) is not None and kind.remedy:
             raise DataError(
                 f"{where}: expected a NetCDF file or a zarr store, but {formats.advice(kind, path)}"
@@ -233,7 +233,7 @@ def content(path: str) -> Format | None:
         return None
     try:
         return formats.tell(local_file(path))
-    except UNREADABLE:  # its caller says why it cannot be read
+    except READ_ERRORS:  # its caller says why it cannot be read
         return None
 
 

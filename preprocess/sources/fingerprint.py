@@ -45,7 +45,7 @@ def entries(paths: Sequence[str], where: str) -> tuple[Entry, ...]:
     try:
         contents = files.retried(lambda: [entry for path in paths for entry in _entries(path)])
         return tuple(sorted(contents, key=lambda e: (e.name, e.place)))
-    except files.UNREADABLE as error:
+    except files.READ_ERRORS as error:
         raise DataError(f"{where} cannot be read ({files.brief(error)}). Check the path.") from error
 
 
@@ -88,7 +88,7 @@ def fingerprint(path: str, contents: Sequence[Entry], where: str) -> dict[str, A
             digest.update(f"{entry.name}\0{entry.size}\0".encode())
             if total <= WHOLE:
                 digest = files.retried(lambda place=entry.place, before=digest: _with_content(before, place))
-    except files.UNREADABLE as error:
+    except files.READ_ERRORS as error:
         raise DataError(f"{where} cannot be read ({files.brief(error)}). Check the path.") from error
     return {"path": path, "files": len(contents), "bytes": total, "sha256": digest.hexdigest()}
 

@@ -28,7 +28,7 @@ FORMAT = "driftcal shard store"
 REMEDY = "Copy it again from where it is whole, or make the store again with drift-preprocess --overwrite."
 """Remedy for a damaged manifest."""
 
-UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, RecursionError, OSError)
+READ_ERRORS = (ValueError, KeyError, TypeError, AttributeError, RecursionError, OSError)
 """Exceptions, of `read_json` and of using its value, for a file that is missing, damaged or another program's."""
 
 
@@ -164,7 +164,7 @@ def read(store: str | Path) -> Manifest:
             agreement=Agreement.from_json(tree["agreement"]) if "agreement" in tree else None,
         )
         sealed = manifest.digest == tree["digest"]
-    except UNREADABLE as error:
+    except READ_ERRORS as error:
         raise StoreError(
             f"{path}: not a readable manifest ({type(error).__name__}: {error}): damaged. {REMEDY}"
         ) from error
@@ -174,7 +174,7 @@ def read(store: str | Path) -> Manifest:
 
 
 def read_json(path: Path) -> Any:
-    """Content of the file at `path`; raises some of `UNREADABLE` if it is missing or damaged.
+    """Content of the file at `path`; raises some of `READ_ERRORS` if it is missing or damaged.
 
     Raises:
         LimitError: the system refuses or fails to read it.

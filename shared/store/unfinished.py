@@ -13,7 +13,7 @@ import numpy as np
 from driftcal.shared.disk import limits
 from driftcal.shared.errors import StoreError
 from driftcal.shared.store import manifest, schema
-from driftcal.shared.store.manifest import STAGING, UNREADABLE, FileEntry
+from driftcal.shared.store.manifest import READ_ERRORS, STAGING, FileEntry
 from driftcal.shared.store.schema import Layout
 
 PLAN = "plan.json"
@@ -158,7 +158,7 @@ def read_begun(store: Path) -> Begun:
     path = plan_of(store)
     try:
         return Begun.from_json(manifest.read_json(path))
-    except UNREADABLE as error:
+    except READ_ERRORS as error:
         raise StoreError(
             f"{path}: not readable ({type(error).__name__}: {error}). Make the store afresh with "
             f"`drift-preprocess ... --out {store} --overwrite`."
@@ -175,7 +175,7 @@ def read_mark(store: Path, layout: Layout, shard: int) -> Mark:
     path = mark_of(store, shard)
     try:
         mark = Mark.from_json(manifest.read_json(path))
-    except UNREADABLE as error:
+    except READ_ERRORS as error:
         raise StoreError(
             f"{path}: not a readable mark ({type(error).__name__}: {error}): damaged, so shard {shard} is made again."
         ) from error

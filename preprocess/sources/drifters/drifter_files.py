@@ -59,7 +59,7 @@ def read_table(path: str, where: str, source: DrifterSource) -> tuple[xr.Dataset
 def _readable(where: str) -> Iterator[None]:
     try:
         yield
-    except files.UNREADABLE as error:
+    except files.READ_ERRORS as error:
         raise DataError(f"{where} cannot be read ({files.brief(error)}). Check it, or fetch it again.") from error
 
 

@@ -39,7 +39,7 @@ def open_file(path: str, name: str, source: DrifterSource) -> DrifterFile:
         source: The source.
 
     Raises:
-        DataError: it is unreadable, ambiguous, damaged, or does not hold drifters.
+        DataError: it cannot be read, is ambiguous, damaged, or does not hold drifters.
     """
     where = f"drifters {path}"
     table = read_table(path, where, source)

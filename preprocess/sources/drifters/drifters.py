@@ -129,7 +129,7 @@ def open_drifters(source: DrifterSource) -> Drifters:
     """Opens `source`, finds its layout and checks its structure; positions and times are read by `blocks`.
 
     Raises:
-        DataError: the source is missing, unreadable, ambiguous, damaged, or does not hold drifters.
+        DataError: the source is missing, cannot be read, is ambiguous, damaged, or does not hold drifters.
     """
     paths = files.find(source.path, f"drifters {source.path}")
     names = ids.of_files(paths)

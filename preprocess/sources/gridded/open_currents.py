@@ -44,7 +44,7 @@ def open_currents(source: CurrentSource, levels: Levels | None = None, number: i
         number: Number of the source among those that share `levels`.
 
     Raises:
-        DataError: the source is missing, unreadable, ambiguous, irregular, or does not hold currents.
+        DataError: the source is missing, cannot be read, is ambiguous, irregular, or does not hold currents.
     """
     where = f"currents {source.path}"
     paths = files.find(source.path, where)
