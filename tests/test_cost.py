@@ -23,6 +23,7 @@ from tests.commands import refused
 
 MODULE = """
 import jax.numpy as jnp
+from driftcal.train.gradient_cost import Model
 
 def good():
     return Model(lambda s, p, k: s + p * jnp.cos(s), jnp.ones(3), jnp.asarray(0.1), lambda s: s.sum())

@@ -112,13 +112,15 @@ def test_processes_that_see_a_part_each_leave_nothing_out(
 
 SLOW = """
 import time
+from driftcal.train.machine import devices
+from driftcal.train.run import examination
 from driftcal.train.__main__ import entry
 devices.PATIENCE = 3
-once = examine.examine
+once = examination.examine
 def slow(*arguments):
     time.sleep(12)
     return once(*arguments)
-examine.examine = slow
+examination.examine = slow
 entry()
 """
 

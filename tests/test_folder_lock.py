@@ -22,6 +22,7 @@ from tests.commands import FAST, refused
 HOLDING = """
 import sys
 from pathlib import Path
+from driftcal.train.run.folder_lock import FolderLock
 {shim}
 with FolderLock(Path(sys.argv[1])) as lock:
     lock.take()

@@ -79,6 +79,7 @@ def amplitude(k):
 SIMPLE = """
 import equinox as eqx
 import jax.numpy as jnp
+from driftcal.train.fit.parameters import Positive
 from helper import amplitude
 
 class Mine(eqx.Module):
@@ -132,7 +133,11 @@ def edit(path: Path, *changes: tuple[str, str]) -> None:
 HARMLESS = {
     "comment": [("mine.py", "class Mine", "# mine\nclass Mine"), ("helper.py", "@jax.jit", "# theirs\n@jax.jit")],
     "docstring and layout": [("helper.py", "    return", '    """Twice."""\n\n    return')],
-    "variables": [("mine.py", "wind", "breeze"), ("mine.py", "drift", "moved")],
+    "variables": [
+        ("mine.py", "wind", "breeze"),
+        ("mine.py", "drift = ", "moved = "),
+        ("mine.py", ", drift)", ", moved)"),
+    ],
     "functions": [("mine.py", "amplitude", "size"), ("helper.py", "amplitude", "size"), ("mine.py", "hidden", "seen")],
     "unused": [("mine.py", "        wind =", "        spare = jnp.exp(args.u)\n        wind =")],
     "printing": [("mine.py", "        wind =", "        print('tracing')\n        wind =")],

@@ -174,6 +174,7 @@ def test_within_a_limit_of_the_address_space_a_store_is_read(tmp_path: Path) -> 
     script = f"""
 import resource, sys
 import numpy as np
+from driftcal.shared.store.reader import ShardStore
 store = ShardStore({str(built.path)!r}, "skip")
 taken = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (taken + {16 * 2**20}, resource.RLIM_INFINITY))

@@ -168,6 +168,7 @@ IN_ANOTHER_PROCESS = """
 import os, sys
 os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
 import jax.numpy as jnp, numpy as np
+from driftcal.train.learners.drift.simulate import Plan
 from tests.test_native import flat, random_batch, simulated, SHORT
 plan = Plan(SHORT, 1800, 86_400, "heun")
 found = simulated("native", random_batch(n=7, dtype=np.float32), plan, 10, jnp.float32(-1.0))
