@@ -42,8 +42,8 @@ def parse_size(text: str, option: str) -> int:
     Raises:
         ConfigError: it is none.
     """
-    found = re.fullmatch(r"([0-9]+(?:\.[0-9]*)?)\s*(?:([kmgt]i?)b?|b)", text.strip().lower())
-    size_ = float(found[1]) * _FACTORS[found[2] or ""] if found else 0.0
+    match = re.fullmatch(r"([0-9]+(?:\.[0-9]*)?)\s*(?:([kmgt]i?)b?|b)", text.strip().lower())
+    size_ = float(match[1]) * _FACTORS[match[2] or ""] if match else 0.0
     if not 0.0 < size_ < _LARGEST:
         raise ConfigError(f"{option} {text!r}: expected a size with its unit, such as 4GB or 500MiB.")
     return round(size_)

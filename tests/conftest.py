@@ -27,7 +27,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
     JAX is not imported yet, and workers inherit the environment. Processors differ: every machine has its own folder.
     """
-    if COMPILED in os.environ or config.cache is None:
+    if COMPILED in os.environ or getattr(config, "cache", None) is None:
         return
     folder = config.cache.mkdir(f"jax-{platform.node()}")
     for path in folder.iterdir():

@@ -13,7 +13,7 @@ import yaml
 from driftcal.preprocess.recipe import Recipe
 from driftcal.shared.settings import build
 from driftcal.train.__main__ import main
-from driftcal.train.learners.drift import figures_run
+from driftcal.train.report import figures_run
 from driftcal.train.run import run_folder
 from driftcal.train.settings import Training
 
@@ -154,7 +154,7 @@ def test_files_of_a_run(made: Path) -> None:
 def test_what_evaluation_and_page_rest_on_is_described() -> None:
     for name, keys in run_folder.NEEDED.items():
         if keys:
-            assert set(keys.split()) <= {key.partition(".")[0] for key in described(name)}
+            assert set(keys) <= {key.partition(".")[0] for key in described(name)}
 
 
 def test_a_key_that_is_not_described_is_found() -> None:

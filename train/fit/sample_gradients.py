@@ -19,7 +19,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 
 class Extras(NamedTuple):
-    """What a loss gives of every sample beside its value.
+    """Values of every sample that a loss gives beside the loss itself.
 
     Attributes:
         dispersion: Positive size of the objective's second term, which sets the gradient's scale.
@@ -36,7 +36,7 @@ where every sample has its own. A batch has `weight`, 0 for padding."""
 
 
 class SampleGradients(NamedTuple):
-    """What one batch gives, per sample; padding and poisoned samples are 0 with `good` False.
+    """Losses and gradients of the samples of one batch; padding and poisoned samples are 0 with `good` False.
 
     Attributes:
         loss: The objective.

@@ -35,7 +35,7 @@ PIECE = 32
 DEFAULT = Reading()
 
 Host = TypeVar("Host")
-"""What a step gives, a pytree."""
+"""Result of a step, a pytree."""
 
 
 @dataclass(frozen=True)

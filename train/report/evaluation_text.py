@@ -1,4 +1,4 @@
-"""What an evaluation came to, as text for terminal and page."""
+"""Results of an evaluation as text, for terminal and page."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -17,7 +17,7 @@ HOW_TO_READ = (
 
 
 def warnings(scores: Evaluation) -> list[str]:
-    """What to know before the scores of an evaluation are used for anything."""
+    """Warnings to read before the scores of an evaluation are used for anything."""
     dropped, left_out = scores.dropped_samples, scores.trained_drifters_left_out
     names = left_out.drifters
     others = {system: found.energy_score_above_calibrated_km for system, found in scores.scores.items()}
@@ -39,7 +39,7 @@ def warnings(scores: Evaluation) -> list[str]:
 
 
 def unreadable(found: Evaluation | Result) -> dict[str, bool]:
-    """What to say of samples that could not be read (`--on-bad-shard skip`), and whether there are any."""
+    """The warning of samples that could not be read (`--on-bad-shard skip`), and whether it is due."""
     lost = found.unreadable_samples
     text = f"{len(lost):,} sample(s) of damaged shards could not be read and were left out: {first(lost)}. Run "
     return {f"{text}drift-inspect verify on the store.": bool(lost)}
@@ -87,7 +87,7 @@ def reliability_rows(scores: Evaluation) -> list[list[str]]:
 RELIABLE = (
     "spread / error 1, ranks 0.5, their spread 1: reliable. Ratio below 1 and rank by distance above 0.5: too narrow."
 )
-"""How to read the table of reliability."""
+"""Legend of the table of reliability."""
 
 
 def reliability_lines(scores: Evaluation) -> list[str]:

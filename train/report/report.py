@@ -88,7 +88,7 @@ def headline(out: Path) -> str:
 
 
 def warnings(result: Result) -> list[str]:
-    """What to know before the constant is used for anything."""
+    """Warnings to read before the constant is used for anything."""
     share, dropped = result.escaped_share, result.dropped_samples
     own = numbers.own(result)
     them, doubtful = "the parameters" if own else "C_s", numbers.hardly_known(result)
