@@ -37,7 +37,7 @@ def parameters(opened: ShardStore, *names: str) -> tuple[list[dict[str, Any]], R
     """Lines and the result of a run of three steps with parameters of these names."""
     values = {name: 0.1 * (k + 1) for k, name in enumerate(names)}
     steps = [{"step": k, "loss": 1.0 / k, "parameters": values} for k in (1, 2, 3)]
-    rest = {"standard_error": 0.1, "start": 0.1, "trained_as": "logarithm"}
+    rest = {"trained": -2.3, "standard_error": 0.1, "start": 0.1, "trained_as": "logarithm"}
     found = {name: {"value": v, "interval_90": [0.5 * v, 2 * v], **rest} for name, v in values.items()}
     return steps, result(opened, parameters=found)
 
@@ -74,7 +74,7 @@ def test_names_are_drawn_as_they_are(built: stores.Built, tmp_path: Path, name: 
 
     map_plots.save(lambda: draw(album.one(opened, 3)), tmp_path / "one.png")
     of_runs.render(lambda: draw(of_runs.parameters(*parameters(opened, name), None, "-")))
-    of_runs.render(lambda: draw(figures_profile.forest(grouped(name, "other"), 0.2)))
+    of_runs.render(lambda: draw(figures_profile.forest(grouped(name, "other"), "$C_s$", 0.2)))
     for figure in made:
         texts = [text for text in figure.findobj(matplotlib.text.Text) if name in text.get_text()]  # type: ignore[arg-type]
         plain = [text for text in texts if not text.get_parse_math()]
@@ -84,7 +84,7 @@ def test_names_are_drawn_as_they_are(built: stores.Built, tmp_path: Path, name: 
 
 def test_mathematics_of_ours_is_set() -> None:
     with canvas.settled():
-        figure = figures_profile.forest(grouped("a", "b"), 0.2)
+        figure = figures_profile.forest(grouped("a", "b"), "$C_s$", 0.2)
         label = figure.axes[0].xaxis.label
         assert (label.get_text(), label.get_parse_math()) == ("$C_s$ (logarithmic)", True)
         shown = [text.get_text() for text in figure.axes[0].get_xticklabels()]

@@ -131,7 +131,7 @@ def test_page_says_the_numbers(run: Path, store: ShardStore) -> None:
         "0.012, clustered by drifter",
         "K = C_s dx dy sqrt(u_x^2",
         "mean 0.9264 [dimensionless]",
-        "29 sample(s) of 6 drifter(s), split test, not trained on",
+        "29 samples of 6 drifters, split test, not trained on",
         "15.3 ± 2.1",
         "energy score [km]",
         "liu skill [-]",
@@ -240,7 +240,7 @@ def test_scores_that_should_not_be_trusted_are_warned_of(store: ShardStore) -> N
     assert evaluation_text.warnings(sound) == []
     few = evaluation_text.warnings(evaluation(store, n_drifters=1))
     assert len(few) == 1
-    assert few[0].startswith("1 drifter(s) are too few")
+    assert few[0].startswith("1 drifter: too few to judge by")
     elsewhere = evaluation_text.warnings(evaluation(store, run_store="0" * 64))
     assert "not the one that the constant was fitted to (000000000000)" in elsewhere[0]
     scores = evaluation_tree(store)["scores"]
@@ -257,7 +257,7 @@ DUE = {
     "the objective liu is not proper": {"objective": "liu", "proper": False},
     "the standard error is more than half of C_s": {"cs_standard_error": 0.6 * CS},
     "1.2 % of the members left": {"escaped_share": 0.012},
-    "2 sample(s) gave no finite loss and gradient and were left out: 4, 9.": {"dropped_samples": [4, 9]},
+    "2 samples gave no finite loss and gradient and were left out: 4, 9.": {"dropped_samples": [4, 9]},
 }
 
 
@@ -347,11 +347,10 @@ def test_what_was_not_scored_is_said(store: ShardStore, tmp_path: Path) -> None:
     found = evaluation(store, **change)
     (out / run_folder.EVALUATION).write_text(json.dumps(found.as_json()))
     report.write(out, store)
-    first = "29 sample(s) (of 5,000, spread evenly) of 6 drifter(s), split test, not trained on"
+    first = "29 samples (of 5,000, spread evenly) of 6 drifters, split test, not trained on"
     warned = (
-        "1,300 sample(s) of 12 drifter(s) that the run was trained on were left out: <b>, 0, 1, 2, 3, 4, 5, 6, 7, 8, "
-        "...",
-        "2 sample(s) gave no finite score and were left out: 4, 9.",
+        "1,300 samples of 12 drifters that the run was trained on were left out: <b>, 0, 1, 2, 3, 4, 5, 6, 7, 8, ...",
+        "2 samples gave no finite score and were left out: 4, 9.",
     )
     assert evaluation_text.table(found).startswith(first)
     for said in (first, *warned):

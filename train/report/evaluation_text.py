@@ -1,8 +1,6 @@
 """Results of an evaluation as text, for terminal and page."""
 
-from collections.abc import Sequence
-from typing import Any
-
+from driftcal.shared.text import counted, listed, were
 from driftcal.train.evaluation.evaluation import DIAGNOSTICS, SCORES, Evaluation
 from driftcal.train.report import numbers
 from driftcal.train.run.result import Result
@@ -27,12 +25,13 @@ def warnings(scores: Evaluation) -> list[str]:
         f"({scores.run_store[:12]}).": scores.store != scores.run_store,
         f"{' and '.join(beaten)} scored better than the calibrated constant, beyond the 90 % interval: it does not "
         "hold for these drifters.": bool(beaten),
-        f"{scores.n_drifters} drifter(s) are too few to judge by; with one there is no interval at all.": (
+        f"{counted(scores.n_drifters, 'drifter')}: too few to judge by; with one there is no interval at all.": (
             scores.n_drifters < FEW_DRIFTERS
         ),
-        f"{left_out.n_samples:,} sample(s) of {len(names):,} drifter(s) that the run was trained on were left out: "
-        f"{first(names)}.": bool(names),
-        f"{len(dropped):,} sample(s) gave no finite score and were left out: {first(dropped)}.": bool(dropped),
+        f"{counted(left_out.n_samples, 'sample')} of {counted(len(names), 'drifter')} that the run was trained on "
+        f"{were(left_out.n_samples)} left out: {listed(names)}.": bool(names),
+        f"{counted(len(dropped), 'sample')} gave no finite score and {were(len(dropped))} left out: "
+        f"{listed(dropped)}.": bool(dropped),
         **unreadable(scores),
     }
     return [text for text, holds in due.items() if holds]
@@ -41,8 +40,11 @@ def warnings(scores: Evaluation) -> list[str]:
 def unreadable(found: Evaluation | Result) -> dict[str, bool]:
     """The warning of samples that could not be read (`--on-bad-shard skip`), and whether it is due."""
     lost = found.unreadable_samples
-    text = f"{len(lost):,} sample(s) of damaged shards could not be read and were left out: {first(lost)}. Run "
-    return {f"{text}drift-inspect verify on the store.": bool(lost)}
+    text = (
+        f"{counted(len(lost), 'sample')} of damaged shards could not be read and {were(len(lost))} left out: "
+        f"{listed(lost)}. Run drift-inspect verify on the store."
+    )
+    return {text: bool(lost)}
 
 
 def table(scores: Evaluation) -> str:
@@ -62,7 +64,8 @@ def scored(scores: Evaluation) -> str:
     rest = scores.trained_drifters_left_out.n_samples + len(scores.dropped_samples) + len(scores.unreadable_samples)
     part = f" (of {scores.n_split:,}, spread evenly)" if scores.n_samples + rest < scores.n_split else ""
     known = "which the constant was fitted to: fit, not skill" if scores.fit else "not trained on"
-    return f"{scores.n_samples:,} sample(s){part} of {scores.n_drifters:,} drifter(s), split {scores.split}, {known}"
+    samples, drifters = counted(scores.n_samples, "sample"), counted(scores.n_drifters, "drifter")
+    return f"{samples}{part} of {drifters}, split {scores.split}, {known}"
 
 
 def score_rows(scores: Evaluation) -> list[list[str]]:
@@ -95,8 +98,3 @@ def reliability_lines(scores: Evaluation) -> list[str]:
     head = f"{'reliability':18s}" + "".join(f"{diagnostic.name:>18s}" for diagnostic in DIAGNOSTICS)
     rows = reliability_rows(scores)
     return [head, *(f"{first:18s}" + "".join(f"{cell:>18s}" for cell in rest) for first, *rest in rows), RELIABLE]
-
-
-def first(items: Sequence[Any]) -> str:
-    """The first ten, as text."""
-    return f"{', '.join(map(str, items[:10]))}{', ...' if len(items) > 10 else ''}"

@@ -1,6 +1,7 @@
 """Figures of a profile: the score against the constant, and the groups' constants as a map or by name."""
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 from driftcal.shared.canvas import (
@@ -45,20 +46,22 @@ CAPTIONS = {
 
 def wanted(run: Run) -> dict[str, Callable[[], Figure] | None]:
     """The figures of a run by name; None where what they are drawn from is missing."""
-    profile, cs = run.result.profile, run.result.cs
+    profile = run.result.profile
     found: dict[str, Callable[[], Figure] | None] = {}
-    if cs is None:
+    if run.parameter is None:
         return found
+    name, value = run.parameter
+    symbol = "$C_s$" if name == "C_s" else name
     if profile is not None:
-        found["profile"] = lambda: against_constant(profile, cs, run.truth, run.unit)
+        found["profile"] = lambda: against_parameter(profile, symbol, value, run.truth, run.unit)
     for number, one in enumerate(run.groups.groupings if run.groups is not None else ()):
-        draw = boxes if one.groups[0].box is not None else forest
-        found[f"groups-{number + 1}"] = lambda one=one, draw=draw: draw(one, cs)
+        draw = partial(boxes, one, symbol) if one.groups[0].box is not None else partial(forest, one, symbol, value)
+        found[f"groups-{number + 1}"] = draw
     return found
 
 
-def against_constant(profile: Profile, cs: float, truth: float | None, unit: str) -> Figure:
-    """Score and its derivative against C_s."""
+def against_parameter(profile: Profile, symbol: str, value: float, truth: float | None, unit: str) -> Figure:
+    """Score and its derivative against the parameter that text calls `symbol`."""
     figure = sheet(2.7)
     left, right = figure.subplots(1, 2)
     at, score, slope = (np.array(values, np.float64) for values in (profile.cs, profile.score, profile.gradient))
@@ -68,23 +71,23 @@ def against_constant(profile: Profile, cs: float, truth: float | None, unit: str
         ax.plot(at, values, color=BLUE, lw=1.4, zorder=2)
         ax.plot(at[~away], values[~away], "o", color=BLUE, ms=3.5, zorder=3)
         ax.plot(at[away], values[away], "o", mfc="white", mec=BLUE, ms=4.5, zorder=3)
-        ax.axvline(cs, color=INK, lw=1.0, ls=(0, (4, 2)), zorder=1)
+        ax.axvline(value, color=INK, lw=1.0, ls=(0, (4, 2)), zorder=1)
         if truth is not None:
             ax.axvline(truth, color="#CC79A7", lw=1.0, zorder=1)
         ax.set_xscale("log")
         _plain_ticks(ax, "x")
-        ax.set_xlabel("$C_s$", **MATH)
+        ax.set_xlabel(symbol, **MATH)
         ax.spines[["top", "right"]].set_visible(False)
     if np.isfinite(error).all():
         right.fill_between(at, slope - Z_90 * error, slope + Z_90 * error, color=BLUE, alpha=0.2, lw=0)
     right.axhline(0.0, color=GREY, lw=0.8)
     left.set_ylabel(f"mean score [{unit}]")
-    right.set_ylabel("derivative in log $C_s$", **MATH)
+    right.set_ylabel(f"derivative in log {symbol}", **MATH)
     # far constants are so bad that the minimum would be flat beside them
-    near = score[(at > cs / 12) & (at < 12 * cs)]
+    near = score[(at > value / 12) & (at < 12 * value)]
     room = 0.08 * float(np.ptp(near))
     left.set_ylim(float(score.min()) - room, float(near.max()) + room)
-    steep = np.abs(slope[(at > cs / 12) & (at < 12 * cs)]).max()
+    steep = np.abs(slope[(at > value / 12) & (at < 12 * value)]).max()
     right.set_ylim(-1.2 * steep, 1.2 * steep)
     for ax, letter in ((left, "a"), (right, "b")):
         ax.set_title(letter, loc="left", fontweight="bold")
@@ -101,8 +104,8 @@ def _plain_ticks(ax: Axes, which: str) -> None:
     axis.set_minor_formatter(NullFormatter())
 
 
-def forest(one: GroupedBy, cs: float) -> Figure:
-    """Every group's constant with its interval, on its own and shrunk."""
+def forest(one: GroupedBy, symbol: str, common: float) -> Figure:
+    """Every group's parameter with its interval, on its own and shrunk, and that of all in `common`."""
     every = one.groups
     largest = set(sorted(range(len(every)), key=lambda k: -every[k].n_samples)[:MOST_NAMED])
     shown = [group for k, group in enumerate(every) if k in largest]
@@ -122,7 +125,7 @@ def forest(one: GroupedBy, cs: float) -> Figure:
         label = f"{group.n_drifters:,}"
         ax.annotate(label, (1.01, k), xycoords=("axes fraction", "data"), va="center", fontsize=7, color=INK)
     ax.annotate("drifters", (1.01, -0.6), xycoords=("axes fraction", "data"), va="bottom", fontsize=7, color=INK)
-    ax.axvline(cs, color=INK, lw=1.0, ls=(0, (4, 2)), zorder=0)
+    ax.axvline(common, color=INK, lw=1.0, ls=(0, (4, 2)), zorder=0)
     ax.set_xscale("log")
     ax.set_xlim(low, high)
     _plain_ticks(ax, "x")
@@ -131,14 +134,13 @@ def forest(one: GroupedBy, cs: float) -> Figure:
     ax.tick_params(axis="y", length=0)
     ax.grid(axis="x", color="#DDDDDD", lw=0.6)
     ax.set_axisbelow(True)
-    ax.set_xlabel("$C_s$ (logarithmic)", **MATH)
+    ax.set_xlabel(f"{symbol} (logarithmic)", **MATH)
     ax.spines[["top", "right", "left"]].set_visible(False)
     return figure
 
 
-def boxes(one: GroupedBy, cs: float) -> Figure:
-    """Maps of the boxes' shrunk constants, and of the ratio of their intervals' ends."""
-    del cs
+def boxes(one: GroupedBy, symbol: str) -> Figure:
+    """Maps of the boxes' shrunk parameters, and of the ratio of their intervals' ends."""
     groups = one.groups
     box = np.array([group.box for group in groups], np.float64)
     centres = (box[:, :2] + box[:, 2:]) / 2
@@ -157,7 +159,7 @@ def boxes(one: GroupedBy, cs: float) -> Figure:
     for ax, shown, name, palette in zip(
         panels,
         (values, ratio),
-        ("$C_s$, shrunk", "upper / lower end of its 90 % interval"),
+        (f"{symbol}, shrunk", "upper / lower end of its 90 % interval"),
         ("viridis", "magma_r"),
         strict=True,
     ):

@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+from driftcal.shared.text import counted
 from driftcal.train.run.result import Group, GroupedBy, Result
 from driftcal.train.run.run_folder import Run
 
@@ -31,11 +32,12 @@ def _p_values(result: Result) -> dict[str, float]:
 def facts(run: Run) -> list[tuple[str, str]]:
     """The examination in words, for a terminal and a table."""
     result, found = run.result, []
+    name = run.parameter[0] if run.parameter is not None else "C_s"
     if result.profile is not None and result.minima is not None:
         profile = result.profile
         at = ", ".join(f"{least.cs:.3g}" for least in result.minima) or "none"
         ends = f"{profile.cs[0]:.2g} to {profile.cs[-1]:.2g}"
-        found.append(("minima of the score", f"C_s = {at} ({profile.n_samples:,} samples, C_s from {ends})"))
+        found.append(("minima of the score", f"{name} = {at} ({profile.n_samples:,} samples, {name} from {ends})"))
     if tests := _p_values(result):
         shown = "; ".join(f"{_key(key)}: p = {p:.2g}" for key, p in tests.items())
         verdict = "does not fit" if unequal(result) else "is not contradicted"
@@ -43,8 +45,8 @@ def facts(run: Run) -> list[tuple[str, str]]:
     for one in run.groups.groupings if run.groups is not None else ():
         known = [group.shrunk_cs for group in one.groups]
         p = "" if one.test is None else f"; one constant for all: p = {one.test.p_value:.2g}"
-        ends = f"C_s from {min(known):.3g} to {max(known):.3g}"
-        found.append((f"by {_key(one.key)}", f"{len(known)} group(s), {ends}{p}"))
+        ends = f"{name} from {min(known):.3g} to {max(known):.3g}"
+        found.append((f"by {_key(one.key)}", f"{counted(len(known), 'group')}, {ends}{p}"))
     return found
 
 
@@ -54,8 +56,8 @@ def warnings(result: Result) -> list[str]:
     at = ", ".join(f"{least.cs:.3g}" for least in minima)
     by = ", ".join(f"{_key(key)} (p = {p:.1g})" for key, p in keys.items())
     due = {
-        f"the score has {len(minima)} minima, at C_s = {at}: the constant is that of the one nearest to where the run "
-        "began. See the score against C_s in the report.": len(minima) > 1,
+        f"the score has {len(minima)} minima, at {at}: the constant is that of the one nearest to where the run began. "
+        "See the score against the constant in the report.": len(minima) > 1,
         f"one constant does not fit all: by {by}. The constant is a mean of unequal ones. Calibrate each group: "
         f"--group-by {min(keys, key=keys.__getitem__, default='')}.": bool(keys),
     }

@@ -13,6 +13,7 @@ import yaml
 from driftcal.shared.inspection.text import render_funnel
 from driftcal.shared.store.manifest import stage_from_json, write_file
 from driftcal.shared.store.reader import ShardStore
+from driftcal.shared.text import counted, listed, were
 from driftcal.train.evaluation.evaluation import DIAGNOSTICS, SCORES
 from driftcal.train.report import (
     evaluation_text,
@@ -106,8 +107,8 @@ def warnings(result: Result) -> list[str]:
         f"no standard error: {alone} cannot tell how far {them} {stand} from that of other drifters.": not known,
         f"{100 * share:.2g} % of the members left their window and were held at its edge, which biases {them}. "
         "Preprocess with a larger window.half_width_deg.": share > MOST_ESCAPED,
-        f"{len(dropped)} sample(s) gave no finite loss and gradient and were left out: "
-        f"{evaluation_text.first(dropped)}.": bool(dropped),
+        f"{counted(len(dropped), 'sample')} gave no finite loss and gradient and {were(len(dropped))} left out: "
+        f"{listed(dropped)}.": bool(dropped),
         **evaluation_text.unreadable(result),
     }
     return [*(text for text, holds in due.items() if holds), *profile_text.warnings(result)]
@@ -134,7 +135,7 @@ def _facts(run: Run) -> list[tuple[str, str]]:
         *twin,
         ("objective", f"{r.objective}, {r.estimator} estimator, mean {r.score:.4g} [{run.unit}]"),
         ("converged", r.convergence),
-        ("samples", f"{r.n_samples:,} of {r.n_drifters:,} drifter(s); dropped {len(r.dropped_samples):,}"),
+        ("samples", f"{r.n_samples:,} of {counted(r.n_drifters, 'drifter')}; left out {len(r.dropped_samples):,}"),
         (
             "ensemble",
             f"{r.members} members, scheme {r.scheme}, {r.precision}, engine {r.engine}; from {numbers.start(r)}",
@@ -191,6 +192,7 @@ def _skill(run: Run) -> dict[str, Any]:
 def _examination(run: Run) -> dict[str, Any]:
     """Other minima, whether one constant fits, and the groups' constants."""
     return {
+        "symbol": run.parameter[0] if run.parameter is not None else "",
         "examined": profile_text.facts(run),
         "groupings": profile_text.groupings(run),
         "group_head": profile_text.HEAD,

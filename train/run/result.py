@@ -60,7 +60,7 @@ class Homogeneity(JsonRecord):
 
 @dataclass(frozen=True)
 class Examination(JsonRecord):
-    """Examination of a finished run; all null without one positive parameter, and with an engine that cannot vary it."""
+    """Examination of a finished run; all null without one positive parameter, or if the engine cannot vary it."""
 
     profile: Profile | None = entry("score of some samples against the constant")
     minima: tuple[Minimum, ...] | None = entry("minima of that curve beyond chance")

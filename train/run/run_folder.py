@@ -21,7 +21,7 @@ from driftcal.train.evaluation.evaluation import Evaluation
 from driftcal.train.learners.drift.user_dynamics.fingerprint import UserDynamics
 from driftcal.train.run.checkpoints import FOLDER, FREE, FUNCTION, refuse_other
 from driftcal.train.run.folder_lock import contents
-from driftcal.train.run.result import Groups, Result
+from driftcal.train.run.result import Groups, Parameter, Result
 from driftcal.train.settings import Training
 
 RESULT, CONFIG, METRICS = "result.json", "config.json", "metrics.jsonl"
@@ -72,6 +72,14 @@ class Run(NamedTuple):
         """The constant that made the drifters, in a twin experiment on the built-in dynamics."""
         made = (self.data or {}).get("recipe", {}).get("synthetic")
         return float(made["cs"]) if made and self.settings.dynamics is None else None
+
+    @property
+    def parameter(self) -> tuple[str, float] | None:
+        """Symbol and value of the parameter of a model of one; None where there are more."""
+        if self.result.cs is not None:
+            return "C_s", self.result.cs
+        (name, found), *others = self.result.parameters.items()
+        return (name, found.value) if isinstance(found, Parameter) and not others else None
 
     @property
     def unit(self) -> str:
