@@ -10,6 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 from driftcal.shared.geo import METRES_PER_DEGREE
 from driftcal.shared.store.schema import FILL, SCALE
+from driftcal.train.fit.sample_gradients import gradient
+from driftcal.train.learners.drift.dynamics import dynamics_of
+from driftcal.train.learners.drift.loss import mode_of, sample_losses
 from driftcal.train.learners.drift.smagorinsky import Neighbours, Table
 from driftcal.train.reading.batches import Batch, Grid
 
@@ -143,3 +146,14 @@ def oracle_tracks(cs, scheme):
     found = np.stack(tracks, axis=-1)
     found.flags.writeable = False
     return found
+
+
+def gradients(parameters, at, batch, plan, settings, noise, weights_noise):
+    """Every sample's gradient at `at`, with this noise."""
+    mode = mode_of(settings, parameters.size, plan.grid).mode
+
+    def losses(vector):
+        dynamics = dynamics_of(parameters, vector)
+        return sample_losses(dynamics, batch, plan, settings, noise, weights_noise, checkpoint=mode == "reverse")
+
+    return gradient(losses, mode, at, batch.weight)
