@@ -10,6 +10,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator
+from importlib.metadata import version
 from typing import Any, NoReturn
 
 from driftcal.shared import paths, streams
@@ -21,8 +22,8 @@ UNPRINTED = 5
 
 
 def parser(name: str, description: str, example: str) -> argparse.ArgumentParser:
-    """A parser whose `--help` ends with an example and the exit codes."""
-    return argparse.ArgumentParser(
+    """A parser with `--version`, whose `--help` ends with an example and the exit codes."""
+    parser = argparse.ArgumentParser(
         prog=name,
         description=description,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -31,6 +32,8 @@ def parser(name: str, description: str, example: str) -> argparse.ArgumentParser
         f"  {LimitError.exit_code} refused by the system (memory, open files, permissions, a disk that fails), "
         f"{UNPRINTED} done, but the result\n  could not be printed",
     )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {version('driftcal')}")
+    return parser
 
 
 def add_common(to: argparse.ArgumentParser) -> None:

@@ -17,6 +17,7 @@ from driftcal.shared.native.checked_copy import Copier
 from driftcal.shared.store import shard_bytes
 from driftcal.shared.store.reader import Copying, ShardStore
 from driftcal.train import __main__ as train
+from driftcal.train import verbs
 from driftcal.train.reading.batches import batches
 from driftcal.train.settings import Reading, Training
 
@@ -257,9 +258,9 @@ def test_the_setting_reaches_the_store(
     def opened(root: str, on_bad_shard: str, copying: str) -> None:
         raise StoreError(f"opened for copying: {copying}")
 
-    monkeypatch.setattr(train, "ShardStore", opened)
+    monkeypatch.setattr(verbs, "ShardStore", opened)
     setting = settings.build(Training, {"data": {"copying": copying}}, "settings")
-    monkeypatch.setattr(train.run_folder, "read", lambda _: SimpleNamespace(settings=setting))
+    monkeypatch.setattr(verbs.run_folder, "read", lambda _: SimpleNamespace(settings=setting))
     run = ["run", "store", "--out", str(tmp_path / "run"), "--set", f"data.copying={copying}"]
     for command in (run, ["evaluate", str(tmp_path), "store"]):
         assert train.main(command) == 1

@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -588,6 +589,21 @@ def test_notes_tell_what_was_repaired_while_reading(tmp_path: Path, capsys: Capt
     sources.save(flat, tmp_path / "drifters.nc")
     store = fields.make(path, tmp_path / "store")
     assert any("1 trajectories were out of order and were sorted" in note for note in store.manifest.notes)
+
+
+@pytest.mark.parametrize(
+    ("command", "name"), [("preprocess", "drift-preprocess"), ("shared", "drift-inspect"), ("train", "drift-train")]
+)
+def test_every_command_tells_its_version(command: str, name: str) -> None:
+    arguments = [sys.executable, "-m", f"driftcal.{command}", "--version"]
+    done = subprocess.run(arguments, capture_output=True, text=True, check=True)
+    assert done.stdout == f"{name} {version('driftcal')}\n"
+
+
+def test_the_help_of_training_needs_no_jax() -> None:
+    code = "import sys; from driftcal.train.__main__ import main\ntry: main(['--help'])\nexcept SystemExit: pass\n"
+    code += "assert not {'jax', 'scipy', 'matplotlib', 'xarray'} & set(sys.modules), sys.modules.keys()"
+    subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
 
 @pytest.mark.parametrize("command", ["preprocess", "shared", "train"])

@@ -1,41 +1,13 @@
 """`drift-train`: calibrates a constant on a shard store, and evaluates it."""
 
 import argparse
-import contextlib
-import sys
-from collections.abc import Iterator
-from pathlib import Path
 from typing import NoReturn
 
-from driftcal.shared import command, paths, settings
-from driftcal.shared.errors import ConfigError, LimitError, StoreError
-from driftcal.shared.store.manifest import to_bytes, write_file
-from driftcal.shared.store.reader import ShardStore
+from driftcal.shared import command, paths
 from driftcal.train.machine import environment
-
-environment.drop_empty()
-try:
-    from driftcal.train.evaluation import evaluate
-    from driftcal.train.evaluation.evaluation import Evaluation
-    from driftcal.train.gradient_cost import command as cost
-    from driftcal.train.learners.drift import engines
-    from driftcal.train.machine import devices, modes
-    from driftcal.train.machine.devices import Devices
-    from driftcal.train.machine.stop_signals import Stop
-    from driftcal.train.report import numbers
-    from driftcal.train.run import examination, loop, run_folder
-    from driftcal.train.run.folder_lock import FolderLock
-    from driftcal.train.settings import Training
-except ValueError as error:  # JAX reads its variables when it is imported
-    command.leave(command.failed(environment.refusal(error)))
-
-MOST_OF_TRAINING = 2048
-"""Samples on which a run without a validation split is evaluated: all of a large one take as long as training."""
 
 INTERRUPTED = "interrupted before anything was written. Run the command again."
 """Message after Ctrl-C before the run has begun."""
-
-RESUMABLE = "Run the same command with --resume to go on."
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -80,7 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     judge.add_argument("--split", default="test", help="train, validation or test (default: %(default)s)")
     _add_bad_shard(judge)
     command.add_common(judge)
-    cost.add_verb(verbs)
+    _add_cost(verbs)
     return top
 
 
@@ -94,10 +66,46 @@ def _add_bad_shard(to: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_cost(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Adds `cost` to the verbs."""
+    verb = verbs.add_parser(
+        "cost",
+        help="measure what a gradient through time costs, for a model of your own too",
+        description="Measures the time and memory of every way to take a gradient through a model's steps.",
+        epilog="example: drift-train cost --model column --steps 100,1000,5000 --memory-cap 2GB --out cost",
+    )
+    verb.add_argument(
+        "--model", default="column", metavar="M", help="column, drift or module:function (default: %(default)s)"
+    )
+    verb.add_argument("--steps", default="100,1000,5000", metavar="N,N", help="numbers of steps (default: %(default)s)")
+    verb.add_argument(
+        "--strategies",
+        default="all",
+        metavar="S,S",
+        help="names of strategies, such as scan,checkpoint (default: %(default)s)",
+    )
+    verb.add_argument("--memory-cap", metavar="SIZE", help="memory to keep to, such as 2GB (default: this machine's)")
+    verb.add_argument("--precision", choices=("float32", "float64"), default="float32", help="default: %(default)s")
+    verb.add_argument(
+        "--limit", type=float, default=60.0, metavar="S", help="seconds that one cell may take (default: 60)"
+    )
+    out = paths.argument("--out")
+    verb.add_argument("--out", required=True, metavar="DIR", type=out, help="folder for the results; new or empty")
+    command.add_common(verb)
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Entry point; returns the exit code."""
     options = command.parsed(_parser(), arguments)
-    work = {"run": _run, "evaluate": _evaluate, "cost": cost.run}[options.verb]
+    environment.drop_empty()
+    try:
+        # JAX is imported here and not above: `--help` needs none, and it reads its variables when it is imported
+        from driftcal.train import verbs  # noqa: PLC0415
+        from driftcal.train.gradient_cost import command as cost  # noqa: PLC0415
+        from driftcal.train.machine import modes  # noqa: PLC0415
+    except ValueError as error:
+        return command.failed(environment.refusal(error))
+    work = {"run": verbs.run, "evaluate": verbs.evaluate, "cost": cost.run}[options.verb]
 
     def prepared(options: argparse.Namespace) -> int:
         environment.check_flags()
@@ -110,94 +118,6 @@ def main(arguments: list[str] | None = None) -> int:
 def entry() -> NoReturn:
     """Entry point of the installed command."""
     command.leave(main())
-
-
-def _run(options: argparse.Namespace) -> int:
-    from driftcal.train.report import report  # noqa: PLC0415 - it brings matplotlib: not for `--help`, and before a long calibration
-
-    devices.join()
-    shared_by = Devices.of(options.devices)
-    tree = settings.read_yaml(options.config) if options.config else {}
-    training = settings.build(Training, settings.override(tree, options.set), options.config or "training settings")
-    store, out = ShardStore(options.store, options.on_bad_shard, training.data.copying), Path(options.out)
-    progress = command.progress() and not options.json
-    examination.check_groups(store, training, options.group_by)
-    with FolderLock(out) as lock, Stop(RESUMABLE) as stop, _results_alone():
-        result = loop.run(store, training, out, progress, options.resume, stop, shared_by, lock)
-        devices.part()
-        if not shared_by.first:
-            return 0
-        try:
-            result = examination.examine(store, training, result, out, progress)
-            if options.group_by:
-                examination.write_groups(store, training, result, out, options.group_by, progress)
-            if store.manifest.splits.get("validation", {}).get("samples"):
-                _judge(out, store, "validation", progress)
-            else:
-                _judge(out, store, "train", progress, MOST_OF_TRAINING)
-            page = report.write(out, store)
-        except (StoreError, LimitError) as error:
-            raise type(error)(
-                f"{error} The calibration itself is done and kept ({numbers.found(result)}). For its evaluation and "
-                f"report run the same command again with --resume; with --on-bad-shard skip too, damaged samples are "
-                f"left out."
-            ) from error
-    if options.json:
-        command.emit(result.as_json())
-    else:
-        print(report.summary(out))
-        print(f"gradient: {result.gradient_reason}")
-        print(f"report: {page}")
-    return 0
-
-
-def _evaluate(options: argparse.Namespace) -> int:
-    from driftcal.train.report import evaluation_text, report  # noqa: PLC0415 - as in `_run`
-
-    out = Path(options.run)
-    run = run_folder.read(out)  # else the folder is not one to be locked
-    store = ShardStore(options.store, options.on_bad_shard, run.settings.data.copying)
-    progress = command.progress() and not options.json
-    with FolderLock(out, "RUN") as lock, _results_alone():
-        devices.check()
-        lock.take()
-        scores = _judge(out, store, options.split, progress)
-        page = report.write(out, store)
-    if options.json:
-        command.emit(scores.as_json())
-    else:
-        print(evaluation_text.table(scores))
-        print(report.headline(out))
-        print(f"report: {page}")
-    return 0
-
-
-@contextlib.contextmanager
-def _results_alone() -> Iterator[None]:
-    """Sends text printed inside, such as by a user's term, to stderr: stdout is for results."""
-    with contextlib.redirect_stdout(sys.stderr):
-        yield
-
-
-def _judge(out: Path, store: ShardStore, split: str, progress: bool, most: int | None = None) -> Evaluation:
-    """Evaluates the run in `out` on `split`, and writes what it found there."""
-    run = run_folder.read(out)
-    digest = run.result.store
-    engines.note_other_version(run.result.version, run.result.engine_version, run.settings.engine, out)
-    if store.manifest.digest == digest:
-        run_folder.keep_training_data(out, store)
-        run = run_folder.read(out)
-    if run.data is None:
-        raise ConfigError(
-            f"{out} does not say which drifters it was trained on: it has no {run_folder.DATA}. Run drift-train "
-            f"evaluate on its training store ({run.result.store_name}) first."
-        )
-    trained, own = run.data["trained_drifters"], run_folder.own_of(out, run)
-    cs = run.result.cs
-    scores, shown = evaluate.evaluate(store, split, run.settings, cs, trained, progress, most, own, digest)
-    write_file(out / run_folder.EVALUATION, to_bytes(scores.as_json()))
-    run_folder.keep_examples(out, shown)
-    return scores
 
 
 if __name__ == "__main__":

@@ -8,47 +8,19 @@ import re
 from dataclasses import asdict, fields
 from pathlib import Path
 
-from driftcal.shared import command, paths
+from driftcal.shared import command
 from driftcal.shared.errors import ConfigError
 from driftcal.shared.store.manifest import to_bytes, write_file
 from driftcal.shared.text import parse_size
 from driftcal.train.gradient_cost import recommendation, study
-from driftcal.train.gradient_cost.strategies import STRATEGIES
 from driftcal.train.run.folder_lock import FolderLock, contents
-
-EXAMPLE = "drift-train cost --model column --steps 100,1000,5000 --memory-cap 2GB --out cost"
-
-
-def add_verb(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Adds `cost` to the verbs of `drift-train`."""
-    verb = verbs.add_parser(
-        "cost",
-        help="measure what a gradient through time costs, for a model of your own too",
-        description="Measures the time and memory of every way to take a gradient through a model's steps.",
-        epilog=f"example: {EXAMPLE}",
-    )
-    verb.add_argument(
-        "--model", default="column", metavar="M", help="column, drift or module:function (default: %(default)s)"
-    )
-    verb.add_argument("--steps", default="100,1000,5000", metavar="N,N", help="numbers of steps (default: %(default)s)")
-    verb.add_argument(
-        "--strategies", default=",".join(STRATEGIES), metavar="S,S", help="some of %(default)s (default: all)"
-    )
-    verb.add_argument("--memory-cap", metavar="SIZE", help="memory to keep to, such as 2GB (default: this machine's)")
-    verb.add_argument("--precision", choices=("float32", "float64"), default="float32", help="default: %(default)s")
-    verb.add_argument(
-        "--limit", type=float, default=60.0, metavar="S", help="seconds that one cell may take (default: 60)"
-    )
-    out = paths.argument("--out")
-    verb.add_argument("--out", required=True, metavar="DIR", type=out, help="folder for the results; new or empty")
-    command.add_common(verb)
 
 
 def run(options: argparse.Namespace) -> int:
     """Measures, writes cost.csv, cost.json and cost.png, prints the tables and the recommendation."""
     out = Path(options.out)
     steps, cap = steps_of(options.steps), memory_of(options.memory_cap)
-    strategies = study.known(options.strategies.split(","))
+    strategies = study.known(options.strategies)
     if not options.limit > 0.0:
         raise ConfigError(f"--limit {options.limit}: expected a positive number of seconds.")
     with FolderLock(out) as lock:

@@ -244,12 +244,13 @@ def _cell(
     return Cell(name, n, **found)
 
 
-def known(names: list[str]) -> list[str]:
-    """`names`, if they are strategies.
+def known(text: str) -> list[str]:
+    """The strategies named in `text`, with commas between; `all` for all of them.
 
     Raises:
-        ConfigError: one is not.
+        ConfigError: One of the names is no strategy's.
     """
+    names = list(STRATEGIES) if text == "all" else text.split(",")
     for name in names:
         if name not in STRATEGIES:
             raise ConfigError(f"--strategies {name!r}: expected some of {', '.join(STRATEGIES)}.")
