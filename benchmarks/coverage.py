@@ -21,12 +21,12 @@ import time
 from pathlib import Path
 
 import numpy as np
+
+from benchmarks import stores
 from driftcal.shared.settings import build, override
 from driftcal.shared.store.reader import ShardStore
 from driftcal.train.run import loop
 from driftcal.train.settings import Training
-
-from benchmarks import stores
 
 EXPECTED = 32, 40
 """Of 40 intervals of 90 %, so many cover with a probability of 0.96."""

@@ -29,6 +29,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
+
+from benchmarks import operations, stores
+from benchmarks.measure import cores, machine
 from driftcal.shared import settings
 from driftcal.shared.store.reader import ShardStore
 from driftcal.train.fit.sample_gradients import Step
@@ -36,10 +40,6 @@ from driftcal.train.learners.drift.dynamics import load as load_dynamics
 from driftcal.train.learners.drift.loss import make_step
 from driftcal.train.reading.batches import Batch, Grid, batches, order
 from driftcal.train.settings import Training
-from jax.sharding import NamedSharding, PartitionSpec
-
-from benchmarks import operations, stores
-from benchmarks.measure import cores, machine
 
 SEGMENTS = 500_000
 """Five-day segments in 20 years of drifters."""

@@ -31,6 +31,8 @@ import equinox as eqx  # noqa: E402
 import jax  # noqa: E402
 import jax.numpy as jnp  # noqa: E402
 import numpy as np  # noqa: E402
+
+from benchmarks.windows import eddying  # noqa: E402
 from driftcal.shared import settings  # noqa: E402
 from driftcal.shared.errors import ConfigError  # noqa: E402
 from driftcal.shared.native import compiler  # noqa: E402
@@ -42,8 +44,6 @@ from driftcal.train.learners.drift.native_engine import library  # noqa: E402
 from driftcal.train.learners.drift.noise import noise_for  # noqa: E402
 from driftcal.train.reading.batches import Batch, Grid  # noqa: E402
 from driftcal.train.settings import Training  # noqa: E402
-
-from benchmarks.windows import eddying  # noqa: E402
 
 GRID = Grid(7, 41, 41, 121, 86_400, 3600, 0.125, 0.125)
 CS = 0.1

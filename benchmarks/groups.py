@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 
 import yaml
+
 from driftcal.preprocess.__main__ import main as preprocess
 from driftcal.train.__main__ import main as train
 

@@ -18,6 +18,7 @@ from unittest import mock
 
 import numpy as np
 import xarray as xr
+
 from driftcal.preprocess.__main__ import planned
 from driftcal.preprocess.made.twin import make
 from driftcal.preprocess.recipe import Recipe, Synthetic

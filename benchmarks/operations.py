@@ -9,12 +9,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+from benchmarks.windows import eddying
 from driftcal.train.learners.drift.dynamics import load as load_dynamics
 from driftcal.train.learners.drift.loss import make_step
 from driftcal.train.reading.batches import Grid
 from driftcal.train.settings import Training
-
-from benchmarks.windows import eddying
 
 FREE = frozenset(
     [

@@ -20,12 +20,11 @@ import sys
 import time
 from pathlib import Path
 
+from benchmarks import stores
 from driftcal.shared.settings import build
 from driftcal.shared.store.reader import ShardStore
 from driftcal.train.run import loop
 from driftcal.train.settings import Training
-
-from benchmarks import stores
 
 BUDGET = 25_000
 """Gradient samples that a calibration may take."""

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pastax  # pyright: ignore[reportMissingImports]
+
 from driftcal.shared.geo import METRES_PER_DEGREE
 from driftcal.shared.store.reader import ShardStore
 from driftcal.train.learners.drift import pastax_engine

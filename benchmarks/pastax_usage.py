@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pastax  # pyright: ignore[reportMissingImports]
+
 from driftcal.shared.geo import METRES_PER_DEGREE
 from driftcal.shared.store.schema import FILL, SCALE
 from driftcal.train.reading.batches import Batch, Grid

@@ -24,14 +24,14 @@ import numpy as np
 import xarray as xr
 import zarr
 from awscrt.checksums import crc32c
-from driftcal.preprocess.__main__ import main as preprocess
-from driftcal.preprocess.sources.gridded import current_files
-from driftcal.shared.disk import durable
-from driftcal.shared.store.reader import ShardStore
 from numcodecs import blosc  # pyright: ignore[reportAttributeAccessIssue] - compiled, without stubs
 
 from benchmarks.globe import DAY, START, make_currents, make_drifters, make_manifest
 from benchmarks.measure import Timing, interleave, machine, on_one_core
+from driftcal.preprocess.__main__ import main as preprocess
+from driftcal.preprocess.sources.gridded import current_files
+from driftcal.shared.disk import durable
+from driftcal.shared.store.reader import ShardStore
 
 SELECTIONS = 24
 """Samples that are selected one by one, from all over the store."""

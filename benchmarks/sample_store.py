@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from driftcal.shared.store import files as store_files
 from driftcal.shared.store import manifest, schema, shard_bytes
 from driftcal.shared.store.manifest import FileEntry, Manifest

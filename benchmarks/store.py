@@ -38,6 +38,9 @@ import jax.numpy as jnp  # noqa: E402
 import numpy as np  # noqa: E402
 import tensorstore  # noqa: E402
 import zarr  # noqa: E402
+from numcodecs import blosc  # noqa: E402 # pyright: ignore[reportAttributeAccessIssue] - compiled, without stubs
+
+from benchmarks.sample_store import N_SAMPLES, made_ocean, make  # noqa: E402
 from driftcal.shared.native import checked_copy  # noqa: E402
 from driftcal.shared.store import reader as shards  # noqa: E402
 from driftcal.shared.store import shard_bytes  # noqa: E402
@@ -46,9 +49,6 @@ from driftcal.shared.store.reader import ShardStore  # noqa: E402
 from driftcal.shared.store.schema import Compression  # noqa: E402
 from driftcal.train.reading.batches import batches  # noqa: E402
 from driftcal.train.settings import Reading  # noqa: E402
-from numcodecs import blosc  # noqa: E402 # pyright: ignore[reportAttributeAccessIssue] - compiled, without stubs
-
-from benchmarks.sample_store import N_SAMPLES, made_ocean, make  # noqa: E402
 
 BATCH = 256
 SLOW = 32  # samples that zarr-python reads a round

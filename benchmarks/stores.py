@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+
 from driftcal.preprocess.__main__ import main as preprocess
 
 

@@ -3,8 +3,9 @@
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
-from driftcal.train.learners.drift.smagorinsky import Flow
 from jaxtyping import Array, Float
+
+from driftcal.train.learners.drift.smagorinsky import Flow
 
 
 class Tides(eqx.Module):

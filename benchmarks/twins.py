@@ -13,9 +13,8 @@ import math
 import sys
 from pathlib import Path
 
-from driftcal.train.__main__ import main as train
-
 from benchmarks import stores
+from driftcal.train.__main__ import main as train
 
 OBJECTIVES = ("energy", "energy-plain", "liu", "reference")
 

@@ -3,6 +3,7 @@
 from typing import Any
 
 import numpy as np
+
 from driftcal.shared.geo import METRES_PER_DEGREE
 from driftcal.train.reading.batches import Batch, Grid
 

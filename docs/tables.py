@@ -10,10 +10,11 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
+from pydantic.fields import FieldInfo
+
 from driftcal.preprocess.recipe import Recipe
 from driftcal.shared.settings import Settings
 from driftcal.train.settings import Training
-from pydantic.fields import FieldInfo
 
 FOLDER = Path(__file__).parent
 

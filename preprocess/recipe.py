@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
+from fsspec import available_protocols
+from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, Strict, model_validator
+
 from driftcal.preprocess.sources import times
 from driftcal.preprocess.sources.units import angle_factor, speed_factor
 from driftcal.shared import paths
 from driftcal.shared.errors import DataError
 from driftcal.shared.settings import Duration, Settings, Shift, seconds_of
-from fsspec import available_protocols
-from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, Strict, model_validator
 
 DAY = 86_400
 """Seconds in a day."""

@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import yaml
-from driftcal.shared.errors import ConfigError
 from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer, ValidationError
 from yaml.composer import ComposerError
 from yaml.constructor import ConstructorError
+
+from driftcal.shared.errors import ConfigError
 
 MAX_BYTES = 1_000_000
 """A settings file larger than this [bytes] is refused unread: real ones are a few kB."""

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+
 from driftcal.train.__main__ import main
 
 FAST = ("--set", "ensemble.members=2", "--set", "integration.step=3h", "--set", "score.reference_members=2")

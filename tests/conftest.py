@@ -11,8 +11,8 @@ from http.server import ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from driftcal.preprocess.sources import files
 
+from driftcal.preprocess.sources import files
 from tests import stores
 from tests.servers import Quiet
 

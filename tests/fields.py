@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import xarray as xr
 import yaml
+
 from driftcal.preprocess.__main__ import main
 from driftcal.shared.store.reader import ShardStore
-
 from tests import sources
 
 DAY = 86_400

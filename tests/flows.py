@@ -8,6 +8,7 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+
 from driftcal.shared.geo import METRES_PER_DEGREE
 from driftcal.shared.store.schema import FILL, SCALE
 from driftcal.train.fit.sample_gradients import gradient
@@ -15,7 +16,6 @@ from driftcal.train.learners.drift.dynamics import dynamics_of
 from driftcal.train.learners.drift.loss import mode_of, sample_losses
 from driftcal.train.learners.drift.smagorinsky import Neighbours, Table
 from driftcal.train.reading.batches import Batch, Grid
-
 from tests import oracle
 
 GRID = Grid(n_times=7, n_lat=20, n_lon=24, n_obs=121, time_step=86_400, obs_step=3600, lat_step=0.25, lon_step=0.2)

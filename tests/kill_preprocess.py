@@ -15,7 +15,6 @@ from typing import Any
 from driftcal.preprocess.__main__ import main
 from driftcal.shared.disk import crash_points
 from driftcal.shared.inspection import facts
-
 from tests import fields
 
 _FORK = multiprocessing.get_context("forkserver")

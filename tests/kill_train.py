@@ -17,8 +17,8 @@ from typing import Any
 
 import jax
 import numpy as np
-from driftcal.shared.disk import crash_points
 
+from driftcal.shared.disk import crash_points
 from tests import runs
 
 POINTS = (*(f"checkpoint: {step}" for step in (*crash_points.STEPS, "published")), "random", "random", "random")

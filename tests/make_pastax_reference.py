@@ -27,9 +27,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pastax
+
 from driftcal.shared.store.reader import ShardStore
 from driftcal.train.learners.drift.pastax_engine import Sample, sample_of
-
 from tests import pastax_cases
 from tests.pastax_cases import CASES, NUMBERS, OBJECTIVES, STEP, WEIGHT_CS, Case
 

@@ -12,6 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+
 from driftcal.shared.errors import ConfigError, Interrupted
 from driftcal.shared.native import compiler
 from driftcal.shared.store.reader import ShardStore
@@ -22,7 +23,6 @@ from driftcal.train.learners.drift.native_engine import library
 from driftcal.train.machine.devices import Devices
 from driftcal.train.reading.batches import Grid, batches, order
 from driftcal.train.settings import Training
-
 from tests import runs
 
 

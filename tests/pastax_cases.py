@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import xarray as xr
 import yaml
+
 from driftcal.shared.store.reader import ShardStore
 from driftcal.shared.store.schema import FILL
-
 from tests import fields, sources, stores
 
 NUMBERS = Path(__file__).parent / "data" / "pastax.json"

@@ -3,6 +3,7 @@
 from typing import Any
 
 import numpy as np
+
 from driftcal.shared.store.reader import ShardStore
 from driftcal.train.evaluation.aggregate import MEASURED
 from driftcal.train.evaluation.evaluation import ABOVE, Evaluation

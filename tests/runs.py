@@ -12,6 +12,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+
 from driftcal.shared.errors import Interrupted
 from driftcal.shared.settings import build
 from driftcal.shared.store.reader import ShardStore

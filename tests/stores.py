@@ -18,6 +18,7 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
+
 from driftcal.shared import geo
 from driftcal.shared.errors import StoreError
 from driftcal.shared.native import checked_copy

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 import xarray as xr
 import zarr
+
 from driftcal.preprocess.recipe import DrifterSource
 from driftcal.preprocess.sources.absent_chunks import absences
 from driftcal.preprocess.sources.drifters.drifters import open_drifters
 from driftcal.preprocess.sources.drifters.fixes import Fixes
 from driftcal.preprocess.sources.files import opened
 from driftcal.shared.errors import DataError
-
 from tests import sources
 
 

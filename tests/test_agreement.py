@@ -9,6 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 import xarray as xr
+from scipy import stats
+
+from benchmarks import mistakes
 from driftcal.preprocess.__main__ import main
 from driftcal.preprocess.drift import candidates, encounters
 from driftcal.preprocess.drift import plan as planning
@@ -25,9 +28,6 @@ from driftcal.shared.errors import StoreError
 from driftcal.shared.store import manifest
 from driftcal.shared.store.agreement import Agreement
 from driftcal.shared.store.reader import ShardStore
-from scipy import stats
-
-from benchmarks import mistakes
 from tests import fields, sources, stores
 from tests.fields import DAY, START
 

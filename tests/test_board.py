@@ -7,8 +7,8 @@ from pathlib import Path
 
 import google_crc32c
 import pytest
-from driftcal.shared.errors import Interrupted
 
+from driftcal.shared.errors import Interrupted
 from tests import runs, stores
 
 event_pb2 = pytest.importorskip("tensorboardX.proto.event_pb2")

@@ -11,6 +11,7 @@ import matplotlib
 import numpy as np
 import pytest
 from cycler import cycler
+
 from driftcal.preprocess.__main__ import main as preprocess
 from driftcal.shared import __main__ as inspector
 from driftcal.shared import canvas
@@ -20,7 +21,6 @@ from driftcal.shared.store.reader import ShardStore
 from driftcal.train.report import figures_profile
 from driftcal.train.report import figures_run as of_runs
 from driftcal.train.run.result import GroupedBy, Result
-
 from tests import fields, stores
 from tests.results import groups_tree, result
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from driftcal.preprocess.drift import clock
 from driftcal.preprocess.drift.candidates import survey
 from driftcal.preprocess.drift.clock import Clock
@@ -13,7 +14,6 @@ from driftcal.preprocess.recipe import DrifterSource, Recipe, Segment
 from driftcal.preprocess.sources.drifters.drifters import open_drifters
 from driftcal.preprocess.sources.drifters.fixes import Fixes
 from driftcal.shared.errors import DataError
-
 from tests import sources
 
 START = sources.START

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from driftcal.preprocess.__main__ import main
 from driftcal.preprocess.writing import cluster, edition
 from driftcal.shared.disk import crash_points
-
 from tests import fields, kill_preprocess
 
 distributed = pytest.importorskip("distributed")

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from driftcal.shared.errors import ConfigError
 from driftcal.shared.native import compiler
 from driftcal.shared.native.compiler import Library

@@ -9,6 +9,7 @@ import cftime
 import numpy as np
 import pytest
 import xarray as xr
+
 from driftcal.preprocess.recipe import CurrentSource
 from driftcal.preprocess.sources.gridded.axes import latitude, longitude
 from driftcal.preprocess.sources.gridded.currents import Currents
@@ -16,7 +17,6 @@ from driftcal.preprocess.sources.gridded.open_currents import open_currents
 from driftcal.shared.errors import ConfigError, DataError
 from driftcal.shared.settings import build
 from driftcal.shared.store.reader import ShardStore
-
 from tests import fields, sources
 
 DAY = fields.DAY

@@ -10,6 +10,7 @@ import google_crc32c
 import jax
 import numpy as np
 import pytest
+
 from driftcal.shared import settings
 from driftcal.shared.errors import ConfigError, StoreError
 from driftcal.shared.native import checked_copy
@@ -20,7 +21,6 @@ from driftcal.train import __main__ as train
 from driftcal.train import verbs
 from driftcal.train.reading.batches import batches
 from driftcal.train.settings import Reading, Training
-
 from tests import stores
 
 

@@ -8,6 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+
+from docs.examples import column as example
+from docs.examples import lorenz
 from driftcal.shared.errors import ConfigError
 from driftcal.train.__main__ import main
 from driftcal.train.fit import gradient_mode
@@ -16,9 +19,6 @@ from driftcal.train.gradient_cost.command import memory_of, steps_of
 from driftcal.train.gradient_cost.strategies import STRATEGIES, forward_along
 from driftcal.train.gradient_cost.study import Cell, Study
 from driftcal.train.gradient_cost.timed_model import Model, load
-
-from docs.examples import column as example
-from docs.examples import lorenz
 from tests.commands import refused
 
 MODULE = """

@@ -12,6 +12,9 @@ import numpy as np
 import pytest
 import xarray as xr
 import zarr.storage
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from driftcal.preprocess.recipe import CurrentSource
 from driftcal.preprocess.sources import files
 from driftcal.preprocess.sources.encoding import Encoding
@@ -22,8 +25,6 @@ from driftcal.preprocess.sources.gridded.packing import Packing, pack_level
 from driftcal.preprocess.sources.units import speed_factor
 from driftcal.shared.errors import DataError
 from driftcal.shared.store.schema import FILL, OVER
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 NT, NY, NX = 5, 6, 9
 EAST = "surface_geostrophic_eastward_sea_water_velocity"

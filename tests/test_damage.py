@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from driftcal.shared.errors import StoreError
 from driftcal.shared.store import manifest, schema, shard_bytes
 from driftcal.shared.store.reader import ShardStore
 from driftcal.shared.store.verify import verify
-
 from tests import stores
 
 BOTH = pytest.mark.parametrize("compression", ["lz4", "none"])

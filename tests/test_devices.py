@@ -11,10 +11,10 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
+
 from driftcal.shared.errors import ConfigError
 from driftcal.shared.store.reader import ShardStore
 from driftcal.train.run import loop
-
 from tests import runs, stores
 
 FOUR = {"XLA_FLAGS": "--xla_force_host_platform_device_count=4"}

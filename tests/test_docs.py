@@ -10,14 +10,14 @@ from unittest import mock
 import numpy as np
 import pytest
 import yaml
+
+from docs import tables
 from driftcal.preprocess.recipe import Recipe
 from driftcal.shared.settings import build
 from driftcal.train.__main__ import main
 from driftcal.train.report import figures_run
 from driftcal.train.run import run_folder
 from driftcal.train.settings import Training
-
-from docs import tables
 from tests import runs, stores
 from tests.result_keys import described, keys_in_tables, undescribed, written
 

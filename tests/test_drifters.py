@@ -11,14 +11,14 @@ import fsspec
 import numpy as np
 import pytest
 import xarray as xr
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from driftcal.preprocess.drift import segments
 from driftcal.preprocess.recipe import DrifterSource, Segment
 from driftcal.preprocess.sources.drifters.drifters import Drifters, Fixes, open_drifters
 from driftcal.preprocess.sources.times import NO_TIME, seconds
 from driftcal.shared.errors import DataError
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
 from tests.sources import START, Track, erddap, per_fix, ragged, save, table, track, tracks
 
 

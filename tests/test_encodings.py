@@ -12,6 +12,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
+from hypothesis import HealthCheck, event, given, settings
+from hypothesis import strategies as st
+
 from driftcal.preprocess.recipe import CurrentSource, DrifterSource
 from driftcal.preprocess.sources.drifters.drifters import open_drifters
 from driftcal.preprocess.sources.encoding import Encoding, decode
@@ -21,9 +24,6 @@ from driftcal.preprocess.sources.times import NO_TIME, seconds
 from driftcal.preprocess.sources.units import angle_factor
 from driftcal.shared.errors import DataError
 from driftcal.shared.store.schema import FILL
-from hypothesis import HealthCheck, event, given, settings
-from hypothesis import strategies as st
-
 from tests import encodings
 
 LENIENT = (HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much)

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import jax
 import pytest
+
 from driftcal.shared.errors import ConfigError
 from driftcal.train.machine import devices, environment, modes
-
 from tests import runs, stores
 from tests.commands import FAST
 

@@ -8,6 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import xarray as xr
+from scores.probability import rank_histogram
+
 from driftcal.shared.errors import DataError
 from driftcal.shared.geo import EARTH_RADIUS, METRES_PER_DEGREE
 from driftcal.shared.store.reader import ShardStore
@@ -15,8 +17,6 @@ from driftcal.train.evaluation import aggregate, evaluate
 from driftcal.train.evaluation.evaluation import SCORES, Evaluation, LeftOut
 from driftcal.train.learners.drift import metrics
 from driftcal.train.settings import Training
-from scores.probability import rank_histogram
-
 from tests import stores
 
 CS = 0.3

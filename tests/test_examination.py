@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from driftcal.train.__main__ import main
 
+from driftcal.train.__main__ import main
 from tests import stores
 
 TERM = """

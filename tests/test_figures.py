@@ -5,13 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.collections import PolyCollection
+from matplotlib.image import imread
+
 from driftcal.shared.errors import ConfigError, StoreError
 from driftcal.shared.inspection import figures as album
 from driftcal.shared.inspection import map_plots
 from driftcal.shared.store.reader import ShardStore
-from matplotlib.collections import PolyCollection
-from matplotlib.image import imread
-
 from tests import stores
 
 

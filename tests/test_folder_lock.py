@@ -9,13 +9,13 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from driftcal.shared.disk.claims import hold
 from driftcal.shared.errors import ConfigError, DataError
 from driftcal.train.__main__ import main
 from driftcal.train.run import loop
 from driftcal.train.run import run_folder as folder
 from driftcal.train.run.folder_lock import FILE, FILES, FolderLock
-
 from tests import stores
 from tests.commands import FAST, refused
 

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from driftcal.preprocess.recipe import CurrentSource, DrifterSource
 from driftcal.preprocess.sources import files, formats
 from driftcal.preprocess.sources.drifters.drifters import open_drifters
 from driftcal.preprocess.sources.gridded.open_currents import open_currents
 from driftcal.shared.errors import DataError
-
 from tests import fields, sources
 from tests.servers import Quiet
 

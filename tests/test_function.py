@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
+
 from driftcal.shared.errors import ConfigError
 from driftcal.shared.settings import build
 from driftcal.shared.store.reader import ShardStore
@@ -19,7 +20,6 @@ from driftcal.train.learners.drift.user_dynamics import fingerprint, loading, tr
 from driftcal.train.run import loop
 from driftcal.train.run import run_folder as folder
 from driftcal.train.settings import Training
-
 from tests import stores
 from tests.commands import refused
 

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+
 from driftcal.shared.errors import ConfigError, DataError
 from driftcal.shared.settings import build
 from driftcal.shared.store.reader import ShardStore
@@ -20,7 +21,6 @@ from driftcal.train.reading.batches import Grid, batches
 from driftcal.train.run import examination
 from driftcal.train.run.result import Parameter
 from driftcal.train.settings import Training
-
 from tests import stores
 from tests.results import result
 

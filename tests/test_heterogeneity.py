@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from driftcal.train.fit.group_tests import Joint, homogeneity, joint_covariance, score_test, shrink
 
 

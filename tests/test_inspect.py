@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.image import imread
+
 from driftcal.shared import __main__ as inspector
 from driftcal.shared import command, geo
 from driftcal.shared.errors import StoreError
@@ -19,8 +21,6 @@ from driftcal.shared.store import manifest, schema, unfinished
 from driftcal.shared.store.manifest import Stage
 from driftcal.shared.store.reader import ShardStore
 from driftcal.shared.store.verify import verify
-from matplotlib.image import imread
-
 from tests import stores
 
 # Facts

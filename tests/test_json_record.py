@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from driftcal.shared.json_record import JsonRecord, Key, MissingKeys, WrongValue, entry
 from driftcal.shared.store.manifest import to_bytes
 from driftcal.shared.store.reader import ShardStore
 from driftcal.train.evaluation.evaluation import SCORES, Evaluation, Mean, SystemScores
 from driftcal.train.run.result import Groups, Result
-
 from tests import stores
 from tests.results import EXAMINED, evaluation_tree, groups_tree, result_tree
 

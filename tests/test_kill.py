@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from driftcal.preprocess.__main__ import main
 from driftcal.preprocess.writing import write
 from driftcal.shared.disk import claims, crash_points, durable
 from driftcal.shared.disk.claims import Holder, hold
 from driftcal.shared.errors import StoreError
 from driftcal.shared.store import unfinished
-
 from tests import fields, kill_preprocess
 
 

@@ -9,6 +9,7 @@ import threading
 import time
 
 import pytest
+
 from driftcal.shared.errors import ConfigError
 from driftcal.train.machine import launch
 from driftcal.train.machine.launch import Launch, launch_of, meet

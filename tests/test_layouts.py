@@ -6,11 +6,11 @@ import netCDF4
 import numpy as np
 import pytest
 import xarray as xr
+
 from driftcal.preprocess.recipe import DrifterSource
 from driftcal.preprocess.sources.drifters.drifters import Drifters, Fixes, open_drifters
 from driftcal.preprocess.sources.units import angle_factor
 from driftcal.shared.errors import DataError
-
 from tests.sources import START, per_fix, ragged, save, track, tracks
 
 ROWS = tracks()

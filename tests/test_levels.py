@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import xarray as xr
+
 from driftcal.preprocess.recipe import CurrentSource
 from driftcal.preprocess.sources.gridded import level_cache as module
 from driftcal.preprocess.sources.gridded.level_cache import Key, Levels
 from driftcal.preprocess.sources.gridded.open_currents import open_currents
 from driftcal.shared.errors import DataError
-
 from tests import fields
 
 BYTES = 2 * 3 * 4 * 2

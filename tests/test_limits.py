@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from driftcal.shared import __main__ as inspector
 from driftcal.shared import command
 from driftcal.shared.disk import durable, limits
@@ -22,7 +23,6 @@ from driftcal.shared.store.buffers import Slabs
 from driftcal.shared.store.reader import ShardStore
 from driftcal.shared.store.verify import verify
 from driftcal.train.run.checkpoints import Damaged, decode
-
 from tests import stores
 from tests.disks import Failing
 

@@ -8,6 +8,7 @@ from typing import Any
 import fsspec
 import numpy as np
 import pytest
+
 from driftcal.preprocess.__main__ import main
 from driftcal.preprocess.made.eddying_ocean import write_currents
 from driftcal.preprocess.recipe import Synthetic
@@ -16,7 +17,6 @@ from driftcal.shared.disk import durable, litter
 from driftcal.shared.errors import StoreError
 from driftcal.shared.inspection import text
 from driftcal.shared.store.verify import verify
-
 from tests import fields, stores
 
 LEFT = (".DS_Store", "currents/._c", "positions/c/.nfs00000000a1b2", "Thumbs.db", "desktop.ini",

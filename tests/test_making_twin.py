@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+
 from driftcal.preprocess.__main__ import MAKING, _make_twin
 from driftcal.preprocess.made import twin
 from driftcal.preprocess.recipe import Synthetic

@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 import xarray as xr
 import yaml
+
 from driftcal.preprocess.__main__ import main
 from driftcal.preprocess.drift import plan
 from driftcal.preprocess.writing import estimate
-
 from tests import sources
 
 pytestmark = [

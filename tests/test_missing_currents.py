@@ -11,13 +11,13 @@ import pytest
 import scipy.ndimage
 import xarray as xr
 import zarr
+
 from driftcal.preprocess.__main__ import main
 from driftcal.preprocess.recipe import CurrentSource
 from driftcal.preprocess.sources.gridded.currents import Currents
 from driftcal.preprocess.sources.gridded.open_currents import open_currents
 from driftcal.shared.errors import DataError
 from driftcal.shared.store.schema import FILL, STATUS
-
 from tests import fields, sources
 from tests.fields import DAY, START
 

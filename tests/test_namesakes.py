@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import xarray as xr
+
 from driftcal.preprocess.recipe import DrifterSource
 from driftcal.preprocess.sources.drifters import namesakes
 from driftcal.preprocess.sources.drifters.drifters import Drifters, open_drifters
 from driftcal.preprocess.sources.drifters.ids import of_files
 from driftcal.shared.errors import DataError
-
 from tests.sources import START, Track, per_fix, ragged, save, track
 
 N = 48

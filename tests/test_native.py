@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+
 from driftcal.shared.errors import ConfigError
 from driftcal.shared.native import compiler
 from driftcal.train.__main__ import main
@@ -22,7 +23,6 @@ from driftcal.train.learners.drift.simulate import Plan
 from driftcal.train.learners.drift.smagorinsky import Smagorinsky
 from driftcal.train.reading.batches import Batch, Grid
 from driftcal.train.settings import Training
-
 from tests import flows, oracle, stores
 
 try:

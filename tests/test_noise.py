@@ -4,9 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from driftcal.train.learners.drift.noise import noise_for, normals, threefry
 from jax.extend.random import threefry_2x32
 from scipy import stats
+
+from driftcal.train.learners.drift.noise import noise_for, normals, threefry
 
 # Known answers of the Random123 library: rounds, key, counter, result.
 KNOWN = [

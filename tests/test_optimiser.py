@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+
 from driftcal.train.fit.standard_errors import estimate
 from driftcal.train.learners.drift import energy_newton
 

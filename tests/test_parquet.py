@@ -5,11 +5,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+
 from driftcal.preprocess.recipe import DrifterSource
 from driftcal.preprocess.sources.drifters import parquet
 from driftcal.preprocess.sources.drifters.drifters import Fixes, open_drifters
 from driftcal.shared.errors import DataError
-
 from tests.sources import START, ragged, tracks
 
 pa = pytest.importorskip("pyarrow")

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+
 from driftcal.shared.errors import ConfigError
 from driftcal.shared.store.reader import ShardStore
 from driftcal.train.__main__ import main
@@ -18,7 +19,6 @@ from driftcal.train.learners.drift.simulate import Plan, simulate
 from driftcal.train.learners.drift.smagorinsky import Smagorinsky
 from driftcal.train.reading.batches import Batch, Grid, load
 from driftcal.train.settings import Training
-
 from tests import flows, pastax_cases, stores
 from tests.pastax_cases import CASES, MEMBERS, NUMBERS, OBJECTIVES, STEP, WEIGHT_CS, WEIGHT_MEMBERS
 

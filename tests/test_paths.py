@@ -5,13 +5,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
 from driftcal.preprocess import __main__ as preprocess
 from driftcal.preprocess.recipe import Recipe
 from driftcal.shared import __main__ as shared
 from driftcal.shared import paths, settings
 from driftcal.shared.errors import ConfigError
 from driftcal.train import __main__ as train
-
 from tests import fields
 
 Capture = pytest.CaptureFixture[str]

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import xarray as xr
+
 from driftcal.preprocess.__main__ import main, planned
 from driftcal.preprocess.drift import advice, clock, funnel, gaps, segments, splits, windows
 from driftcal.preprocess.drift import plan as planning
@@ -16,7 +17,6 @@ from driftcal.preprocess.sources.drifters import fixes
 from driftcal.preprocess.sources.gridded.currents import land_levels
 from driftcal.shared import settings
 from driftcal.shared.store.schema import SPLITS, STATUS
-
 from tests import fields, sources
 from tests.fields import DAY, START
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from driftcal.shared.errors import DataError
 from driftcal.shared.store.reader import ShardStore
 from driftcal.train.learners.drift.dynamics import load as load_dynamics
@@ -13,7 +14,6 @@ from driftcal.train.learners.drift.loss import make_step
 from driftcal.train.reading import batches as data
 from driftcal.train.reading.batches import Grid, batches
 from driftcal.train.run import metrics_log
-
 from tests import runs, stores
 
 POISONED, ON_LAND, STILL = 10, 11, 5

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import xarray as xr
 import yaml
+
 from driftcal.preprocess.__main__ import main
 from driftcal.preprocess.drift import candidates as surveying
 from driftcal.preprocess.drift import segments, windows
@@ -29,7 +30,6 @@ from driftcal.shared.__main__ import main as inspect
 from driftcal.shared.errors import StoreError
 from driftcal.shared.store.reader import ShardStore
 from driftcal.shared.store.verify import verify
-
 from tests import fields, sources
 
 Capture = pytest.CaptureFixture[str]

@@ -19,6 +19,7 @@ from typing import Any, cast
 import jax
 import numpy as np
 import pytest
+
 from driftcal.shared.__main__ import main as inspect
 from driftcal.shared.errors import LimitError, StoreError
 from driftcal.shared.store import reader, schema
@@ -27,7 +28,6 @@ from driftcal.shared.store.reader import ShardStore
 from driftcal.shared.store.verify import verify
 from driftcal.train.reading.batches import batches, load, order
 from driftcal.train.settings import Reading
-
 from tests import stores
 
 F32 = np.dtype(np.float32)

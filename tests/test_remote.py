@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from driftcal.preprocess.__main__ import main
 from driftcal.shared.store.verify import verify
-
 from tests import fields, sources
 from tests.servers import Quiet
 

@@ -10,6 +10,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.collections import LineCollection
+from matplotlib.colors import to_hex
+
 from driftcal.shared.errors import ConfigError
 from driftcal.shared.geo import METRES_PER_DEGREE
 from driftcal.shared.store.reader import ShardStore
@@ -17,9 +20,6 @@ from driftcal.shared.store.schema import FILL, SCALE
 from driftcal.train.evaluation.evaluation import ABOVE, Evaluation
 from driftcal.train.report import evaluation_text, figures_evaluation, figures_run, numbers, report
 from driftcal.train.run import run_folder
-from matplotlib.collections import LineCollection
-from matplotlib.colors import to_hex
-
 from tests import stores
 from tests.results import CS, EXAMINED, evaluation, evaluation_tree, mean, result, result_tree
 

@@ -9,12 +9,12 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+
 from driftcal.shared.errors import ConfigError, DataError, Interrupted, StoreError
 from driftcal.train.fit.sample_gradients import SampleGradients
 from driftcal.train.run.checkpoints import Damaged, decode, encode
 from driftcal.train.run.folder_lock import FolderLock
 from driftcal.train.run.metrics_log import Mean, MetricsLog
-
 from tests import runs, stores
 
 SIGNALS = ("SIGTERM", "SIGINT", "SIGUSR1")

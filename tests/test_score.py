@@ -7,6 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import xarray as xr
+from scores.probability import crps_for_ensemble
+
 from driftcal.shared import geo
 from driftcal.shared.settings import build
 from driftcal.train.learners.drift import scoring_rules
@@ -16,8 +18,6 @@ from driftcal.train.learners.drift.simulate import Plan, simulate
 from driftcal.train.learners.drift.smagorinsky import Smagorinsky
 from driftcal.train.learners.drift.sphere import Origin
 from driftcal.train.settings import Training
-from scores.probability import crps_for_ensemble
-
 from tests import flows, oracle
 
 

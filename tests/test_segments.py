@@ -10,13 +10,13 @@ from typing import cast
 
 import numpy as np
 import pytest
+
 from driftcal.preprocess.drift import segments
 from driftcal.preprocess.drift.candidates import survey, warnings
 from driftcal.preprocess.recipe import DrifterSource, Recipe, Segment
 from driftcal.preprocess.sources.drifters.drifters import Drifters, Fixes, open_drifters
 from driftcal.shared import geo
 from driftcal.shared.errors import DataError, StoreError
-
 from tests import sources
 
 START = sources.START

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from driftcal.preprocess.recipe import DAY, Recipe
 from driftcal.shared.errors import ConfigError
 from driftcal.shared.settings import build, override, parse_yaml, read_yaml

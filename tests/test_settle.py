@@ -7,6 +7,7 @@ energy score is least where the ensemble's are the truth's.
 import equinox as eqx
 import numpy as np
 import pytest
+
 from driftcal.shared.errors import DataError
 from driftcal.train.fit.fixed_noise import FixedNoise, Pass
 from driftcal.train.fit.parameters import Parameters

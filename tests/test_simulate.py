@@ -4,12 +4,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+
 from driftcal.shared.geo import METRES_PER_DEGREE
 from driftcal.shared.store.schema import FILL
 from driftcal.train.learners.drift.simulate import Plan, simulate
 from driftcal.train.learners.drift.smagorinsky import Smagorinsky
 from driftcal.train.reading.batches import Batch, Grid
-
 from tests import flows
 
 

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+
 from driftcal.shared import geo
 from driftcal.train.learners.drift.sphere import Origin, cosine, separation, sine
 from driftcal.train.settings import WIDEST

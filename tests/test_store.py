@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import tensorstore
 import zarr
+from numcodecs import blosc
+
 from driftcal.shared.errors import StoreError
 from driftcal.shared.store import schema, shard_bytes
 from driftcal.shared.store.reader import ShardStore
 from driftcal.shared.store.schema import Layout
 from driftcal.shared.store.verify import verify
-from numcodecs import blosc
-
 from tests import stores
 
 BOTH = pytest.mark.parametrize("compression", ["lz4", "none"])

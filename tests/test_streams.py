@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from driftcal.shared import __main__ as inspector
 from driftcal.shared import command, streams
 from driftcal.train.__main__ import main as train
-
 from tests import fields, kill_preprocess, stores
 from tests.commands import FAST
 

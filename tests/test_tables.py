@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+
 from driftcal.preprocess.recipe import DrifterSource
 from driftcal.preprocess.sources.drifters.drifters import Fixes, open_drifters
 from driftcal.shared.errors import DataError
-
 from tests.sources import START
 
 HEADER = "ID,time,lat,lon"

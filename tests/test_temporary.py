@@ -10,15 +10,15 @@ from typing import Any
 
 import fsspec
 import pytest
+from fsspec.implementations.cached import SimpleCacheFileSystem
+from fsspec.implementations.memory import MemoryFileSystem
+
 from driftcal.preprocess.__main__ import main
 from driftcal.preprocess.sources import files
 from driftcal.shared.disk import durable, temporary
 from driftcal.shared.errors import ConfigError, LimitError
 from driftcal.shared.native import compiler
 from driftcal.shared.native.compiler import Library
-from fsspec.implementations.cached import SimpleCacheFileSystem
-from fsspec.implementations.memory import MemoryFileSystem
-
 from tests import fields
 from tests.disks import Failing
 

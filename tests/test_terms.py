@@ -10,6 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import yaml
+
+from docs.examples.background import SmagorinskyBackground
 from driftcal.shared.errors import ConfigError
 from driftcal.shared.geo import METRES_PER_DEGREE
 from driftcal.shared.settings import build
@@ -25,8 +27,6 @@ from driftcal.train.learners.drift.user_dynamics import loading, terms
 from driftcal.train.reading.batches import Grid
 from driftcal.train.run import run_folder
 from driftcal.train.settings import Training
-
-from docs.examples.background import SmagorinskyBackground
 from tests import flows, stores
 from tests.commands import refused
 from tests.result_keys import undescribed

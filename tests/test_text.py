@@ -2,11 +2,12 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from driftcal.shared import text
 from driftcal.shared.errors import ConfigError
 from driftcal.shared.spacing import evenly
-from hypothesis import given
-from hypothesis import strategies as st
 
 
 def test_one_is_singular() -> None:

@@ -6,13 +6,13 @@ import math
 import numpy as np
 import pytest
 import yaml
+
 from driftcal.preprocess.__main__ import main as preprocess
 from driftcal.shared import geo
 from driftcal.shared.store.reader import ShardStore
 from driftcal.train.__main__ import main as train
 from driftcal.train.evaluation import evaluate
 from driftcal.train.reading.batches import Grid, batches, load, order
-
 from tests import stores
 
 TRUTH = 0.3

@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from driftcal.shared.store import schema
 from driftcal.shared.store.reader import ShardStore
 from driftcal.train.__main__ import main
 from driftcal.train.run.metrics_log import MetricsLog
-
 from tests import fields, stores
 from tests.commands import FAST, refused
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from driftcal.shared.errors import DataError
 from driftcal.train.fit import trust_region
 from driftcal.train.fit.standard_errors import estimate, judge

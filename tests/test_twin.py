@@ -7,6 +7,7 @@ import netCDF4
 import numpy as np
 import pytest
 import xarray as xr
+
 from driftcal.preprocess.made.drifter_integrator import Interval, Record, advance
 from driftcal.preprocess.made.eddying_ocean import FILL, Ocean, write_currents
 from driftcal.preprocess.made.twin import WINDAGE, Fleet, make, plan_fleet, simulate

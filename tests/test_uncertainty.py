@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
-from driftcal.train.fit.standard_errors import degrees_of_freedom, estimate, quantile_90
 from scipy import stats
+
+from driftcal.train.fit.standard_errors import degrees_of_freedom, estimate, quantile_90
 
 
 def interval(

@@ -13,12 +13,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+
 from driftcal.shared import command
 from driftcal.shared.errors import ConfigError, Interrupted
 from driftcal.train.__main__ import main
 from driftcal.train.learners.drift.user_dynamics import isolation, loading
 from driftcal.train.run import loop
-
 from tests import stores
 from tests.commands import refused
 

@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from driftcal.shared.errors import StoreError
 from driftcal.shared.inspection import facts, figures, text
 from driftcal.shared.store import schema, shard_bytes
 from driftcal.shared.store.reader import ShardStore
 from driftcal.shared.store.verify import Verdict, verify
-
 from tests import stores
 
 

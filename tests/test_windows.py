@@ -5,13 +5,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import xarray as xr
+
 from driftcal.preprocess.drift import windows
 from driftcal.preprocess.recipe import CurrentSource
 from driftcal.preprocess.sources.gridded.open_currents import open_currents
 from driftcal.shared import geo
 from driftcal.shared.store.reader import ShardStore
 from driftcal.shared.store.schema import FILL, STATUS
-
 from tests import fields, sources
 from tests.fields import DAY, START
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 from dask import config
+
 from driftcal.preprocess.__main__ import main
 from driftcal.preprocess.writing import shard_task, workers
 from driftcal.shared.errors import ConfigError
-
 from tests import fields
 
 Capture = pytest.CaptureFixture[str]

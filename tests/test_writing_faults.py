@@ -14,15 +14,15 @@ from typing import Any
 import fsspec
 import numpy as np
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
+
+from benchmarks.preprocessing import counting
 from driftcal.preprocess.__main__ import main
 from driftcal.preprocess.sources import files
 from driftcal.preprocess.writing import cluster as cluster_module
 from driftcal.preprocess.writing import estimate, shard_task
 from driftcal.shared.disk import durable
 from driftcal.shared.errors import StoreError
-from fsspec.implementations.memory import MemoryFileSystem
-
-from benchmarks.preprocessing import counting
 from tests import fields, kill_preprocess
 from tests.disks import Failing
 

@@ -3,10 +3,11 @@
 from math import degrees, radians
 from typing import Any, Literal
 
+from pydantic import Field, model_validator
+
 from driftcal.shared.errors import ConfigError
 from driftcal.shared.settings import Duration, Settings
 from driftcal.shared.store.schema import Layout
-from pydantic import Field, model_validator
 
 Objective = Literal["energy", "energy-plain", "liu", "reference"]
 Scheme = Literal["heun", "ito-heun", "euler", "reference"]

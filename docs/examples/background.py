@@ -7,9 +7,10 @@ The Ito equation is dX = (u + grad K) dt + sqrt(2 K) dW with K = C_s kappa + K_b
 
 import equinox as eqx
 import jax.numpy as jnp
+from jaxtyping import Array, Float
+
 from driftcal.train.fit.parameters import Positive
 from driftcal.train.learners.drift.smagorinsky import Flow
-from jaxtyping import Array, Float
 
 
 class SmagorinskyBackground(eqx.Module):

@@ -8,8 +8,9 @@ that depends on five parameters, so forward mode gives its whole Jacobian in one
 import jax
 import jax.numpy as jnp
 import numpy as np
-from driftcal.train.gradient_cost.column import LEVELS, PARAMETERS, advance
 from jaxtyping import Array, Float
+
+from driftcal.train.gradient_cost.column import LEVELS, PARAMETERS, advance
 
 DAYS, EVERY = 10, 24
 """Length of the record, and steps of half an hour from one profile to the next."""

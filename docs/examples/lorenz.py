@@ -9,8 +9,9 @@ parameters, and a scalar loss of the final state. Here the state carries the los
 from typing import NamedTuple
 
 import jax.numpy as jnp
-from driftcal.train.gradient_cost import Model
 from jaxtyping import Array, Float
+
+from driftcal.train.gradient_cost import Model
 
 STEP = 0.005
 

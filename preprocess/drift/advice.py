@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+
 from driftcal.preprocess.drift import clock, funnel, segments, windows
 from driftcal.preprocess.drift.candidates import Survey
 from driftcal.preprocess.drift.funnel import Loss

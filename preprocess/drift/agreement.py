@@ -17,6 +17,7 @@ errors. Encounters of one drifter are not independent.
 from dataclasses import dataclass
 
 import numpy as np
+
 from driftcal.preprocess.drift.encounters import LAGS, Encounters
 from driftcal.preprocess.drift.jackknife import LEAST, Spread, Sums, spread
 from driftcal.preprocess.recipe import DAY

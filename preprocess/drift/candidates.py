@@ -10,13 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from tqdm import tqdm
+
 from driftcal.preprocess.drift import segments
 from driftcal.preprocess.drift.clock import Clock
 from driftcal.preprocess.recipe import Recipe
 from driftcal.preprocess.sources.drifters.drifters import Drifters
 from driftcal.shared.disk import durable
 from driftcal.shared.disk.crash_points import reached
-from tqdm import tqdm
 
 _LABELS = (
     ("drifter", np.int32, ()),

@@ -11,6 +11,7 @@ from collections import Counter
 from dataclasses import dataclass, replace
 
 import numpy as np
+
 from driftcal.preprocess.drift import segments
 from driftcal.preprocess.recipe import DAY, DEFAULT_TOLERANCE, DrifterSource, Segment
 from driftcal.preprocess.sources.drifters.fixes import Fixes

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+
 from driftcal.preprocess.drift.candidates import Survey, read_records
 from driftcal.preprocess.drift.plan import Plan
 from driftcal.preprocess.recipe import DAY

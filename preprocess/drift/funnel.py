@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+
 from driftcal.preprocess.drift import segments, windows
 from driftcal.preprocess.drift.candidates import Survey
 from driftcal.shared.store.manifest import Stage

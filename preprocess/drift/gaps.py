@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+
 from driftcal.preprocess.drift.advice import OF_SAMPLES
 from driftcal.preprocess.drift.funnel import explain
 from driftcal.preprocess.drift.plan import Plan

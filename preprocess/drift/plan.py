@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+
 from driftcal.preprocess.drift import advice, splits, windows
 from driftcal.preprocess.drift.candidates import Survey, read_records
 from driftcal.preprocess.drift.funnel import AGROUND, DUPLICATE, OUTSIDE_DATES, POLEWARD, REASONS, explain, stages

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+
 from driftcal.preprocess.recipe import DAY, DrifterSource, Segment
 from driftcal.preprocess.sources.drifters.drifters import Fixes
 from driftcal.shared import geo

@@ -3,6 +3,7 @@
 import hashlib
 
 import numpy as np
+
 from driftcal.preprocess.recipe import Recipe
 from driftcal.shared.errors import ConfigError
 from driftcal.shared.store.schema import SPLITS

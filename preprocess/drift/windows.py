@@ -10,9 +10,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+
 from driftcal.preprocess.sources.gridded.currents import Currents
 from driftcal.shared.store.schema import FILL, OVER, STATUS
-from numpy.lib.stride_tricks import sliding_window_view
 
 # Why a segment has no window, in the order in which they are looked for.
 OUTSIDE_PERIOD = "outside the period of the currents"

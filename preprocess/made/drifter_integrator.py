@@ -13,6 +13,7 @@ Positions are (lon, lat) in degrees, times whole seconds since 1970, fields (lat
 """
 
 import numpy as np
+
 from driftcal.preprocess.recipe import DAY, CurrentSource
 from driftcal.preprocess.sources.gridded.currents import Currents
 from driftcal.shared.errors import DataError

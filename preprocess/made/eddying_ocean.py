@@ -13,11 +13,12 @@ from pathlib import Path
 
 import netCDF4
 import numpy as np
+from tqdm import tqdm
+
 from driftcal.preprocess.recipe import Synthetic
 from driftcal.shared.disk import litter
 from driftcal.shared.errors import ConfigError
 from driftcal.shared.geo import EARTH_RADIUS, METRES_PER_DEGREE
-from tqdm import tqdm
 
 SOURCE = "driftcal made ocean"
 """Global attribute `source` of the files: only files that carry it are ever replaced."""

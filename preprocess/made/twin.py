@@ -10,13 +10,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import xarray as xr
+from tqdm import tqdm
+
 from driftcal.preprocess.made.drifter_integrator import Interval, Record, advance
 from driftcal.preprocess.made.eddying_ocean import refuse_foreign, write_currents
 from driftcal.preprocess.recipe import DAY, CurrentSource, Synthetic
 from driftcal.preprocess.sources.gridded.open_currents import open_currents
 from driftcal.shared.errors import ConfigError, DataError
 from driftcal.shared.geo import METRES_PER_DEGREE, wrap_longitude
-from tqdm import tqdm
 
 FORMULA = "K = C_s dx dy sqrt(u_x^2 + v_y^2 + (u_y + v_x)^2 / 2)"
 SOURCE = "driftcal twin experiment: a simulation, no observations"

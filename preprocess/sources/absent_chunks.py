@@ -16,10 +16,11 @@ import fsspec
 import numpy as np
 import xarray as xr
 import zarr
+from fsspec.implementations.local import LocalFileSystem
+
 from driftcal.preprocess.sources import addresses, files
 from driftcal.preprocess.sources.encoding import Encoding
 from driftcal.shared.errors import DataError
-from fsspec.implementations.local import LocalFileSystem
 
 _NOWHERE = 2**64 - 1
 """Offset and length in the index of a shard of a chunk that is not in it (zarr v3, codec `sharding_indexed`)."""

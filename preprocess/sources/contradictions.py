@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+
 from driftcal.preprocess.sources.encoding import Encoding
 from driftcal.shared.errors import DataError
 

@@ -25,6 +25,7 @@ import fsspec
 import numpy as np
 import xarray as xr
 import zarr
+
 from driftcal.preprocess.sources import addresses, formats
 from driftcal.preprocess.sources.formats import Format
 from driftcal.shared.disk import litter, temporary

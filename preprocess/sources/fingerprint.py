@@ -12,6 +12,7 @@ from stat import S_ISREG
 from typing import Any
 
 import fsspec
+
 from driftcal.preprocess.sources import addresses, files
 from driftcal.shared.disk import litter
 from driftcal.shared.errors import DataError

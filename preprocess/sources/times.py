@@ -8,6 +8,7 @@ from typing import Any
 import cftime
 import numpy as np
 import pandas as pd
+
 from driftcal.preprocess.sources.encoding import MISSING, decode, texts
 from driftcal.preprocess.sources.units import SECONDS, units_of
 from driftcal.shared.errors import DataError

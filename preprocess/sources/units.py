@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 import numpy as np
+
 from driftcal.shared.errors import DataError
 
 UNIT_ATTRIBUTES = ("units", "unit", "Unit", "Units", "UNITS")

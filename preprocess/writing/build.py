@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from driftcal.preprocess.drift import windows
 from driftcal.preprocess.drift.plan import Plan, take
 from driftcal.preprocess.recipe import DAY, Recipe

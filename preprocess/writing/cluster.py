@@ -15,6 +15,8 @@ from collections.abc import Iterator
 from concurrent.futures import CancelledError
 from typing import Any
 
+from tqdm import tqdm
+
 from driftcal.preprocess.sources import files
 from driftcal.preprocess.writing import edition
 from driftcal.preprocess.writing.edition import Edition
@@ -22,7 +24,6 @@ from driftcal.preprocess.writing.shard_task import Pending, days_bar, make_shard
 from driftcal.shared import command
 from driftcal.shared.disk import durable
 from driftcal.shared.errors import ConfigError, Interrupted, StoreError
-from tqdm import tqdm
 
 AHEAD = 16
 """Fewest shards that a cluster is given before the first of them is done."""

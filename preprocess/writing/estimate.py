@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+
 from driftcal.preprocess.drift import windows
 from driftcal.preprocess.drift.plan import take
 from driftcal.preprocess.sources.gridded.currents import AHEAD_BYTES, BLOCK_BYTES, MOST_AHEAD

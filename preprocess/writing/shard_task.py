@@ -16,6 +16,8 @@ from dask.base import compute
 from dask.callbacks import Callback
 from dask.delayed import delayed
 from dask.local import get_sync
+from tqdm import tqdm
+
 from driftcal.preprocess.drift import windows
 from driftcal.preprocess.drift.candidates import read_records
 from driftcal.preprocess.drift.plan import take
@@ -29,7 +31,6 @@ from driftcal.shared.disk.crash_points import reached
 from driftcal.shared.errors import DriftcalError, Interrupted, StoreError
 from driftcal.shared.store import manifest, schema, shard_bytes, unfinished
 from driftcal.shared.store.unfinished import Mark
-from tqdm import tqdm
 
 OF_SURVEY = ("positions", "origin", "start_time", "drifter", "drogue", "source", "source_row")
 """Arrays of the store that are those of the survey."""

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from dask import config
+
 from driftcal.shared.errors import ConfigError
 
 CGROUP = Path("/sys/fs/cgroup")

@@ -27,10 +27,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
+from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter
+
 from driftcal.shared.disk import durable, litter
 from driftcal.shared.disk.crash_points import reached
 from driftcal.shared.errors import StoreError
-from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter
 
 GATE = "gate"
 PATIENCE = 60.0

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+
 from driftcal.shared import geo
 from driftcal.shared.canvas import (
     MATH,

@@ -9,6 +9,7 @@ import functools
 from pathlib import Path
 
 import numpy as np
+
 from driftcal.shared.command import say
 from driftcal.shared.errors import ConfigError
 from driftcal.shared.native import compiler

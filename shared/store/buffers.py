@@ -12,6 +12,7 @@ import weakref
 from collections import deque
 
 import numpy as np
+
 from driftcal.shared.disk import limits
 
 HUGE = 2**21

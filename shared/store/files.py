@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from driftcal.shared.command import say
 from driftcal.shared.disk import limits
 from driftcal.shared.errors import LimitError, StoreError

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
+
 from driftcal.shared.errors import StoreError
 from driftcal.shared.native import checked_copy
 from driftcal.shared.store import files, manifest, schema, shard_bytes

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import numpy as np
+
 from driftcal.shared.errors import StoreError
 
 VERSION = 2

@@ -13,10 +13,11 @@ from typing import Any, Protocol
 
 import numpy as np
 from awscrt import checksums
+from numcodecs import blosc  # pyright: ignore[reportAttributeAccessIssue] - compiled, without stubs
+
 from driftcal.shared.errors import StoreError
 from driftcal.shared.store.buffers import Slabs
 from driftcal.shared.store.schema import CHECKSUM, ArraySpec, Compression, Layout, arrays
-from numcodecs import blosc  # pyright: ignore[reportAttributeAccessIssue] - compiled, without stubs
 
 blosc.use_threads = False  # one context a call: safe in our own threads, and the same bytes on every machine
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from driftcal.shared.disk import limits
 from driftcal.shared.errors import StoreError
 from driftcal.shared.store import manifest, schema

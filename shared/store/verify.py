@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tqdm import tqdm
+
 from driftcal.shared.disk import limits, litter
 from driftcal.shared.errors import LimitError, StoreError
 from driftcal.shared.store import files as store_files
@@ -20,7 +22,6 @@ from driftcal.shared.store import manifest, schema, shard_bytes
 from driftcal.shared.store.manifest import Manifest
 from driftcal.shared.store.reader import ShardStore, rows_of
 from driftcal.shared.text import counted
-from tqdm import tqdm
 
 REMEDY = manifest.REMEDY
 """Remedy for a damaged store; `shard_bytes.REMEDY` refers the reader here."""

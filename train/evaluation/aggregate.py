@@ -16,9 +16,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from jaxtyping import Bool, Float, Int
+
 from driftcal.train.evaluation.evaluation import ABOVE, SCORES
 from driftcal.train.fit.standard_errors import degrees_of_freedom, quantile_90
-from jaxtyping import Bool, Float, Int
 
 MEASURED = tuple(score.key for score in SCORES if score.key != ABOVE)
 """Scores that every sample has of its own."""

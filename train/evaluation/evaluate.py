@@ -15,6 +15,9 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array
+from tqdm import tqdm
+
 from driftcal.shared.errors import DataError
 from driftcal.shared.spacing import evenly
 from driftcal.shared.store.reader import ShardStore
@@ -29,8 +32,6 @@ from driftcal.train.learners.drift.smagorinsky import Flow, Smagorinsky
 from driftcal.train.learners.drift.user_dynamics.fingerprint import UserDynamics
 from driftcal.train.reading.batches import Batch, Grid, stepped
 from driftcal.train.settings import Training, check_against
-from jaxtyping import Array
-from tqdm import tqdm
 
 STILL = 1e-30
 """A constant too small to move anything: the currents alone."""

@@ -13,10 +13,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Float, Int
+
 from driftcal.train.fit import trust_region
 from driftcal.train.fit.parameters import Parameters
 from driftcal.train.fit.standard_errors import Estimate, estimate
-from jaxtyping import Float, Int
 
 LEAST_GAIN = 1e-3
 """Least share of the predicted gain at which a step is accepted (Nocedal and Wright 2006, ch. 4)."""

@@ -10,6 +10,7 @@ import os
 from typing import Literal, NamedTuple
 
 import jax
+
 from driftcal.shared.text import counted, size
 
 Mode = Literal["forward", "reverse"]

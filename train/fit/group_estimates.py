@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
+from jaxtyping import Float, Int
+
 from driftcal.shared.errors import DataError
 from driftcal.shared.store.reader import ShardStore
 from driftcal.train.fit import group_keys
@@ -18,7 +20,6 @@ from driftcal.train.fit.group_keys import Grouping
 from driftcal.train.fit.group_tests import LEAST_DRIFTERS, homogeneity, joint_covariance, shrink
 from driftcal.train.fit.per_sample_parameters import Varied
 from driftcal.train.fit.standard_errors import SETTLED, quantile_90
-from jaxtyping import Float, Int
 
 DIFFERENCE = 0.2
 """Distance in log C_s, below and above, at which the curvature is measured."""

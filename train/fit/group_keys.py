@@ -15,10 +15,11 @@ import difflib
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Int
+
 from driftcal.shared.errors import ConfigError
 from driftcal.shared.geo import latitude_text, longitude_text, wrap_longitude
 from driftcal.shared.store.reader import ShardStore
-from jaxtyping import Int
 
 SEASONS = ("DJF", "MAM", "JJA", "SON")
 MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")

@@ -16,10 +16,11 @@ groups makes their estimates depend on one another. Three things are made of the
 from typing import NamedTuple
 
 import numpy as np
-from driftcal.train.fit.standard_errors import LEAST_REST
 from jaxtyping import Bool, Float, Int
 from scipy import sparse, stats
 from scipy.special import ndtr
+
+from driftcal.train.fit.standard_errors import LEAST_REST
 
 PRIOR_DRIFTERS = 4
 LEAST_DRIFTERS = 5

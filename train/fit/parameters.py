@@ -24,10 +24,11 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from driftcal.shared.errors import ConfigError, DataError
-from driftcal.shared.store.manifest import write_file
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float
+
+from driftcal.shared.errors import ConfigError, DataError
+from driftcal.shared.store.manifest import write_file
 
 MOST_NAMED = 10
 """Parameters up to which each has a name, a value and a standard error of its own in results: beyond, a curvature

@@ -5,12 +5,13 @@ from typing import NamedTuple
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+from tqdm import tqdm
+
 from driftcal.shared.store.reader import ShardStore
 from driftcal.train.fit.sample_gradients import Loss, SampleGradients, gradient
 from driftcal.train.reading.batches import Batch, stepped
 from driftcal.train.settings import Training
-from jaxtyping import Array, Bool, Float, Int
-from tqdm import tqdm
 
 
 class Found(NamedTuple):

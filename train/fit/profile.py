@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+
 from driftcal.shared.spacing import evenly
 from driftcal.shared.store.reader import ShardStore
 from driftcal.train.fit import group_keys

@@ -12,10 +12,11 @@ from typing import Any, NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from driftcal.train.fit.gradient_mode import Mode
-from driftcal.train.machine.devices import BATCH, Devices
 from jax.sharding import PartitionSpec
 from jaxtyping import Array, Bool, Float, Int
+
+from driftcal.train.fit.gradient_mode import Mode
+from driftcal.train.machine.devices import BATCH, Devices
 
 
 class Extras(NamedTuple):

@@ -13,8 +13,9 @@ the parameters are few.
 from typing import NamedTuple
 
 import numpy as np
-from driftcal.shared.errors import DataError
 from jaxtyping import Bool, Float
+
+from driftcal.shared.errors import DataError
 
 FIRST_RADIUS = 1.0
 """Length of the longest first step, in the metric above."""

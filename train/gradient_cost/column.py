@@ -22,8 +22,9 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
-from driftcal.train.gradient_cost.timed_model import Model
 from jaxtyping import Array, Float
+
+from driftcal.train.gradient_cost.timed_model import Model
 
 LEVELS = 100
 SPACING = 2.0

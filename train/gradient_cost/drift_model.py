@@ -6,6 +6,8 @@ score of the final positions [m]; the one parameter is log C_s.
 
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array
+
 from driftcal.train.gradient_cost.timed_model import Model, State
 from driftcal.train.learners.drift.noise import noise_for
 from driftcal.train.learners.drift.scoring_rules import distances
@@ -13,7 +15,6 @@ from driftcal.train.learners.drift.simulate import Plan, stepper
 from driftcal.train.learners.drift.smagorinsky import Smagorinsky, tabulate
 from driftcal.train.learners.drift.sphere import Origin
 from driftcal.train.reading.batches import Batch, Grid
-from jaxtyping import Array
 
 GRID = Grid(n_times=7, n_lat=24, n_lon=28, n_obs=2, time_step=86_400, obs_step=60, lat_step=0.125, lon_step=0.15)
 MEMBERS, SAMPLES, SEED, CS = 20, 16, 7, 0.3

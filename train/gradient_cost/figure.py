@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
+
 from driftcal.shared.canvas import Axes, Figure, FuncFormatter, NullFormatter
 from driftcal.shared.inspection.map_plots import INK, sheet
 from driftcal.shared.text import counted, duration, size

@@ -18,6 +18,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+
 from driftcal.shared.errors import DriftcalError
 from driftcal.shared.spacing import evenly
 from driftcal.train.gradient_cost.strategies import STRATEGIES, HostLoop, forward_along

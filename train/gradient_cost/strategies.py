@@ -12,8 +12,9 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from driftcal.train.gradient_cost.timed_model import Model, State
 from jaxtyping import Array, Float
+
+from driftcal.train.gradient_cost.timed_model import Model, State
 
 Run = Callable[[Float[Array, " P"], State], Array]
 """(parameters, first state) -> the loss, or its gradient."""

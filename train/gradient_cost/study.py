@@ -8,12 +8,13 @@ from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
+from tqdm import tqdm
+
 from driftcal.shared.errors import ConfigError, DataError
 from driftcal.shared.text import duration
 from driftcal.train.gradient_cost import fitted_laws
 from driftcal.train.gradient_cost.measurement import ANSWER, ROUNDS
 from driftcal.train.gradient_cost.strategies import STRATEGIES
-from tqdm import tqdm
 
 CROSSOVER_STEPS = 1000
 """Steps at most of the run in which the numbers of parameters are compared."""

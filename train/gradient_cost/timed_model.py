@@ -11,10 +11,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from driftcal.shared.errors import ConfigError, DriftcalError
-from driftcal.train.learners.drift.user_dynamics import isolation
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int
+
+from driftcal.shared.errors import ConfigError, DriftcalError
+from driftcal.train.learners.drift.user_dynamics import isolation
 
 State = Any
 """A pytree of arrays of floats."""

@@ -15,10 +15,11 @@ from typing import Any
 
 import jax
 import numpy as np
-from driftcal.shared.errors import ConfigError
-from driftcal.train.machine import launch
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from driftcal.shared.errors import ConfigError
+from driftcal.train.machine import launch
 
 BATCH = "batch"
 """The one axis of the mesh."""

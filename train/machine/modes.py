@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterator, Mapping
 
 import jax
+
 from driftcal.shared.command import say
 
 USUAL: Mapping[str, object] = {

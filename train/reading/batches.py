@@ -15,6 +15,8 @@ from typing import TypeVar
 import equinox as eqx
 import jax
 import numpy as np
+from jaxtyping import Array, Float, Int, UInt32
+
 from driftcal.shared.disk import limits
 from driftcal.shared.errors import StoreError
 from driftcal.shared.geo import unwrap_longitude
@@ -24,7 +26,6 @@ from driftcal.shared.store.schema import Layout
 from driftcal.train.machine.devices import Devices
 from driftcal.train.reading.reader_threads import Crew, Stalled
 from driftcal.train.settings import Reading
-from jaxtyping import Array, Float, Int, UInt32
 
 SLABS = Slabs()
 """Buffers of batches, shared by all passes."""

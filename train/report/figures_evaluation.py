@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 
 import numpy as np
+
 from driftcal.shared.canvas import Axes, Figure
 from driftcal.shared.inspection.map_plots import INK, sheet
 from driftcal.train.evaluation.evaluation import DIAGNOSTICS, SCORES, Curve, Evaluation, Reliability, SystemScores

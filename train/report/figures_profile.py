@@ -4,6 +4,7 @@ from collections.abc import Callable
 from functools import partial
 
 import numpy as np
+
 from driftcal.shared.canvas import (
     MATH,
     Axes,

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+
 from driftcal.shared import geo
 from driftcal.shared.canvas import (
     MATH,

@@ -1,6 +1,7 @@
 """Calibrated numbers with their errors, as text for terminal and page."""
 
 import numpy as np
+
 from driftcal.train.run.result import Result
 
 

@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from driftcal.shared.inspection.map_plots import DPI, WIDTH
-from driftcal.train.report import figures_evaluation, figures_profile, figures_run
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
+
+from driftcal.shared.inspection.map_plots import DPI, WIDTH
+from driftcal.train.report import figures_evaluation, figures_profile, figures_run
 
 CAPTIONS = figures_run.CAPTIONS | figures_profile.CAPTIONS | figures_evaluation.CAPTIONS
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import yaml
+
 from driftcal.shared.inspection.text import render_funnel
 from driftcal.shared.store.manifest import stage_from_json, write_file
 from driftcal.shared.store.reader import ShardStore

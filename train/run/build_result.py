@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import numpy as np
+
 from driftcal.shared.store.reader import ShardStore
 from driftcal.train.fit.parameters import Parameters, trained_leaves, vector_of, with_vector
 from driftcal.train.fit.standard_errors import Estimate, Judged

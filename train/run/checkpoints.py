@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+
 from driftcal.shared.command import say
 from driftcal.shared.disk import limits
 from driftcal.shared.disk.crash_points import reached

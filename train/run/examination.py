@@ -8,6 +8,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
+
 from driftcal.shared.errors import ConfigError
 from driftcal.shared.store.manifest import to_bytes, write_file
 from driftcal.shared.store.reader import ShardStore

@@ -17,6 +17,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jaxtyping import Float
+
 from driftcal.shared.errors import ConfigError, DataError
 from driftcal.shared.store.manifest import to_bytes, write_file
 from driftcal.shared.store.reader import ShardStore
@@ -41,7 +43,6 @@ from driftcal.train.run.result import Result
 from driftcal.train.run.state import CheckpointSchedule, Progress, State, counts_of
 from driftcal.train.run.tensorboard import Board
 from driftcal.train.settings import Training, check_against
-from jaxtyping import Float
 
 
 def run(

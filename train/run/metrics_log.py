@@ -18,6 +18,9 @@ from typing import Any, NamedTuple, Self
 import jax
 import numpy as np
 from awscrt import checksums
+from jaxtyping import Float
+from tqdm import tqdm
+
 from driftcal.shared.errors import ConfigError, DataError, StoreError
 from driftcal.shared.store.reader import ShardStore
 from driftcal.shared.text import listed
@@ -25,8 +28,6 @@ from driftcal.train.fit.parameters import Parameters
 from driftcal.train.fit.sample_gradients import SampleGradients
 from driftcal.train.run.run_folder import METRICS
 from driftcal.train.run.tensorboard import Board
-from jaxtyping import Float
-from tqdm import tqdm
 
 MOST_POISONED = 0.01
 """A run stops when more than this share of its samples gives no finite loss and gradient."""

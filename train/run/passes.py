@@ -2,6 +2,7 @@
 
 import jax.numpy as jnp
 import numpy as np
+
 from driftcal.shared.store.reader import ShardStore
 from driftcal.train.fit.fixed_noise import Pass
 from driftcal.train.fit.parameters import Parameters

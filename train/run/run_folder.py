@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+
 from driftcal.shared import settings
 from driftcal.shared.disk import limits
 from driftcal.shared.errors import ConfigError

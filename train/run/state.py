@@ -13,6 +13,8 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float
+
 from driftcal.shared.errors import StoreError
 from driftcal.train.fit.sample_gradients import SampleGradients
 from driftcal.train.learners.drift import energy_newton
@@ -21,7 +23,6 @@ from driftcal.train.machine.stop_signals import Stop
 from driftcal.train.run.checkpoints import Checkpoints, Damaged, Saved
 from driftcal.train.run.metrics_log import Counts, MetricsLog
 from driftcal.train.settings import Checkpointing
-from jaxtyping import Array, Float
 
 
 class State(NamedTuple):

@@ -6,6 +6,7 @@ fixes without a word.
 
 import numpy as np
 import pandas as pd
+
 from driftcal.preprocess.sources.encoding import MISSING
 from driftcal.preprocess.sources.units import Axis
 from driftcal.shared.errors import DataError

@@ -6,6 +6,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import xarray as xr
+
 from driftcal.preprocess.recipe import DrifterSource
 from driftcal.preprocess.sources import addresses, files, formats
 from driftcal.preprocess.sources.absent_chunks import absences, refuse_unwritten

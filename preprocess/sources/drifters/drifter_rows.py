@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 import xarray as xr
+
 from driftcal.preprocess.sources.drifters.ids import identifiers
 from driftcal.preprocess.sources.encoding import decode
 from driftcal.preprocess.sources.variable_roles import listing

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
+
 from driftcal.preprocess.recipe import DrifterSource
 from driftcal.preprocess.sources import files, number_times, times
 from driftcal.preprocess.sources.drifters import drogues, fixes, ids, namesakes, quality

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
+
 from driftcal.preprocess.recipe import DrifterSource
 from driftcal.preprocess.sources import files, fingerprint
 from driftcal.preprocess.sources.drifters import drifter_roles, drogues, ids

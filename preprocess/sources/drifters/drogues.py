@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+
 from driftcal.preprocess.sources.encoding import MISSING, decode, texts
 from driftcal.preprocess.sources.times import NO_TIME, of_text, seconds
 from driftcal.shared.errors import DataError

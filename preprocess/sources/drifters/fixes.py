@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
+
 from driftcal.preprocess.sources.contradictions import check_angles
 from driftcal.preprocess.sources.drifters import drogues, namesakes, quality
 from driftcal.preprocess.sources.drifters.drifter_files import opened

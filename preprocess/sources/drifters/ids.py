@@ -10,6 +10,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
+
 from driftcal.preprocess.sources.drifters.drifter_roles import ID_ATTRIBUTES
 from driftcal.preprocess.sources.encoding import decode, texts
 from driftcal.shared.errors import DataError

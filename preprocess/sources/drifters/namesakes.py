@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+
 from driftcal.preprocess.recipe import DAY
 from driftcal.preprocess.sources.times import NO_TIME
 from driftcal.shared.geo import METRES_PER_DEGREE, separation

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
+
 from driftcal.preprocess.recipe import DrifterSource
 from driftcal.preprocess.sources import formats
 from driftcal.preprocess.sources.drifters.drifter_roles import resolve

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+
 from driftcal.preprocess.sources.encoding import MISSING, decode, texts
 from driftcal.shared.errors import DataError
 

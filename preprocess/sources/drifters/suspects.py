@@ -8,6 +8,7 @@ import itertools
 from collections.abc import Callable
 
 import numpy as np
+
 from driftcal.preprocess.recipe import DAY, DrifterSource
 from driftcal.preprocess.sources.drifters import namesakes
 from driftcal.preprocess.sources.drifters.fixes import Fixes

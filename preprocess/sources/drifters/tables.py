@@ -15,6 +15,7 @@ from typing import Any, TextIO
 import numpy as np
 import pandas as pd
 import xarray as xr
+
 from driftcal.preprocess.recipe import DrifterSource
 from driftcal.preprocess.sources.drifters import angles, hemispheres
 from driftcal.preprocess.sources.drifters.dialect import Dialect, text

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+
 from driftcal.preprocess.sources.times import NO_TIME, seconds
 from driftcal.shared.errors import DataError
 from driftcal.shared.text import stamp

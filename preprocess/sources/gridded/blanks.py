@@ -20,6 +20,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+
 from driftcal.preprocess.sources.gridded.packing import LIMIT, Packing
 from driftcal.preprocess.sources.gridded.remarks import Blank
 from driftcal.shared.store.schema import FILL, OVER

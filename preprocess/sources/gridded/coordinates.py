@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
+
 from driftcal.preprocess.sources.contradictions import check_angles
 from driftcal.preprocess.sources.encoding import Encoding
 from driftcal.preprocess.sources.files import reading, retried

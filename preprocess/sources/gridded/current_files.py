@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import xarray as xr
+
 from driftcal.preprocess.recipe import CurrentSource
 from driftcal.preprocess.sources.gridded import current_roles, stamps
 from driftcal.preprocess.sources.gridded.coordinates import Angles, angles, stored

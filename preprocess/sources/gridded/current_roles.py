@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Mapping
 
 import xarray as xr
+
 from driftcal.preprocess.sources.gridded.coordinates import elsewhere_of
 from driftcal.preprocess.sources.units import angle_way, units_of
 from driftcal.preprocess.sources.variable_roles import listing

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+
 from driftcal.preprocess.recipe import DAY
 from driftcal.preprocess.sources import files
 from driftcal.preprocess.sources.contradictions import check_range, sample

@@ -4,6 +4,7 @@ What the numbers prove is refused; what is merely odd is warned of (see `sources
 """
 
 import numpy as np
+
 from driftcal.preprocess.sources.contradictions import is_decoded, left_over, named
 from driftcal.preprocess.sources.gridded.packing import Packing
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import xarray as xr
+
 from driftcal.preprocess.recipe import DAY, CurrentSource
 from driftcal.preprocess.sources import addresses, files
 from driftcal.preprocess.sources import fingerprint as identity

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import xarray as xr
+
 from driftcal.preprocess.sources.encoding import Encoding
 from driftcal.preprocess.sources.units import speed_factor
 from driftcal.shared.errors import DataError

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
+
 from driftcal.preprocess.sources.gridded.packing import Packing
 from driftcal.shared.errors import DataError
 

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import xarray as xr
+
 from driftcal.preprocess.sources import files
 from driftcal.preprocess.sources.contradictions import sample, settle_range
 from driftcal.preprocess.sources.gridded.currents import COMPONENTS, Currents, land_levels

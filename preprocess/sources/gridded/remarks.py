@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+
 from driftcal.shared.store.schema import FILL
 from driftcal.shared.text import stamp
 

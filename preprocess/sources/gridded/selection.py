@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import xarray as xr
+
 from driftcal.preprocess.recipe import Place
 from driftcal.preprocess.sources.encoding import texts
 from driftcal.preprocess.sources.gridded.coordinates import decoded, stored

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 import xarray as xr
+
 from driftcal.preprocess.recipe import DAY
 from driftcal.preprocess.sources.encoding import decode
 from driftcal.preprocess.sources.gridded.axes import level_times

@@ -3,6 +3,8 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float
+
 from driftcal.train.fit.parameters import Parameters, rebuilder, saved, vector_of
 from driftcal.train.learners.drift.simulate import Dynamics
 from driftcal.train.learners.drift.smagorinsky import Smagorinsky, WholeFlow
@@ -10,7 +12,6 @@ from driftcal.train.learners.drift.user_dynamics import fingerprint, loading
 from driftcal.train.learners.drift.user_dynamics.fingerprint import UserDynamics
 from driftcal.train.learners.drift.user_dynamics.terms import Adapter
 from driftcal.train.settings import Training
-from jaxtyping import Array, Float
 
 
 def load(settings: Training) -> Parameters:

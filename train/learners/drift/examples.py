@@ -3,6 +3,8 @@
 import equinox as eqx
 import jax
 import numpy as np
+from jaxtyping import Array
+
 from driftcal.shared.spacing import evenly
 from driftcal.shared.store.reader import ShardStore
 from driftcal.shared.store.schema import FILL, SCALE
@@ -12,7 +14,6 @@ from driftcal.train.learners.drift.noise import noise_for
 from driftcal.train.learners.drift.simulate import Dynamics, Plan
 from driftcal.train.reading.batches import Batch, load
 from driftcal.train.settings import Training
-from jaxtyping import Array
 
 N_EXAMPLES = 6
 

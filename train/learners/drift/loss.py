@@ -9,6 +9,8 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array
+
 from driftcal.train.fit import sample_gradients
 from driftcal.train.fit.gradient_mode import Choice, choose, memory_of_device
 from driftcal.train.fit.parameters import Parameters
@@ -22,7 +24,6 @@ from driftcal.train.learners.drift.smagorinsky import Smagorinsky, tabulate
 from driftcal.train.machine.devices import Devices
 from driftcal.train.reading.batches import Batch, Grid
 from driftcal.train.settings import Training
-from jaxtyping import Array
 
 TRAINED, WEIGHTS = 0, 1
 """Streams of noise: of the trained ensemble, and of the one whose spread weights the `energy` objective."""

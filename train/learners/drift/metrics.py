@@ -3,13 +3,14 @@
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
+
 from driftcal.shared.geo import METRES_PER_DEGREE
 from driftcal.train.learners.drift import scoring_rules
 from driftcal.train.learners.drift.engines import simulate
 from driftcal.train.learners.drift.noise import noise_for
 from driftcal.train.learners.drift.simulate import Dynamics, Plan, Simulation
 from driftcal.train.reading.batches import Batch
-from jaxtyping import Array, Float
 
 STREAM = 2
 """Stream of noise of evaluations: independent of training's."""

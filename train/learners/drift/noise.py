@@ -14,9 +14,10 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float, UInt32
+
 from driftcal.train.learners.drift.sphere import cosine, sine
 from driftcal.train.learners.drift.xla_barriers import walled
-from jaxtyping import Array, Float, UInt32
 
 Noise = Callable[[Array], tuple[Float[Array, "S B"], Float[Array, "S B"]]]
 """Number of a step -> standard normal increments, east and north."""

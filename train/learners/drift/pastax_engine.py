@@ -19,6 +19,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pastax  # pyright: ignore[reportMissingImports]
+from jaxtyping import Array, Bool, Float, Int
+from pastax.solver import AbstractSolver  # pyright: ignore[reportMissingImports]
+
 from driftcal.shared.errors import ConfigError
 from driftcal.shared.geo import METRES_PER_DEGREE, unwrap_longitude
 from driftcal.shared.store.reader import ShardStore
@@ -29,8 +32,6 @@ from driftcal.train.learners.drift.simulate import GRADIENT_SHARE, Dynamics, Pla
 from driftcal.train.learners.drift.smagorinsky import Flow
 from driftcal.train.reading.batches import Batch, Grid
 from driftcal.train.settings import Scheme
-from jaxtyping import Array, Bool, Float, Int
-from pastax.solver import AbstractSolver  # pyright: ignore[reportMissingImports]
 
 SOLVERS: dict[Scheme, type[AbstractSolver]] = {
     "heun": pastax.Heun,

@@ -22,10 +22,11 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
+
 from driftcal.train.learners.drift.sphere import Origin, Point, separation
 from driftcal.train.learners.drift.xla_barriers import walled
 from driftcal.train.settings import Objective
-from jaxtyping import Array, Float
 
 LEAST_SPREAD = 1.0
 """Least mean separation of the reference ensemble's members [m]: below it there is no diffusivity, hence nothing to

@@ -20,6 +20,8 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Bool, Float
+
 from driftcal.shared.geo import METRES_PER_DEGREE
 from driftcal.train.learners.drift.noise import Noise
 from driftcal.train.learners.drift.scoring_rules import Distances, distances
@@ -27,7 +29,6 @@ from driftcal.train.learners.drift.smagorinsky import Flow, Place, Table, flow_a
 from driftcal.train.learners.drift.sphere import Origin, Point
 from driftcal.train.reading.batches import Batch, Grid
 from driftcal.train.settings import Engine, Scheme
-from jaxtyping import Array, Bool, Float
 
 GRADIENT_SHARE: dict[Scheme, float] = {"heun": 0.5, "ito-heun": 1.0, "euler": 1.0, "reference": 1.0}
 """Share of grad K that each scheme adds to the drift."""

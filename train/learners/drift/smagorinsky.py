@@ -18,12 +18,13 @@ from typing import ClassVar, NamedTuple
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Bool, Float, Int, UInt8
+
 from driftcal.shared.geo import METRES_PER_DEGREE
 from driftcal.shared.store.schema import FILL, SCALE
 from driftcal.train.fit.parameters import Positive
 from driftcal.train.learners.drift.xla_barriers import simpler_where, walled
 from driftcal.train.reading.batches import Grid
-from jaxtyping import Array, Bool, Float, Int, UInt8
 
 FORMULA = "K = C_s dx dy sqrt(u_x^2 + v_y^2 + (u_y + v_x)^2 / 2)"
 """Formula of K, which results carry because other codes' constants differ by factors of sqrt(2) or a square."""

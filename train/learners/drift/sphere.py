@@ -8,8 +8,9 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from driftcal.shared.geo import EARTH_RADIUS
 from jaxtyping import Array, Float
+
+from driftcal.shared.geo import EARTH_RADIUS
 
 LEAST_SQUARE = 1e-6
 """Added to squared distances [m2]: keeps the square root's derivative finite where two points coincide."""

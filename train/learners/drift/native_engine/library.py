@@ -5,6 +5,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import jax
+
 from driftcal.shared import geo
 from driftcal.shared.errors import ConfigError
 from driftcal.shared.native import compiler

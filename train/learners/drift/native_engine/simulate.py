@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float
+
 from driftcal.shared.errors import ConfigError
 from driftcal.train.learners.drift import simulate as own
 from driftcal.train.learners.drift.native_engine.library import register
@@ -19,7 +21,6 @@ from driftcal.train.learners.drift.simulate import Dynamics, Plan, Simulation
 from driftcal.train.learners.drift.smagorinsky import Smagorinsky, Table
 from driftcal.train.reading.batches import Batch, Grid
 from driftcal.train.settings import Scheme
-from jaxtyping import Array, Float
 
 SCHEMES: dict[Scheme, int] = {"heun": 0, "ito-heun": 1, "euler": 2, "reference": 3}
 """Numbers of the schemes in the kernel."""

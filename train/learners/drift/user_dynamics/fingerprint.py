@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+
 from driftcal.shared.command import say
 from driftcal.shared.errors import ConfigError
 

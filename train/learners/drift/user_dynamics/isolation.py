@@ -19,6 +19,7 @@ from types import FrameType
 from typing import Any
 
 import numpy as np
+
 from driftcal.shared.command import say
 from driftcal.shared.errors import ConfigError, DriftcalError
 from driftcal.train.machine import modes

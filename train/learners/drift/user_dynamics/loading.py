@@ -11,13 +11,14 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array
+
 from driftcal.shared.errors import ConfigError, DriftcalError
 from driftcal.train.fit.parameters import encoded, is_trained, trained_leaves
 from driftcal.train.learners.drift.smagorinsky import Flow
 from driftcal.train.learners.drift.user_dynamics import isolation, tracing
 from driftcal.train.learners.drift.user_dynamics.fingerprint import Fingerprint, same
 from driftcal.train.learners.drift.user_dynamics.terms import term_of
-from jaxtyping import Array
 
 TRACES = 4
 """Number of times that a term is traced: a random draw would have to repeat itself each time to pass."""

@@ -20,8 +20,9 @@ from typing import cast
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from driftcal.train.learners.drift.smagorinsky import Flow
 from jaxtyping import Array, Float
+
+from driftcal.train.learners.drift.smagorinsky import Flow
 
 Term = Callable[[Array, Array, Flow], tuple[Array, Array]]
 """(t, y, args) -> (drift, diffusion), for one particle."""

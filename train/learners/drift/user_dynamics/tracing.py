@@ -18,6 +18,8 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float
+
 from driftcal.shared.store.reader import ShardStore
 from driftcal.train.fit.parameters import Leaf, rebuilder, trained_leaves, vector_of
 from driftcal.train.learners.drift.smagorinsky import Flow
@@ -25,7 +27,6 @@ from driftcal.train.learners.drift.user_dynamics import other_time
 from driftcal.train.learners.drift.user_dynamics.fingerprint import VERSIONS, Fingerprint
 from driftcal.train.learners.drift.user_dynamics.program import described, program
 from driftcal.train.learners.drift.user_dynamics.terms import term_of
-from jaxtyping import Array, Float
 
 FLOWS = (
     (0.31, -0.24, 520.0, 2.1e-3, -1.2e-3),
