@@ -51,15 +51,13 @@ def tree(run: Path, name: str) -> dict[str, Any]:
     return json.loads((run / name).read_text())
 
 
-def test_the_closed_form_step_finds_the_same_value(runs: tuple[Path, Path]) -> None:
+def test_a_term_that_is_the_built_in_diffusion_is_calibrated_and_examined_alike(runs: tuple[Path, Path]) -> None:
     ours, theirs = (tree(run, "result.json")["parameters"] for run in runs)
     assert list(theirs) == ["share"]
     for key in ("value", "standard_error", "trained"):
         assert theirs["share"][key] == pytest.approx(ours["cs"][key], rel=1e-6)
     assert tree(runs[1], "result.json")["cs"] is None
 
-
-def test_profile_minima_and_homogeneity_are_the_same(runs: tuple[Path, Path]) -> None:
     ours, theirs = (tree(run, "result.json") for run in runs)
     # the range of C_s is the model's, that of a term lies about its value
     low, high = np.array([0.3, 3.0]) * ours["cs"]
@@ -72,15 +70,11 @@ def test_profile_minima_and_homogeneity_are_the_same(runs: tuple[Path, Path]) ->
     for key in tested:
         assert theirs["homogeneity"][key] == pytest.approx(ours["homogeneity"][key], rel=1e-3)
 
-
-def test_groups_have_the_same_values(runs: tuple[Path, Path]) -> None:
     ours, theirs = (tree(run, "groups.json") for run in runs)
     assert theirs["log_cs"] == pytest.approx(ours["log_cs"], rel=1e-6)
     for mine, own in zip(ours["groupings"][0]["groups"], theirs["groupings"][0]["groups"], strict=True):
         assert own["shrunk_cs"] == pytest.approx(mine["shrunk_cs"], rel=1e-3)
 
-
-def test_page_and_figures_name_the_parameter(runs: tuple[Path, Path]) -> None:
     page = (runs[1] / "report.html").read_text(encoding="utf-8")
     assert "share = " in page
     assert "around share = " in page

@@ -7,15 +7,18 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from driftcal.shared.disk.claims import hold
 from driftcal.shared.errors import ConfigError, DataError
+from driftcal.shared.settings import build
 from driftcal.train.__main__ import main
 from driftcal.train.run import loop
 from driftcal.train.run import run_folder as folder
 from driftcal.train.run.folder_lock import FILE, FILES, FolderLock
+from driftcal.train.settings import Training
 from tests import stores
 from tests.commands import FAST, refused
 
@@ -90,7 +93,8 @@ def test_the_loser_changes_nothing(store: Path, tmp_path: Path, capsys: pytest.C
 def test_an_evaluation_changes_nothing_beside_another_process(
     store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(folder, "read", lambda out: None)  # as if the run were finished
+    finished = SimpleNamespace(settings=build(Training, {}, "test"))
+    monkeypatch.setattr(folder, "read", lambda out: finished)
     (tmp_path / "evaluation.json").write_text("{}")
     with holder(tmp_path) as other:
         before = contents(tmp_path)

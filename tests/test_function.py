@@ -13,9 +13,9 @@ import pytest
 from driftcal.shared.errors import ConfigError
 from driftcal.shared.settings import build
 from driftcal.shared.store.reader import ShardStore
-from driftcal.train.fit import parameters as model
 from driftcal.train.fit.parameters import Parameters
 from driftcal.train.fit.standard_errors import Judged
+from driftcal.train.learners.drift import dynamics
 from driftcal.train.learners.drift.user_dynamics import fingerprint, loading, tracing
 from driftcal.train.run import loop
 from driftcal.train.run import run_folder as folder
@@ -397,7 +397,7 @@ def test_a_run_refuses_to_go_on_and_to_be_evaluated_with_another_function(
     edit(own / "helper.py", ("2.5 * k)", "2 * k)  # of course"))
     forget()
     run = folder.read(out)
-    model.calibrated(run.settings, None, folder.own_of(out, run))
+    dynamics.calibrated(run.settings, None, folder.own_of(out, run))
     assert loop.run(ShardStore(store), settings, out, False, resume=True) == result
     edit(own / "helper.py", ("2 * k", "2.5 * k"))
     (out / folder.RESULT).unlink()  # as if it had been stopped before

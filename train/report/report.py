@@ -118,6 +118,7 @@ def warnings(result: Result) -> list[str]:
 def _facts(run: Run) -> list[tuple[str, str]]:
     """The result in words, for page and terminal."""
     r, truth, error = run.result, run.truth, run.result.cs_standard_error
+    speed = "not timed" if r.samples_per_second is None else f"{r.samples_per_second:,.4g} samples/s"
     if numbers.own(r):
         interval = numbers.errors(r)
     elif error is None or r.cs_interval_90 is None:
@@ -142,7 +143,7 @@ def _facts(run: Run) -> list[tuple[str, str]]:
             f"{r.members} members, scheme {r.scheme}, {r.precision}, engine {r.engine}; from {numbers.start(r)}",
         ),
         ("members that left their window", f"{r.escaped_members:,} ({100 * r.escaped_share:.2g} %)"),
-        ("speed", f"{r.samples_per_second:,.4g} samples/s with gradient, on {r.device}"),
+        ("speed", f"{speed} with gradient, on {r.device}"),
     ]
 
 

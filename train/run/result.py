@@ -117,8 +117,10 @@ class Result(JsonRecord):
     unreadable_samples: tuple[int, ...] = entry("numbers of samples that could not be read, left out")
     gradient_samples: int = entry("samples simulated with gradient, one at every pass")
     steps: int = entry("batches")
-    samples_per_second: float = entry(
-        "samples simulated with gradient in a second, reading included, without the first step", "1/s"
+    samples_per_second: float | None = entry(
+        "samples simulated with gradient in a second, reading included, without the first step; null where no step was "
+        "timed",
+        "1/s",
     )
     seed: int = entry("seed of the noise and of the order of samples")
     precision: str = entry("float32 or float64")
