@@ -13,6 +13,7 @@ from typing import Any
 
 import netCDF4
 import numpy as np
+import pandas as pd
 import xarray as xr
 from hypothesis import strategies as st
 
@@ -295,7 +296,9 @@ def ragged(draw: st.DrawFn, case: Drifters) -> xr.Dataset:
         encoding = draw(numbers(least, greatest, lossy=False))
         lost = np.isnan(values)
         if not {"_FillValue", "missing_value"} & set(encoding.attributes) and encoding.dtype[0] != "f":
-            values, lost = np.where(lost, 10.0, values), np.zeros(lost.shape, bool)
+            # nothing says missing: the drifter stays, for a jump and back would be two drifters under one id
+            values = np.concatenate([pd.Series(t[k]).ffill().bfill().to_numpy() for t in case.tracks])
+            lost = np.zeros(values.shape, bool)
         attributes = encoding.attributes | {"units": draw(st.sampled_from(ANGLES[name]))}
         variables[name] = ("obs", encoding.stored(np.nan_to_num(values, nan=10.0), lost), attributes)
     return xr.Dataset(variables)
