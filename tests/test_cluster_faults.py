@@ -246,7 +246,9 @@ def test_an_edition_is_of_the_code_in_memory(tmp_path: Path) -> None:
     """A worker that has run since before an update has the old code, whatever lies on the disk by now."""
     code = (
         "from pathlib import Path\nfrom driftcal.preprocess.writing import edition\nbefore = edition.own()\n"
-        "Path(edition.__file__).with_name('windows.py').write_text('')\n"
+        "file = Path(edition.__file__).with_name('write.py')\n"
+        "assert file.is_relative_to(Path.cwd()), file  # the copy, not the code under test\n"
+        "file.write_text('')\n"
         "assert edition.own() == before != edition._read()\n"
     )
     other = other_code(tmp_path / "other")
