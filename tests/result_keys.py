@@ -14,7 +14,7 @@ NAMED = {"parameters", "homogeneity", "scores", "spread_and_error", "reliability
 """Keys that hold others by a name that is none of ours: of a parameter, a system, a group."""
 
 STATISTICS = {"mean", "standard_error", "interval_90"}
-"""What every number of an evaluation has, which the page says once."""
+"""Parts of every number of an evaluation, which the page gives once."""
 
 
 def keys_in_tables(text: str) -> set[str]:

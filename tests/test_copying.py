@@ -253,7 +253,7 @@ def test_without_a_compiler_it_is_said_once_and_samples_are_read(
 def test_the_setting_reaches_the_store(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], copying: Copying
 ) -> None:
-    """Of a run and of its evaluation, which has the settings of the run."""
+    """The setting reaches the store of a run, and of its evaluation, which has the settings of the run."""
 
     def opened(root: str, on_bad_shard: str, copying: str) -> None:
         raise StoreError(f"opened for copying: {copying}")

@@ -20,6 +20,7 @@ from driftcal.train.fit.parameters import Positive
 class Diffusion(eqx.Module):
     share: Positive = Positive(0.1)
     scales_diffusivity: ClassVar[bool] = True
+    headline: ClassVar[str] = "share"  # no name for a user's module to take
 
     def term(self, t, y, args):
         k = self.share.value

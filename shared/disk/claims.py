@@ -43,7 +43,7 @@ GRACE = 5.0
 created first and filled then, so for a moment one that is being made names nobody either."""
 
 PROC = Path("/proc")
-"""Where Linux tells about processes; macOS has none, and is asked by ps."""
+"""Folder in which Linux tells about processes; macOS has none, and is asked by ps."""
 
 _PLAIN = {"LC_ALL": "C", "TZ": "UTC"}
 
@@ -111,7 +111,7 @@ class Holder:
 
     @property
     def state(self) -> State:
-        """Whether the process still runs; unknown for another host, another boot, another container."""
+        """Tells whether the process still runs; unknown for another host, another boot, another container."""
         if self.machine != _machine():
             return "unknown"
         try:
@@ -124,7 +124,7 @@ class Holder:
         return "alive" if born is None or self.born in ("", born) else "dead"  # where in doubt it lives
 
     def overlaps(self, part: tuple[int, int], alone: bool) -> bool:
-        """Whether a shard may belong both to this process's part and to `part`."""
+        """Tells whether a shard may belong both to this process's part and to `part`."""
         (k, n), (j, m) = self.part, part
         return self.alone or alone or (k - j) % math.gcd(n, m) == 0
 

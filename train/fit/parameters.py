@@ -9,7 +9,6 @@ A module may offer more, as attributes of its class; each of them is optional:
     formula              the model in words for a reader
     symbols              {name: symbol}, how text and figures call a parameter
     ranges               {name: (least, greatest)}, values at which the score is looked at
-    headline             name of the one parameter that results give under its own name too
     scales_diffusivity   True where the one parameter multiplies the diffusivity: the closed-form step
                          (`drift.energy_newton`) then finds it from any start
 """
@@ -85,6 +84,7 @@ class Parameters:
         positive: Tells which of them are trained through their logarithm.
         start: Their start, as trained.
         formula: The model, in words for a reader.
+        headline: Name of the parameter that results give under its own name beside the others.
     """
 
     module: eqx.Module
@@ -92,9 +92,10 @@ class Parameters:
     positive: Bool[np.ndarray, " P"]
     start: Float[np.ndarray, " P"]
     formula: str
+    headline: str | None = None
 
     @classmethod
-    def of(cls, module: eqx.Module, formula: str) -> "Parameters":
+    def of(cls, module: eqx.Module, formula: str, headline: str | None = None) -> "Parameters":
         """The parameters of `module`; `formula` is for one that offers none."""
         leaves = trained_leaves(module)
         return cls(
@@ -103,6 +104,7 @@ class Parameters:
             np.concatenate([np.full(len(leaf.names), leaf.positive) for leaf in leaves]),
             np.concatenate([np.asarray(leaf.values, np.float64).ravel() for leaf in leaves]),
             getattr(module, "formula", formula),
+            headline,
         )
 
     @property
@@ -124,11 +126,6 @@ class Parameters:
     def closed_form(self) -> bool:
         """Tells whether the one parameter multiplies the diffusivity, so that a step to its best value is known."""
         return self.one_positive and bool(getattr(self.module, "scales_diffusivity", False))
-
-    @property
-    def headline(self) -> str | None:
-        """Name of the parameter that results give under its own name beside the others."""
-        return getattr(self.module, "headline", None)
 
     @property
     def ranges(self) -> Mapping[str, tuple[float, float]]:

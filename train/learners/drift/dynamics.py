@@ -22,7 +22,8 @@ def load(settings: Training) -> Parameters:
     """
     dtype = jnp.dtype(settings.precision)
     if settings.dynamics is None:
-        return Parameters.of(Smagorinsky.of_log(jnp.asarray(np.log(settings.initial_cs), dtype)), "")
+        # not for a module to claim: what results call cs is the Smagorinsky constant and nothing else
+        return Parameters.of(Smagorinsky.of_log(jnp.asarray(np.log(settings.initial_cs), dtype)), "", headline="cs")
     module = loading.load(settings.dynamics, settings.dynamics_settings, dtype)
     return Parameters.of(module, f"dynamics {settings.dynamics}")
 

@@ -101,7 +101,6 @@ class Smagorinsky(WholeFlow):
     formula: ClassVar[str] = FORMULA
     symbols: ClassVar[dict[str, str]] = {"cs": "C_s"}
     ranges: ClassVar[dict[str, tuple[float, float]]] = {"cs": (0.01, 10.0)}
-    headline: ClassVar[str] = "cs"
     scales_diffusivity: ClassVar[bool] = True
 
     @classmethod
