@@ -1,4 +1,4 @@
-"""Who is building a store: one part of it is built by one process at a time.
+"""Claims on the parts of a store: each is built by one process at a time.
 
 Files in the store's `.building`, made by hard links, so they hold on network file systems too:
 
@@ -39,7 +39,7 @@ PATIENCE = 60.0
 together queue here, so the whole wait may be longer."""
 
 GRACE = 5.0
-"""How long a file that names nobody must stay so before it is taken over [s]. Where there are no hard links a file is
+"""Time that a file that names nobody must stay so before it is taken over [s]. Where there are no hard links a file is
 created first and filled then, so for a moment one that is being made names nobody either."""
 
 PROC = Path("/proc")
@@ -182,8 +182,8 @@ class Lock:
         reached("gate: released")
 
     def _release(self) -> None:
-        held = Holder.read(self.folder / GATE)
-        if held is not None and held.token == self.holder.token:
+        holder = Holder.read(self.folder / GATE)
+        if holder is not None and holder.token == self.holder.token:
             durable.remove(self.folder / GATE)
 
     def clean(self) -> None:
@@ -214,8 +214,8 @@ class Lock:
 
     def _others(self) -> list[tuple[Path, Holder]]:
         """The locks of others, each with its file."""
-        found = [(path, Holder.read(path)) for path in sorted(self.folder.glob("lock-*.json"))]
-        return [(path, other) for path, other in found if other is not None and other.token != self.holder.token]
+        holders = [(path, Holder.read(path)) for path in sorted(self.folder.glob("lock-*.json"))]
+        return [(path, other) for path, other in holders if other is not None and other.token != self.holder.token]
 
     def _claim(self, path: Path) -> Holder | None:
         """Makes `path` this process's; else who has it."""
@@ -305,7 +305,7 @@ def _machine() -> str:
 
 
 def _born(pid: int) -> str | None:
-    """When a process began, "" where it has ended; None where that cannot be told."""
+    """Time at which a process began, "" where it has ended; None where that cannot be told."""
     if not PROC.exists():
         return _born_by_ps(pid)
     try:
@@ -321,8 +321,8 @@ def _born(pid: int) -> str | None:
 def _born_by_ps(pid: int) -> str | None:
     asked = ["ps", "-o", "state=", "-o", "lstart=", "-p", str(pid)]
     try:
-        told = subprocess.run(asked, capture_output=True, text=True, check=False, env=os.environ | _PLAIN).stdout
+        output = subprocess.run(asked, capture_output=True, text=True, check=False, env=os.environ | _PLAIN).stdout
     except OSError:
         return None
-    state, _, started = told.strip().partition(" ")
+    state, _, started = output.strip().partition(" ")
     return "" if state[:1] in "ZX" else started.strip()
