@@ -61,6 +61,7 @@ def result_tree(store: ShardStore, **change: Any) -> dict[str, Any]:
         "initial_cs": 0.1,
         "n_samples": len(samples),
         "n_drifters": 57,
+        "n_clusters": 57,
         "members": 20,
         "engine": "driftcal",
         "scheme": "heun",
@@ -136,6 +137,8 @@ def evaluation_tree(store: ShardStore, error: float | None = 1.25, split: str = 
         "n_split": 29,
         "n_samples": 29,
         "n_drifters": 6,
+        "n_clusters": 6,
+        "standard_error_clusters": "drifter",
         "dropped_samples": [],
         "unreadable_samples": [],
         "trained_drifters_left_out": {"n_samples": 0, "drifters": []},
@@ -153,7 +156,7 @@ def evaluation(store: ShardStore, **change: Any) -> Evaluation:
 
 def groups_tree(*names: str, box: bool = False) -> dict[str, Any]:
     """A key with groups of these names."""
-    group = {"n_samples": 3, "n_drifters": 2, "minimum": True, "cs": 0.2, "log_cs_standard_error": 0.3}
+    group = {"n_samples": 3, "n_drifters": 2, "n_clusters": 2, "minimum": True, "cs": 0.2, "log_cs_standard_error": 0.3}
     group |= {"cs_interval_90": [0.1, 0.3], "shrunk_cs": 0.2, "shrunk_cs_interval_90": [0.15, 0.3], "own_weight": 0.7}
     place = {"box": [10.0, -20.0, 20.0, -10.0]} if box else {}
     return {
@@ -162,7 +165,7 @@ def groups_tree(*names: str, box: bool = False) -> dict[str, Any]:
         "dropped_samples": 0,
         "gradient_samples": 9,
         "test": {"statistic": 1.1, "p_value": 0.4, "n_groups": 2},
-        "least_drifters": 5,
+        "least_clusters": 5,
         "mean_cs": 0.2,
         "tau": 0.1,
         "groups": [{"name": name, **place, **group} for name in names],

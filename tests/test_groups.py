@@ -160,7 +160,7 @@ def test_a_group_of_poisoned_samples_alone_leaves_the_others_as_they_are() -> No
     found = group_estimates.fit(Poisoned(least, np.ones(300)), group, drifter, 3, 0.0)
     assert found.minimum[[0, 2]].all()
     assert not found.good[group == 1].any()
-    told = group_estimates._described(group_keys.Grouping("made", ("a", "b", "c"), group), found, drifter)
+    told = group_estimates._described(group_keys.Grouping("made", ("a", "b", "c"), group), found, drifter, drifter)
     assert [one["name"] for one in told["groups"]] == ["a", "c"]
     np.testing.assert_allclose([one["cs"] for one in told["groups"]], np.exp([-1.0, 1.0]), rtol=0.15)
     assert told["dropped_samples"] == 101  # sample 3 is poisoned as well

@@ -224,7 +224,7 @@ def test_a_constant_that_is_none_is_refused(store: ShardStore, tmp_path: Path, c
 
 def test_one_sample_of_one_drifter(tmp_path: Path) -> None:
     one = ShardStore(stores.build(tmp_path / "one", 1, n_drifters=3, n_unusable=0).path)
-    unknown = {"cs_standard_error": None, "cs_interval_90": None, "n_drifters": 1}
+    unknown = {"cs_standard_error": None, "cs_interval_90": None, "n_drifters": 1, "n_clusters": 1}
     out = make(tmp_path / "run", one, n=1, steps=1, error=None, **unknown)
     report.write(out, one)
     page = text(out)
@@ -238,7 +238,7 @@ def test_one_sample_of_one_drifter(tmp_path: Path) -> None:
 def test_scores_that_should_not_be_trusted_are_warned_of(store: ShardStore) -> None:
     sound = evaluation(store)
     assert evaluation_text.warnings(sound) == []
-    few = evaluation_text.warnings(evaluation(store, n_drifters=1))
+    few = evaluation_text.warnings(evaluation(store, n_drifters=1, n_clusters=1))
     assert len(few) == 1
     assert few[0].startswith("1 drifter: too few to judge by")
     elsewhere = evaluation_text.warnings(evaluation(store, run_store="0" * 64))

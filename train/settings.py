@@ -12,6 +12,7 @@ from driftcal.shared.store.schema import Layout
 Objective = Literal["energy", "energy-plain", "liu", "reference"]
 Scheme = Literal["heun", "ito-heun", "euler", "reference"]
 Engine = Literal["driftcal", "pastax", "native"]
+ClusterBy = Literal["drifter", "release", "box-and-week"]
 
 
 class Ensemble(Settings):
@@ -144,6 +145,12 @@ class Training(Settings):
     gradient: Gradient = Field(default=Gradient(), description="how the gradient is computed")
     score: Score = Field(default=Score(), description="what is minimised")
     optimizer: Optimizer = Field(default=Optimizer(), description="how the parameters are moved")
+    cluster_by: ClusterBy = Field(
+        default="release",
+        description="samples that are not taken to be independent in standard errors and tests: those of a `drifter`; "
+        "of drifters released together too, `release`; or those that start in one box of 5° in one week, "
+        "`box-and-week` ([model.md](model.md#what-is-taken-to-be-independent))",
+    )
     epochs: int = Field(default=1, ge=1, le=10_000, description="number of passes of descent over the training samples")
     batch_size: int = Field(default=128, ge=1, le=65_536, description="number of samples in a step")
     seed: int = Field(default=0, ge=0, lt=2**32, description="of the order of samples and of the noise")

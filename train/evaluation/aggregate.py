@@ -1,4 +1,6 @@
-"""Aggregation of an evaluation: sums over batches become means, ratios and ranks, with errors over drifters.
+"""Aggregation of an evaluation: sums over batches become means, ratios and ranks, with errors over clusters.
+
+Clusters are those of `reading.clusters`.
 
 Reliability of an ensemble, by three ranks of the drifter among its members, each uniform where the ensemble is right:
 
@@ -33,7 +35,7 @@ MOST_BINS = 21
 
 
 class Tally:
-    """A few numbers per sample, and for statistics by lead time sums over the samples of every drifter.
+    """A few numbers per sample, and for statistics by lead time sums over the samples of every cluster.
 
     Only samples that are finite for all systems count, so that all of them face the same drifters.
 
@@ -41,51 +43,51 @@ class Tally:
         good: whether each sample counts, one array a batch.
         scores: of each system and name, the good samples' scores, one array a batch.
         moments: of the ensembles of `SPREAD`, sums of squared error and spread [m2] and of p of the distance's rank,
-            `(drifters, obs)`.
-        ranks: of those and each kind of rank, how often each occurred, `(drifters, S + 1)`.
-        counts: good samples of every drifter.
+            `(clusters, obs)`.
+        ranks: of those and each kind of rank, how often each occurred, `(clusters, S + 1)`.
+        counts: good samples of every cluster.
         escaped: members of good samples that left their window.
     """
 
-    def __init__(self, n_drifters: int):
+    def __init__(self, n_clusters: int):
         self.good: list[np.ndarray] = []
         self.scores: dict[str, dict[str, list[np.ndarray]]] = {}
         self.moments: dict[str, dict[str, np.ndarray]] = {}
         self.ranks: dict[str, dict[str, np.ndarray]] = {}
-        self.counts = np.zeros(n_drifters)
+        self.counts = np.zeros(n_clusters)
         self.escaped: dict[str, int] = {}
 
-    def add(self, taken: Mapping[str, Mapping[str, np.ndarray]], drifter: Int[np.ndarray, " B"], members: int) -> None:
+    def add(self, taken: Mapping[str, Mapping[str, np.ndarray]], cluster: Int[np.ndarray, " B"], members: int) -> None:
         """Adds a batch.
 
         Args:
             taken: of each system, arrays whose last axis are samples.
-            drifter: of every sample, below the number of drifters.
+            cluster: of every sample, below the number of clusters.
             members: S of the ensembles of `SPREAD`.
         """
         good: Bool[np.ndarray, " B"] = np.all(
             [np.isfinite(v).reshape(-1, v.shape[-1]).all(axis=0) for f in taken.values() for v in f.values()], 0
         )
         self.good.append(good)
-        drifter = drifter[good]
-        np.add.at(self.counts, drifter, 1.0)
+        cluster = cluster[good]
+        np.add.at(self.counts, cluster, 1.0)
         for name, found in taken.items():
             held = self.scores.setdefault(name, {key: [] for key in MEASURED})
             for key in MEASURED:
                 held[key].append(found[key][good])
             self.escaped[name] = self.escaped.get(name, 0) + int(found["escaped"][good].sum())
             if name in SPREAD:
-                self._add_spread(name, {key: values[..., good] for key, values in found.items()}, drifter, members)
+                self._add_spread(name, {key: values[..., good] for key, values in found.items()}, cluster, members)
 
-    def _add_spread(self, name: str, found: Mapping[str, np.ndarray], drifter: np.ndarray, members: int) -> None:
+    def _add_spread(self, name: str, found: Mapping[str, np.ndarray], cluster: np.ndarray, members: int) -> None:
         shares = (found["rank_distance"] + 0.5) / (members + 1)
         for key, values in {**{f"{w}2": found[f"{w}2"] for w in MOMENTS}, "distance_rank": shares}.items():
             sums = self.moments.setdefault(name, {}).setdefault(key, np.zeros((len(self.counts), len(values))))
-            np.add.at(sums, drifter, values.T)
+            np.add.at(sums, cluster, values.T)
         for kind in RANKS:
             held = self.ranks.setdefault(name, {}).setdefault(kind, np.zeros((len(self.counts), members + 1)))
             rank = found[f"rank_{kind}"].astype(np.int64)
-            np.add.at(held, (np.broadcast_to(drifter, rank.shape), rank), 1.0)
+            np.add.at(held, (np.broadcast_to(cluster, rank.shape), rank), 1.0)
 
     def reliability(self, name: str) -> dict[str, Any]:
         """Spread-skill ratio and ranks of the ensemble `name`, over all lead times and by lead time."""
@@ -103,19 +105,19 @@ class Tally:
         }
 
 
-def clustered(values: Float[np.ndarray, " n"], drifter: Int[np.ndarray, " n"]) -> dict[str, Any]:
-    """Mean of per-sample `values`, its standard error over drifters and 90 % interval; null with fewer than two."""
-    _, which, counts = np.unique(drifter, return_inverse=True, return_counts=True)
+def clustered(values: Float[np.ndarray, " n"], cluster: Int[np.ndarray, " n"]) -> dict[str, Any]:
+    """Mean of per-sample `values`, its standard error over clusters and 90 % interval; null with fewer than two."""
+    _, which, counts = np.unique(cluster, return_inverse=True, return_counts=True)
     mean, error = ratio(np.bincount(which, values)[:, None], counts[:, None].astype(np.float64))
     if len(counts) < 2:
         return {"mean": float(mean[0]), "standard_error": None, "interval_90": None}
-    half = float(error[0]) * quantile_90(degrees_of_freedom(values[:, None], drifter))
+    half = float(error[0]) * quantile_90(degrees_of_freedom(values[:, None], cluster))
     ends = [float(mean[0]) - half, float(mean[0]) + half]
     return {"mean": float(mean[0]), "standard_error": float(error[0]), "interval_90": ends}
 
 
 def ratio(above: Float[np.ndarray, "G k"], below: Float[np.ndarray, "G k"]) -> tuple[np.ndarray, np.ndarray]:
-    """Ratios of sums over G drifters, and their standard errors over drifters (linearised); NaN with fewer than two."""
+    """Ratios of sums over G clusters, and their standard errors over clusters (linearised); NaN with fewer than two."""
     held = below.sum(axis=1) > 0
     above, below = above[held], below[held]
     n, total = len(below), below.sum(axis=0)
@@ -131,7 +133,7 @@ def _root(square: np.ndarray, error: np.ndarray) -> tuple[np.ndarray, np.ndarray
 
 
 def _degrees(counts: np.ndarray) -> float:
-    """Degrees of freedom: the effective number of drifters, less one."""
+    """Degrees of freedom: the effective number of clusters, less one."""
     return max(float(counts.sum()) ** 2 / float((counts**2).sum()) - 1.0, 1.0)
 
 
@@ -144,7 +146,7 @@ def _one(value: np.ndarray, error: np.ndarray, counts: np.ndarray) -> dict[str, 
 
 
 def _many(value: np.ndarray, error: np.ndarray, counts: np.ndarray) -> dict[str, Any]:
-    """Values with standard errors, and the lower and upper ends of their 90 % intervals; null with one drifter."""
+    """Values with standard errors, and the lower and upper ends of their 90 % intervals; null with one cluster."""
     if np.isnan(error).any():
         return {"mean": value.tolist(), "standard_error": None, "interval_90": None}
     half = error * quantile_90(_degrees(counts))

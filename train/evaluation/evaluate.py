@@ -1,8 +1,8 @@
 """Skill of a calibrated simulator on drifters that it was not trained on.
 
 The calibrated ensemble is set beside three baselines: no motion, the currents alone, and the constant that the run
-began with. Every score is a mean over samples with a standard error clustered by drifter; names, units and definitions
-of all are in `evaluation.evaluation`.
+began with. Every score is a mean over samples with a clustered standard error (`reading.clusters`); names, units and
+definitions of all are in `evaluation.evaluation`.
 
 Spread against error, by lead time: root mean square distance of the ensemble's mean position from the drifter, and
 root mean square spread of the members about it, the latter times (S + 1) / S so that the two agree for a perfect
@@ -30,6 +30,7 @@ from driftcal.train.learners.drift.metrics import measure
 from driftcal.train.learners.drift.simulate import Dynamics, Plan
 from driftcal.train.learners.drift.smagorinsky import Flow, Smagorinsky
 from driftcal.train.learners.drift.user_dynamics.fingerprint import UserDynamics
+from driftcal.train.reading import clusters
 from driftcal.train.reading.batches import Batch, Grid, stepped
 from driftcal.train.settings import Training, check_against
 
@@ -91,7 +92,7 @@ def evaluate(
     if not good.any():
         raise DataError(f"no sample of split {split!r} of {store.root} gives finite scores. Run drift-inspect verify.")
     found = {name: {k: np.concatenate(v) for k, v in parts.items()} for name, parts in tally.scores.items()}
-    drifter = store.labels["drifter"][samples[good]]
+    cluster = clusters.of(store, settings.cluster_by)[samples[good]]
     tree = {
         "split": split,
         "fit": bool(split == "train" and known.any()),
@@ -101,7 +102,9 @@ def evaluate(
         "members": settings.ensemble.members,
         "n_split": len(everything),
         "n_samples": int(good.sum()),
-        "n_drifters": len(np.unique(drifter)),
+        "n_drifters": len(np.unique(store.labels["drifter"][samples[good]])),
+        "n_clusters": len(np.unique(cluster)),
+        "standard_error_clusters": settings.cluster_by,
         "dropped_samples": [k for k in samples[~good].tolist() if k not in store.unreadable],
         "unreadable_samples": store.unreadable_of(split),
         "trained_drifters_left_out": {
@@ -110,9 +113,9 @@ def evaluate(
         },
         "scores": {
             name: {
-                **{key: clustered(values, drifter) for key, values in scores.items()},
+                **{key: clustered(values, cluster) for key, values in scores.items()},
                 # paired sample by sample, and so far surer than the scores themselves
-                ABOVE: clustered(scores["energy_score_km"] - found["calibrated"]["energy_score_km"], drifter),
+                ABOVE: clustered(scores["energy_score_km"] - found["calibrated"]["energy_score_km"], cluster),
                 "escaped_members": tally.escaped[name],
             }
             for name, scores in found.items()
@@ -165,8 +168,8 @@ def _over(
         "currents alone": (Smagorinsky.of_log(jnp.log(jnp.asarray(STILL, dtype))), 2),
         "no motion": (Still(), 2),
     }
-    _, drifter = np.unique(store.labels["drifter"][samples], return_inverse=True)
-    tally = Tally(int(drifter.max()) + 1)
+    _, cluster = np.unique(clusters.of(store, settings.cluster_by)[samples], return_inverse=True)
+    tally = Tally(int(cluster.max()) + 1)
     size = min(settings.batch_size, len(samples))
 
     def step(batch: Batch) -> dict[str, dict[str, Array]]:
@@ -183,7 +186,7 @@ def _over(
                 name: {k: np.where(read, np.asarray(v, np.float64)[..., :n], np.nan) for k, v in values.items()}
                 for name, values in found.items()
             }
-            tally.add(measures, drifter[taken : taken + n], members)
+            tally.add(measures, cluster[taken : taken + n], members)
             taken += n
             bar.update(n)
     return tally

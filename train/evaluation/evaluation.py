@@ -15,14 +15,16 @@ class Mean(JsonRecord):
     """A mean over samples."""
 
     mean: float = entry("mean over samples", "that of the score")
-    standard_error: float | None = entry("its standard error, clustered by drifter; null with one", "that of the score")
+    standard_error: float | None = entry(
+        "its standard error, clustered; null with a single cluster", "that of the score"
+    )
     interval_90: tuple[float, ...] | None = entry(
-        "ends of its 90 % interval; null with one drifter", "that of the score"
+        "ends of its 90 % interval; null with a single cluster", "that of the score"
     )
 
     @property
     def half(self) -> float | None:
-        """Half of the 90 % interval; None with one drifter."""
+        """Half of the 90 % interval; None with a single cluster."""
         return None if self.interval_90 is None else (self.interval_90[1] - self.interval_90[0]) / 2
 
 
@@ -31,7 +33,9 @@ class Curve(JsonRecord):
     """Means at every lead time."""
 
     mean: tuple[float, ...] = entry("mean at every lead time", "1")
-    standard_error: tuple[float, ...] | None = entry("their standard errors over drifters; null with one", "1")
+    standard_error: tuple[float, ...] | None = entry(
+        "their standard errors, clustered; null with a single cluster", "1"
+    )
     interval_90: tuple[tuple[float, ...], ...] | None = entry("lower and upper ends of their 90 % intervals", "1")
 
 
@@ -123,9 +127,9 @@ class Ranks(JsonRecord):
     """Ranks of the drifters among the members, of one kind."""
 
     frequency: tuple[float, ...] = entry("histogram over all lead times, 1 where uniform", "1")
-    frequency_error: tuple[float, ...] | None = entry("standard errors of that; null with one drifter", "1")
+    frequency_error: tuple[float, ...] | None = entry("standard errors of that; null with a single cluster", "1")
     frequency_interval_90: tuple[tuple[float, ...], ...] | None = entry(
-        "lower and upper ends of its 90 % intervals; null with one drifter", "1"
+        "lower and upper ends of its 90 % intervals; null with a single cluster", "1"
     )
     mean: Mean = entry("mean rank as a share of the places", "1")
     spread: Mean = entry("mean square of (rank − ½) over that of uniform ranks", "1")
@@ -194,6 +198,10 @@ class Evaluation(JsonRecord):
     n_split: int = entry("samples of the split")
     n_samples: int = entry("samples scored")
     n_drifters: int = entry("drifters scored")
+    n_clusters: int = entry("clusters of them, which are taken to be independent")
+    standard_error_clusters: str = entry(
+        "what is taken to be independent: the run's setting `cluster_by`, drifter, release or box-and-week"
+    )
     dropped_samples: tuple[int, ...] = entry(
         "numbers of samples without finite scores in every system, left out of all"
     )

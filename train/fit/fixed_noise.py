@@ -73,12 +73,14 @@ class FixedNoise:
         parameters: The parameters that are moved.
         pass_at: Makes a pass; the noise is the same in all of them.
         cluster: Every sample's cluster, such as its drifter, `(n,)`: errors are independent between clusters.
+        drifter: Every sample's drifter, `(n,)`, to be counted.
         curvature_samples: Number of samples of which second derivatives are measured.
     """
 
     parameters: Parameters
     pass_at: PassAt
     cluster: np.ndarray
+    drifter: np.ndarray
     curvature_samples: int
 
     def curvature(self, here: Pass, metric: trust_region.Metric, few: np.ndarray) -> Float[np.ndarray, "P P"]:
@@ -113,9 +115,10 @@ class FixedNoise:
                 curvature, measured_at = self.curvature(here, metric, few), here.parameters
             slope = here.gradient.mean(axis=0)
             step = trust_region.step_within(slope, curvature, metric, radius)
-            cluster = self.cluster[here.samples]
+            cluster, drifter = self.cluster[here.samples], self.drifter[here.samples]
             minimum = trust_region.is_minimum(metric, curvature)
-            found = estimate(here.parameters, step, here.loss, here.gradient, cluster, curvature, minimum, here.counts)
+            told = here.loss, here.gradient, cluster, curvature, minimum, here.counts, drifter
+            found = estimate(here.parameters, step, *told)
             history.append(found)
             self.parameters.stop_if_diverged(found.corrected)
             close = near is not None and found.covariance is not None and found.distance <= near

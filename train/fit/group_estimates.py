@@ -17,7 +17,7 @@ from driftcal.shared.errors import DataError
 from driftcal.shared.store.reader import ShardStore
 from driftcal.train.fit import group_keys
 from driftcal.train.fit.group_keys import Grouping
-from driftcal.train.fit.group_tests import LEAST_DRIFTERS, homogeneity, joint_covariance, shrink
+from driftcal.train.fit.group_tests import LEAST_CLUSTERS, homogeneity, joint_covariance, shrink
 from driftcal.train.fit.per_sample_parameters import Varied
 from driftcal.train.fit.standard_errors import SETTLED, quantile_90
 
@@ -79,7 +79,7 @@ class _Search:
         return np.where(inside, step, middle - here)
 
 
-def fit(passes: Varied, group: Int[np.ndarray, " n"], drifter: Int[np.ndarray, " n"], k: int, start: float) -> Fitted:
+def fit(passes: Varied, group: Int[np.ndarray, " n"], cluster: Int[np.ndarray, " n"], k: int, start: float) -> Fitted:
     """All groups' constants, from the constant of all, `start` (log C_s).
 
     Raises:
@@ -130,7 +130,7 @@ def fit(passes: Varied, group: Int[np.ndarray, " n"], drifter: Int[np.ndarray, "
             search.curvature = np.where(curvature > 0.2 * pooled, curvature, np.maximum(pooled, 1e-12))
         groups = np.flatnonzero(moving)
         step[groups] = search.next(groups, mean(last)[groups])
-        error = _error(last, group, drifter, good, search.curvature, k)
+        error = _error(last, group, cluster, good, search.curvature, k)
         settled |= moving & (np.abs(step) <= np.maximum(SETTLED * error, 1e-3))
         gone |= np.abs(search.at + step - start) > FURTHEST
         search.at = np.where(moving & ~settled & ~gone, search.at + step, search.at)
@@ -145,33 +145,46 @@ def fit(passes: Varied, group: Int[np.ndarray, " n"], drifter: Int[np.ndarray, "
 
 
 def _error(
-    slope: np.ndarray, group: np.ndarray, drifter: np.ndarray, good: np.ndarray, curvature: np.ndarray, k: int
+    slope: np.ndarray, group: np.ndarray, cluster: np.ndarray, good: np.ndarray, curvature: np.ndarray, k: int
 ) -> np.ndarray:
     """Standard error of every group's log C_s."""
     usable = good & np.isfinite(slope)
     size = np.maximum(np.bincount(group[usable], minlength=k), 1)
     influence = slope[usable] / (size * curvature)[group[usable]]
-    return np.sqrt(np.diag(joint_covariance(influence, group[usable], drifter[usable], k).covariance))
+    return np.sqrt(np.diag(joint_covariance(influence, group[usable], cluster[usable], k).covariance))
 
 
 def estimates(
-    store: ShardStore, passes: Varied, samples: np.ndarray, log_value: float, keys: Sequence[str]
+    store: ShardStore,
+    passes: Varied,
+    samples: np.ndarray,
+    cluster: np.ndarray,
+    log_value: float,
+    keys: Sequence[str],
 ) -> list[dict[str, Any]]:
     """Fits the groups of every key from the parameter of all, `log_value`; for JSON.
+
+    Args:
+        store: The store.
+        passes: Passes over `samples`.
+        samples: Their numbers in the store.
+        cluster: Of every sample of the store.
+        log_value: Parameter of all.
+        keys: What makes groups.
 
     Raises:
         ConfigError: A key is none.
         DataError: The parameter of all is no minimum.
     """
-    drifter, described = store.labels["drifter"][samples], []
+    of_sample, drifter, described = cluster[samples], store.labels["drifter"][samples], []
     for groups in [group_keys.of(store, samples, key) for key in keys]:
         passes.seen = 0
-        fitted = fit(passes, groups.group, drifter, groups.size, log_value)
-        described.append(_described(groups, fitted, drifter))
+        fitted = fit(passes, groups.group, of_sample, groups.size, log_value)
+        described.append(_described(groups, fitted, of_sample, drifter))
     return described
 
 
-def _described(groups: Grouping, fitted: Fitted, drifter: np.ndarray) -> dict[str, Any]:
+def _described(groups: Grouping, fitted: Fitted, cluster: np.ndarray, drifter: np.ndarray) -> dict[str, Any]:
     """One key's outcome, for JSON."""
     good, k = fitted.good, groups.size
     held = np.bincount(groups.group[good], minlength=k) > 0
@@ -179,12 +192,13 @@ def _described(groups: Grouping, fitted: Fitted, drifter: np.ndarray) -> dict[st
     number = np.cumsum(held) - 1
     names = [name for name, there in zip(groups.names, held, strict=True) if there]
     group = number[groups.group[good]]
-    joint = joint_covariance(fitted.influence[good], group, drifter[good], len(names))
+    joint = joint_covariance(fitted.influence[good], group, cluster[good], len(names))
     estimate, minimum = fitted.log_cs[held], fitted.minimum[held]
     error, shrunk = np.sqrt(np.diag(joint.covariance)), shrink(estimate, joint.covariance)
     half = error * np.array([quantile_90(d) for d in joint.degrees])
     test = homogeneity(estimate, joint)
     size = np.bincount(group)
+    n_drifters = np.bincount(np.unique(np.column_stack([group, drifter[good]]), axis=0)[:, 0])
     boxes = None if groups.boxes is None else groups.boxes[held]
     return {
         "key": groups.key,
@@ -194,7 +208,7 @@ def _described(groups: Grouping, fitted: Fitted, drifter: np.ndarray) -> dict[st
         "test": None
         if test is None
         else {"statistic": test.statistic, "p_value": test.p_value, "n_groups": test.n_groups},
-        "least_drifters": LEAST_DRIFTERS,
+        "least_clusters": LEAST_CLUSTERS,
         "mean_cs": float(np.exp(shrunk.mean)),
         "tau": shrunk.tau,
         "groups": [
@@ -202,7 +216,8 @@ def _described(groups: Grouping, fitted: Fitted, drifter: np.ndarray) -> dict[st
                 "name": name,
                 **({} if boxes is None else {"box": boxes[g].tolist()}),
                 "n_samples": int(size[g]),
-                "n_drifters": int(joint.n_drifters[g]),
+                "n_drifters": int(n_drifters[g]),
+                "n_clusters": int(joint.n_clusters[g]),
                 "minimum": bool(minimum[g]),
                 "cs": float(np.exp(estimate[g])) if minimum[g] else None,
                 "log_cs_standard_error": float(error[g]) if minimum[g] else None,

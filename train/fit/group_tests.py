@@ -1,12 +1,12 @@
 """Tests of whether one constant fits all groups, and each group's constant, shrunk towards the mean if data are few.
 
-Groups' estimates of log C_s come with a joint covariance, clustered by drifter: a drifter that passes through several
-groups makes their estimates depend on one another. Three things are made of them, all in log C_s:
+Groups' estimates of log C_s come with a joint covariance, clustered (`reading.clusters`): a drifter that passes through
+several groups makes their estimates depend on one another. Three things are made of them, all in log C_s:
 
 * the homogeneity test: Cochran's Q, the weighted square of the departures from the weighted mean. Under one constant
   it is a weighted sum of chi-squares, here approximated by its first two moments (Satterthwaite; Rao and Scott 1984),
   with Welch's (1951) denominator for variances that are themselves estimated;
-* the variance of a group with few drifters: `PRIOR_DRIFTERS` drifters as variable as those of all groups are added to
+* the variance of a group with few clusters: `PRIOR_CLUSTERS` clusters as variable as those of all groups are added to
   its own (Smyth 2004), since two or three may agree by chance;
 * the shrunk constants: the groups' are taken to be normal about a mean with standard deviation tau (Rubin 1981), the
   mean unknown, tau with a half-normal prior of a factor e. Everything is averaged over what is known of tau, so that an
@@ -22,9 +22,9 @@ from scipy.special import ndtr
 
 from driftcal.train.fit.standard_errors import LEAST_REST
 
-PRIOR_DRIFTERS = 4
-LEAST_DRIFTERS = 5
-"""Groups with fewer drifters do not take part in the test."""
+PRIOR_CLUSTERS = 4
+LEAST_CLUSTERS = 5
+"""Groups with fewer clusters do not take part in the test."""
 
 TAU_SCALE = 1.0
 TAUS = np.concatenate([[0.0], np.geomspace(1e-3, 4.0, 200)])
@@ -36,26 +36,26 @@ class Joint(NamedTuple):
     Attributes:
         covariance: of the estimates, `(k, k)`.
         degrees: of freedom of each variance.
-        n_drifters: in each group.
+        n_clusters: with samples in each group.
     """
 
     covariance: Float[np.ndarray, "k k"]
     degrees: Float[np.ndarray, " k"]
-    n_drifters: Int[np.ndarray, " k"]
+    n_clusters: Int[np.ndarray, " k"]
 
 
 def joint_covariance(
-    influence: Float[np.ndarray, " n"], group: Int[np.ndarray, " n"], drifter: Int[np.ndarray, " n"], k: int
+    influence: Float[np.ndarray, " n"], group: Int[np.ndarray, " n"], cluster: Int[np.ndarray, " n"], k: int
 ) -> Joint:
-    """The covariance of the estimates of `k` groups, clustered by drifter.
+    """The covariance of the estimates of `k` groups, clustered.
 
     Args:
         influence: what every sample adds to its group's estimate, so that they sum to its error.
         group: of every sample.
-        drifter: of every sample.
+        cluster: of every sample.
         k: number of groups.
     """
-    _, which = np.unique(drifter, return_inverse=True)
+    _, which = np.unique(cluster, return_inverse=True)
     size = np.maximum(np.bincount(group, minlength=k), 1)  # a group may have no usable sample
     apart = influence - (np.bincount(group, influence, k) / size)[group]
     shape = which.max() + 1, k
@@ -63,23 +63,23 @@ def joint_covariance(
     sums = sparse.coo_array((apart, (which, group)), shape).tocsr()
     counts.sort_indices()
     sums.sort_indices()
-    # a drifter's own samples have drawn its group's mean towards them (CR2, as in driftcal.train.fit.standard_errors)
+    # a cluster's own samples have drawn its group's mean towards them (CR2, as in driftcal.train.fit.standard_errors)
     rest = np.maximum(1.0 - counts.data / size[counts.indices], LEAST_REST)
     enlarged = sparse.csr_array((sums.data / np.sqrt(rest), sums.indices, sums.indptr), shape)
     raw = (enlarged.T @ enlarged).toarray()
-    n_drifters = np.bincount(counts.indices, minlength=k)
-    own = np.maximum(n_drifters - 1, 0)
+    n_clusters = np.bincount(counts.indices, minlength=k)
+    own = np.maximum(n_clusters - 1, 0)
     # pooled in units of a sample: each adds about as much to what is known of log C_s, wherever it is
     known = own > 0
     scaled = np.where(known, size * np.diag(raw), 0.0)
     pooled = float((own * scaled).sum() / max(own.sum(), 1))
-    variance = (PRIOR_DRIFTERS * pooled / size + own * np.diag(raw)) / (PRIOR_DRIFTERS + own)
+    variance = (PRIOR_CLUSTERS * pooled / size + own * np.diag(raw)) / (PRIOR_CLUSTERS + own)
     spread = np.sqrt(np.where(np.diag(raw) > 0, np.diag(raw), 1.0))
     correlation = raw / np.outer(spread, spread)
-    # fewer drifters than groups cannot tell so many correlations: they fade as the groups outnumber the drifters
+    # fewer clusters than groups cannot tell so many correlations: they fade as the groups outnumber the clusters
     correlation *= max(1.0 - k / shape[0], 0.0)
     np.fill_diagonal(correlation, 1.0)
-    return Joint(correlation * np.sqrt(np.outer(variance, variance)), own + float(PRIOR_DRIFTERS), n_drifters)
+    return Joint(correlation * np.sqrt(np.outer(variance, variance)), own + float(PRIOR_CLUSTERS), n_clusters)
 
 
 class Test(NamedTuple):
@@ -97,8 +97,8 @@ class Test(NamedTuple):
 
 
 def homogeneity(estimate: Float[np.ndarray, " k"], joint: Joint) -> Test | None:
-    """Tests that all groups have one value; None with fewer than two groups of `LEAST_DRIFTERS` drifters."""
-    taken = joint.n_drifters >= LEAST_DRIFTERS
+    """Tests that all groups have one value; None with fewer than two groups of `LEAST_CLUSTERS` clusters."""
+    taken = joint.n_clusters >= LEAST_CLUSTERS
     k = int(taken.sum())
     if k < 2:
         return None
@@ -118,7 +118,7 @@ def score_test(
     gradient: Float[np.ndarray, " n"],
     dispersion: Float[np.ndarray, " n"],
     group: Int[np.ndarray, " n"],
-    drifter: Int[np.ndarray, " n"],
+    cluster: Int[np.ndarray, " n"],
 ) -> Test | None:
     """Tests that one constant fits all groups, from the gradients at the constant that fits best (Rao's score test).
 
@@ -127,15 +127,15 @@ def score_test(
     of the curvature, for which that of the dispersion stands.
 
     Returns:
-        None with fewer than two groups of `LEAST_DRIFTERS` drifters.
+        None with fewer than two groups of `LEAST_CLUSTERS` clusters.
     """
-    k, (_, which) = int(group.max()) + 1, np.unique(drifter, return_inverse=True)
+    k, (_, which) = int(group.max()) + 1, np.unique(cluster, return_inverse=True)
     sums = np.zeros((which.max() + 1, k))
     np.add.at(sums, (which, group), gradient - gradient.mean())
     held = np.zeros_like(sums, bool)
     held[which, group] = True
     share = np.bincount(group, dispersion, k) / dispersion.sum()
-    sums = (sums - sums.sum(axis=1, keepdims=True) * share)[:, held.sum(axis=0) >= LEAST_DRIFTERS]
+    sums = (sums - sums.sum(axis=1, keepdims=True) * share)[:, held.sum(axis=0) >= LEAST_CLUSTERS]
     if sums.shape[1] < 2:
         return None
     covariance = sums.T @ sums

@@ -1,7 +1,7 @@
 """Profile of a calibrated parameter: other minima of the objective, and whether one value fits all samples.
 
 The score against the parameter: some of the training samples at values from 0.01 to 10 for C_s, always with the same
-noise, so that the curve is smooth. A minimum is where its gradient, beyond its error over drifters, turns from falling
+noise, so that the curve is smooth. A minimum is where its gradient, beyond its error over clusters, turns from falling
 to rising. Few samples suffice, for a constant far away differs by much; the cost is a tenth of the run's or less.
 
 Whether one constant fits: score tests (`fit.group_tests`) of the gradients at the constant found, over regions,
@@ -53,20 +53,22 @@ class Calibrated:
     reach: tuple[float, float]
 
 
-def examine(store: ShardStore, passes: Varied, samples: np.ndarray, found: Calibrated) -> dict[str, Any]:
-    """`profile`, `minima` and `homogeneity` of a calibrated parameter, for JSON."""
-    curve = _profile(store, passes, samples, found)
+def examine(
+    store: ShardStore, passes: Varied, samples: np.ndarray, cluster: np.ndarray, found: Calibrated
+) -> dict[str, Any]:
+    """`profile`, `minima` and `homogeneity` of a calibrated parameter, for JSON; `cluster` is of every sample."""
+    curve = _profile(passes, cluster[samples], found)
     return {
         "profile": curve,
         "minima": minima(*(np.array(curve[key]) for key in ("cs", "score", "gradient", "gradient_error"))),
-        "homogeneity": _homogeneity(store, passes, samples, found.log),
+        "homogeneity": _homogeneity(store, passes, samples, cluster, found.log),
     }
 
 
-def _profile(store: ShardStore, passes: Varied, samples: np.ndarray, calibrated: Calibrated) -> dict[str, Any]:
-    """Mean score and gradient at every value, the gradient's error over drifters, and members that left."""
+def _profile(passes: Varied, cluster: np.ndarray, calibrated: Calibrated) -> dict[str, Any]:
+    """Mean score and gradient at every value, the gradient's error over clusters, and members that left."""
     fewest = np.clip(SHARE * calibrated.gradient_samples / N_CONSTANTS, FEWEST, MOST)
-    which = evenly(len(samples), int(fewest))
+    which = evenly(len(cluster), int(fewest))
     (least, most), value = calibrated.reach, float(np.exp(calibrated.log))
     ends = min(least, 0.3 * value), max(most, 3 * value)
     constants = np.geomspace(*ends, N_CONSTANTS)
@@ -75,9 +77,9 @@ def _profile(store: ShardStore, passes: Varied, samples: np.ndarray, calibrated:
         v.reshape(N_CONSTANTS, -1) for v in (found.loss, found.gradient, found.escaped, found.good)
     )
     usable = good.all(axis=0)
-    drifter = store.labels["drifter"][samples[which]][usable]
-    known = len(np.unique(drifter)) > 1
-    errors = [float(np.sqrt(covariance_of_mean(g[usable, None], drifter)[0, 0])) if known else None for g in gradient]
+    kept = cluster[which][usable]
+    known = len(np.unique(kept)) > 1
+    errors = [float(np.sqrt(covariance_of_mean(g[usable, None], kept)[0, 0])) if known else None for g in gradient]
     return {
         "n_samples": int(usable.sum()),
         "cs": constants.tolist(),
@@ -118,14 +120,16 @@ def minima(cs: np.ndarray, score: np.ndarray, gradient: np.ndarray, error: np.nd
     return found
 
 
-def _homogeneity(store: ShardStore, passes: Varied, samples: np.ndarray, log_cs: float) -> dict[str, Any]:
-    """Score tests at the constant found; null where a key makes no two groups of enough drifters."""
+def _homogeneity(
+    store: ShardStore, passes: Varied, samples: np.ndarray, cluster: np.ndarray, log_cs: float
+) -> dict[str, Any]:
+    """Score tests at the constant found; null where a key makes no two groups of enough clusters."""
     which = evenly(len(samples), MOST_TESTED)
     found = passes.at(which, np.full(len(which), log_cs))
     kept = samples[which[found.good]]
-    drifter, tests = store.labels["drifter"][kept], {}
+    tests: dict[str, Any] = {}
     for key in KEYS:
         group = group_keys.of(store, kept, key).group
-        test = score_test(found.gradient[found.good], found.dispersion[found.good], group, drifter)
+        test = score_test(found.gradient[found.good], found.dispersion[found.good], group, cluster[kept])
         tests[key] = None if test is None else {"n_groups": test.n_groups, "p_value": test.p_value}
     return tests

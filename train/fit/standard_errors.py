@@ -2,12 +2,12 @@
 
 The estimate is the zero of the mean gradient g over the training samples, so its covariance is the sandwich
 H^-1 G H^-1 (Huber 1967; White 1982): H the curvature, the matrix of second derivatives, G the covariance of the mean
-gradient. Samples of one drifter are not independent, so G sums over drifters the outer products of each drifter's
-summed gradients (Liang and Zeger 1986). The gradients come from random ensembles, and the noise of those is in G as
-well.
+gradient. Samples of one cluster, such as a drifter's, are not independent (`reading.clusters`), so G sums over clusters
+the outer products of each one's summed gradients (Liang and Zeger 1986). The gradients come from random ensembles, and
+the noise of those is in G as well.
 
-An interval is a t interval (Cameron and Miller 2015, sec. VI): the variance of few drifters is itself uncertain. Its
-degrees of freedom are those of Satterthwaite for drifters of unequal numbers of samples (Imbens and Kolesar 2016).
+An interval is a t interval (Cameron and Miller 2015, sec. VI): the variance of few clusters is itself uncertain. Its
+degrees of freedom are those of Satterthwaite for clusters of unequal numbers of samples (Imbens and Kolesar 2016).
 """
 
 from dataclasses import dataclass
@@ -16,14 +16,16 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy.special import stdtrit
 
+from driftcal.shared.text import counted
+
 SETTLED = 0.25
 """A correction that is shorter than this in standard errors is small."""
 
 SETTLED_ALONE = 0.01
-"""The same in the parameters as trained, where too few drifters give no standard error."""
+"""The same in the parameters as trained, where too few clusters give no standard error."""
 
 LEAST_REST = 1e-3
-"""Share of the samples that other drifters are taken to have at least."""
+"""Share of the samples that other clusters are taken to have at least."""
 
 
 @dataclass(frozen=True)
@@ -33,12 +35,13 @@ class Estimate:
     Attributes:
         parameters: where the gradients were taken, `(P,)`.
         step: correction that reaches the zero.
-        covariance: of the corrected parameters, clustered by drifter; None where there is no minimum, or no more
-            drifters than parameters.
+        covariance: of the corrected parameters, clustered; None where there is no minimum, or no more clusters
+            than parameters.
         curvature: matrix of second derivatives of the mean objective.
         minimum: whether that is positive in every direction.
         score: mean objective.
         n_samples: samples used.
+        n_clusters: clusters used.
         n_drifters: drifters used.
         counts: numbers added up over the samples, by name.
         degrees: of freedom of the standard errors.
@@ -51,6 +54,7 @@ class Estimate:
     minimum: bool
     score: float
     n_samples: int
+    n_clusters: int
     n_drifters: int
     counts: dict[str, int]
     degrees: float
@@ -92,6 +96,8 @@ class Estimate:
         error = self.standard_error
         if error is None:
             drifters = "a single drifter gives" if self.n_drifters == 1 else f"{self.n_drifters} drifters give"
+            if self.n_clusters != self.n_drifters:
+                drifters = f"{counted(self.n_drifters, 'drifter')} in {counted(self.n_clusters, 'cluster')} give"
             error_text = f"{drifters} it no standard error"
         elif len(error) == 1:
             error_text = f"its standard error is {error[0]:.2g}"
@@ -106,10 +112,11 @@ def estimate(
     step: Float[np.ndarray, " P"],
     loss: Float[np.ndarray, " n"],
     gradient: Float[np.ndarray, "n P"],
-    drifter: Int[np.ndarray, " n"],
+    cluster: Int[np.ndarray, " n"],
     curvature: Float[np.ndarray, "P P"],
     minimum: bool,
     counts: dict[str, int],
+    drifter: Int[np.ndarray, " n"] | None = None,
 ) -> Estimate:
     """Estimate, with its uncertainty, from per-sample losses and gradients at `parameters` and the correction of those.
 
@@ -118,29 +125,31 @@ def estimate(
         step: correction of them.
         loss: of every sample.
         gradient: with respect to the parameters as trained.
-        drifter: which drifter each sample belongs to.
+        cluster: which cluster each sample belongs to (`reading.clusters`).
         curvature: mean second derivatives.
         minimum: whether that is positive in every direction.
         counts: numbers added up over the samples, by name.
+        drifter: which drifter each sample belongs to; by default each drifter is its own cluster.
     """
-    n_clusters = len(np.unique(drifter))
+    n_clusters = len(np.unique(cluster))
+    n_drifters = n_clusters if drifter is None else len(np.unique(drifter))
     covariance = None
     if minimum and n_clusters > gradient.shape[1]:
         inverse = np.linalg.inv(curvature)
-        covariance = inverse @ covariance_of_mean(gradient, drifter) @ inverse.T
+        covariance = inverse @ covariance_of_mean(gradient, cluster) @ inverse.T
     score = float(loss.mean())
-    degrees = degrees_of_freedom(gradient, drifter)
-    return Estimate(parameters, step, covariance, curvature, minimum, score, len(loss), n_clusters, counts, degrees)
+    degrees, n = degrees_of_freedom(gradient, cluster), len(loss)
+    return Estimate(parameters, step, covariance, curvature, minimum, score, n, n_clusters, n_drifters, counts, degrees)
 
 
-def degrees_of_freedom(gradient: Float[np.ndarray, "n P"], drifter: Int[np.ndarray, " n"]) -> float:
-    """Degrees of freedom (>= 1) of a variance clustered by drifter (Imbens and Kolesar 2016); the fewest of several.
+def degrees_of_freedom(gradient: Float[np.ndarray, "n P"], cluster: Int[np.ndarray, " n"]) -> float:
+    """Degrees of freedom (>= 1) of a variance clustered (Imbens and Kolesar 2016); the fewest of several.
 
-    A drifter with n samples has a sum of variance v = n + r n (n - 1), r their correlation with one another, estimated
+    A cluster with n samples has a sum of variance v = n + r n (n - 1), r their correlation with one another, estimated
     from all and taken to be no less than 0. Satterthwaite's degrees of freedom are then (sum of v)^2 / sum of v^2, less
-    those of the parameters: drifters less parameters where all have as many samples.
+    those of the parameters: clusters less parameters where all have as many samples.
     """
-    _, which, counts = np.unique(drifter, return_inverse=True, return_counts=True)
+    _, which, counts = np.unique(cluster, return_inverse=True, return_counts=True)
     apart = gradient - gradient.mean(axis=0)
     sums = np.zeros((len(counts), gradient.shape[1]))
     np.add.at(sums, which, apart)
@@ -156,20 +165,20 @@ def quantile_90(degrees: float) -> float:
     return float(stdtrit(degrees, 0.95))
 
 
-def covariance_of_mean(gradient: Float[np.ndarray, "n P"], drifter: Int[np.ndarray, " n"]) -> np.ndarray:
-    """Covariance `(P, P)` of the mean gradient, clustered by drifter."""
-    shares = _shares(gradient, drifter)
+def covariance_of_mean(gradient: Float[np.ndarray, "n P"], cluster: Int[np.ndarray, " n"]) -> np.ndarray:
+    """Covariance `(P, P)` of the mean gradient, clustered."""
+    shares = _shares(gradient, cluster)
     return shares.T @ shares
 
 
-def _shares(gradient: Float[np.ndarray, "n P"], drifter: Int[np.ndarray, " n"]) -> Float[np.ndarray, "drifters P"]:
-    """Each drifter's contribution to the covariance of the mean gradient, which is the sum of their outer products.
+def _shares(gradient: Float[np.ndarray, "n P"], cluster: Int[np.ndarray, " n"]) -> Float[np.ndarray, "clusters P"]:
+    """Each cluster's contribution to the covariance of the mean gradient, which is the sum of their outer products.
 
-    Departures are from a mean that the drifter itself has drawn near, by its share of the samples; they are enlarged by
-    as much (CR2: Bell and McCaffrey 2002). With equal shares that is the factor n / (n - 1) of n drifters.
+    Departures are from a mean that the cluster itself has drawn near, by its share of the samples; they are enlarged by
+    as much (CR2: Bell and McCaffrey 2002). With equal shares that is the factor n / (n - 1) of n clusters.
     """
-    clusters, which, counts = np.unique(drifter, return_inverse=True, return_counts=True)
-    sums = np.zeros((len(clusters), gradient.shape[1]))
+    _, which, counts = np.unique(cluster, return_inverse=True, return_counts=True)
+    sums = np.zeros((len(counts), gradient.shape[1]))
     np.add.at(sums, which, gradient - gradient.mean(axis=0))
     share = counts / len(gradient)
     return sums / len(gradient) / np.sqrt(np.maximum(1.0 - share, LEAST_REST))[:, None]
@@ -181,9 +190,10 @@ class Judged:
 
     Attributes:
         parameters: where the gradients were taken, `(P,)`.
-        ratio: squared length of the mean gradient over that which other drifters alone would give it.
+        ratio: squared length of the mean gradient over that which other clusters alone would give it.
         score: mean objective.
         n_samples: samples used.
+        n_clusters: clusters used.
         n_drifters: drifters used.
         counts: numbers added up over the samples, by name.
     """
@@ -192,6 +202,7 @@ class Judged:
     ratio: float
     score: float
     n_samples: int
+    n_clusters: int
     n_drifters: int
     counts: dict[str, int]
     standard_error: None = None
@@ -210,6 +221,8 @@ class Judged:
         """Sentence on whether the run converged, and by which criterion."""
         del what
         drifters = f"what {self.n_drifters} other drifters would give it by chance"
+        if self.n_clusters != self.n_drifters:
+            drifters += f", in {counted(self.n_clusters, 'cluster')}"
         return (
             f"{'yes' if self.settled else 'no'}: the squared mean gradient is {self.ratio:.2g} times {drifters}; "
             f"{len(self.parameters)} parameters are too many for a curvature, so they have no standard errors"
@@ -220,12 +233,14 @@ def judge(
     parameters: Float[np.ndarray, " P"],
     loss: Float[np.ndarray, " n"],
     gradient: Float[np.ndarray, "n P"],
-    drifter: Int[np.ndarray, " n"],
+    cluster: Int[np.ndarray, " n"],
     counts: dict[str, int],
+    drifter: Int[np.ndarray, " n"] | None = None,
 ) -> Judged:
     """Checks a pass at many fixed parameters for stationarity; arguments as those of `estimate`."""
-    n_clusters, ratio = len(np.unique(drifter)), float("inf")
+    n_clusters, ratio = len(np.unique(cluster)), float("inf")
+    n_drifters = n_clusters if drifter is None else len(np.unique(drifter))
     if n_clusters > 1:
         mean = gradient.mean(axis=0)
-        ratio = float(mean @ mean) / float((_shares(gradient, drifter) ** 2).sum())
-    return Judged(parameters, ratio, float(loss.mean()), len(loss), n_clusters, counts)
+        ratio = float(mean @ mean) / float((_shares(gradient, cluster) ** 2).sum())
+    return Judged(parameters, ratio, float(loss.mean()), len(loss), n_clusters, n_drifters, counts)

@@ -5,11 +5,11 @@ from driftcal.train.evaluation.evaluation import DIAGNOSTICS, SCORES, Evaluation
 from driftcal.train.report import numbers
 from driftcal.train.run.result import Result
 
-FEW_DRIFTERS = 5
-"""Drifters below which scores are warned of."""
+FEW = 5
+"""Drifters, or clusters of them, below which scores are warned of."""
 
 HOW_TO_READ = (
-    "± is half of a 90 % interval over drifters. Any spread adds to separation and takes from Liu skill: only the\n"
+    "± is half of a 90 % interval over {clusters}. Any spread adds to separation and takes from Liu skill: only the\n"
     "energy score rewards the right one. Last column: energy score less the calibrated one's, paired by sample."
 )
 
@@ -25,8 +25,8 @@ def warnings(scores: Evaluation) -> list[str]:
         f"({scores.run_store[:12]}).": scores.store != scores.run_store,
         f"{' and '.join(beaten)} scored better than the calibrated constant, beyond the 90 % interval: it does not "
         "hold for these drifters.": bool(beaten),
-        f"{counted(scores.n_drifters, 'drifter')}: too few to judge by; with one there is no interval at all.": (
-            scores.n_drifters < FEW_DRIFTERS
+        f"{numbers.drifters(scores)}: too few to judge by; with one there is no interval at all.": (
+            min(scores.n_drifters, scores.n_clusters) < FEW
         ),
         f"{counted(left_out.n_samples, 'sample')} of {counted(len(names), 'drifter')} that the run was trained on "
         f"{were(left_out.n_samples)} left out: {listed(names)}.": bool(names),
@@ -48,14 +48,15 @@ def unreadable(found: Evaluation | Result) -> dict[str, bool]:
 
 
 def table(scores: Evaluation) -> str:
-    """The scores of an evaluation for a terminal, means with 90 % intervals over drifters."""
+    """The scores of an evaluation for a terminal, means with 90 % intervals."""
     heads = (f"{score.name} {score.unit}".replace("energy score above", "above").removesuffix(" 1") for score in SCORES)
     lines = [scored(scores), f"{'':18s}" + "".join(f"{head:>24s}" for head in heads)]
     for system, found in scores.scores.items():
         means = [found.of(score) for score in SCORES]
         cells = [f"{one.mean:.3f}" + (f" ± {one.half:.3f}" if one.half is not None else "") for one in means]
         lines.append(f"{system:18s}" + "".join(f"{cell:>24s}" for cell in cells))
-    lines += [HOW_TO_READ, *reliability_lines(scores)]
+    over = HOW_TO_READ.format(clusters=numbers.clusters(scores.standard_error_clusters))
+    lines += [over, *reliability_lines(scores)]
     return "\n".join([*lines, *(f"WARNING: {warning}" for warning in warnings(scores))])
 
 
@@ -64,8 +65,8 @@ def scored(scores: Evaluation) -> str:
     rest = scores.trained_drifters_left_out.n_samples + len(scores.dropped_samples) + len(scores.unreadable_samples)
     part = f" (of {scores.n_split:,}, spread evenly)" if scores.n_samples + rest < scores.n_split else ""
     known = "which the constant was fitted to: fit, not skill" if scores.fit else "not trained on"
-    samples, drifters = counted(scores.n_samples, "sample"), counted(scores.n_drifters, "drifter")
-    return f"{samples}{part} of {drifters}, split {scores.split}, {known}"
+    samples = counted(scores.n_samples, "sample")
+    return f"{samples}{part} of {numbers.drifters(scores)}, split {scores.split}, {known}"
 
 
 def score_rows(scores: Evaluation) -> list[list[str]]:

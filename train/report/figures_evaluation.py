@@ -22,12 +22,12 @@ CAPTIONS = {
         (dashed), by time since the start. Where they agree the ensemble knows how wrong it is; with a spread below the
         error it is too sure of itself.""",
     "reliability": """By time since the start: spread over error (a), and mean rank of the drifter by distance to the
-        members, 0 the innermost and 1 the outermost place (b), with 90 % intervals over drifters. A reliable
-        ensemble lies on the thin line, at 1 and at one half. A ratio below 1 and a rank above one half: too narrow.""",
+        members, 0 the innermost and 1 the outermost place (b), with 90 % intervals. A reliable ensemble lies on the
+        thin line, at 1 and at one half. A ratio below 1 and a rank above one half: too narrow.""",
     "ranks": """How often the drifter has each rank among the members, over all lead times: by distance to the members,
-        eastward, northward; bars of the calibrated ensemble with 90 % intervals over drifters, steps of the initial
-        one. Level is reliable. By distance: rising, too narrow; falling, too wide. East and north: hollow, too narrow;
-        humped, too wide; sloping, shifted.""",
+        eastward, northward; bars of the calibrated ensemble with 90 % intervals, steps of the initial one. Level is
+        reliable. By distance: rising, too narrow; falling, too wide. East and north: hollow, too narrow; humped, too
+        wide; sloping, shifted.""",
 }
 
 

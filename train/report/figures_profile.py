@@ -33,7 +33,7 @@ Z_90 = 1.645
 
 CAPTIONS = {
     "profile": """Mean score of some training samples against the constant, always with the same noise (a), and its
-        derivative with the 90 % interval over drifters (b). A minimum lies where (b) crosses zero upwards. The dashed
+        derivative with its 90 % interval (b). A minimum lies where (b) crosses zero upwards. The dashed
         line is the constant found; open circles: more than 1 % of the members leave their window, so that the curve
         is not to be trusted there.""",
     "map": """The constant of every box, shrunk towards the mean of all where data are few; on the second map, how

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from driftcal.shared.text import counted
+from driftcal.train.evaluation.evaluation import Evaluation
 from driftcal.train.run.result import Result
 
 
@@ -28,6 +30,35 @@ def found(result: Result) -> str:
     return ", ".join(f"{name} = {measured(p.value, p.standard_error)}" for name, p in result.named.items())
 
 
+CLUSTERED = {
+    "drifter": "clustered by drifter",
+    "release": "clustered by release",
+    "box-and-week": "clustered by box and week",
+}
+"""Words for the setting `cluster_by`, as a standard error is told with them."""
+
+_CLUSTERS = {
+    "drifter": ("drifter", "drifters"),
+    "release": ("release", "releases"),
+    "box-and-week": ("box and week", "boxes and weeks"),
+}
+
+
+def clusters(by: str, n: int | None = None) -> str:
+    """Name of `n` clusters by the setting `cluster_by`, such as 12 releases; without `n` that of many."""
+    one, many = _CLUSTERS[by]
+    return many if n is None else f"{n:,} {one if n == 1 else many}"
+
+
+def drifters(found: Result | Evaluation) -> str:
+    """Number of drifters, and that of their clusters where it is another."""
+    told = counted(found.n_drifters, "drifter")
+    by = found.standard_error_clusters
+    if found.n_clusters == found.n_drifters and by != "box-and-week":
+        return told
+    return f"{told} in {clusters(by, found.n_clusters)}"
+
+
 def errors(result: Result) -> str:
     """The standard errors of a run with dynamics of its user's own, and their 90 % intervals."""
     if not result.few:
@@ -36,7 +67,7 @@ def errors(result: Result) -> str:
     if result.n_parameters and None in intervals.values():
         return "none"
     ends = (f"{name} {ends[0]:.3g} to {ends[1]:.3g}" for name, ends in intervals.items() if ends is not None)
-    return f"clustered by drifter; 90 % intervals {', '.join(ends)}"
+    return f"{CLUSTERED[result.standard_error_clusters]}; 90 % intervals {', '.join(ends)}"
 
 
 def start(result: Result) -> str:

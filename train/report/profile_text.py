@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 from driftcal.shared.text import counted
+from driftcal.train.report import numbers
 from driftcal.train.run.result import Group, GroupedBy, Result
 from driftcal.train.run.run_folder import Run
 
@@ -95,13 +96,15 @@ HEAD = ("group", "samples", "drifters", "on its own (90 %)", "shrunk (90 %)")
 def groupings(run: Run) -> list[GroupTable]:
     """The groups of every key, in the order in which they were asked for."""
     every = run.groups.groupings if run.groups is not None else ()
-    return [_grouping(one, f"groups-{number + 1}") for number, one in enumerate(every)]
+    by = run.result.standard_error_clusters
+    return [_grouping(one, by, f"groups-{number + 1}") for number, one in enumerate(every)]
 
 
-def _grouping(one: GroupedBy, figure: str) -> GroupTable:
+def _grouping(one: GroupedBy, by: str, figure: str) -> GroupTable:
     test = one.test
     if test is None:
-        verdict = f"Fewer than two groups have {one.least_drifters} drifters: nothing can be said of their equality."
+        least = numbers.clusters(by, one.least_clusters)
+        verdict = f"Fewer than two groups have {least}: nothing can be said of their equality."
     else:
         fits = "does not fit" if test.p_value < DOUBTFUL else "is not contradicted"
         verdict = (

@@ -97,7 +97,8 @@ def warnings(result: Result) -> list[str]:
     stand, longer = "are" if own else "is", "epochs" if result.optimizer == "adam" else "optimizer.final_passes"
     what = "the constant is" if doubtful == ["C_s"] else "it is" if len(doubtful) == 1 else "they are"
     known = numbers.has_error(result)
-    alone = "a single drifter" if result.n_drifters < 2 else "an objective that is not convex here"
+    single = "a single drifter" if result.n_drifters < 2 else numbers.drifters(result)
+    alone = single if result.n_clusters < 2 else "an objective that is not convex here"
     alone = "a curvature of so many parameters, not measured," if own and not result.few else alone
     due = {
         f"not converged: {them} {stand} where the run stopped, not where the objective is least. Use more drifters, or "
@@ -126,7 +127,8 @@ def _facts(run: Run) -> list[tuple[str, str]]:
     else:
         digits = max(1 - int(np.floor(np.log10(error))), 0)
         low, high = r.cs_interval_90
-        interval = f"{error:.2g}, clustered by drifter; 90 % interval {low:.{digits}f} to {high:.{digits}f}"
+        by = numbers.CLUSTERED[r.standard_error_clusters]
+        interval = f"{error:.2g}, {by}; 90 % interval {low:.{digits}f} to {high:.{digits}f}"
     twin = []
     if truth is not None and r.cs is not None:
         off = f"{truth:g}; found minus true: {100 * (r.cs / truth - 1):+.1f} %"
@@ -137,7 +139,7 @@ def _facts(run: Run) -> list[tuple[str, str]]:
         *twin,
         ("objective", f"{r.objective}, {r.estimator} estimator, mean {r.score:.4g} [{run.unit}]"),
         ("converged", r.convergence),
-        ("samples", f"{r.n_samples:,} of {counted(r.n_drifters, 'drifter')}; left out {len(r.dropped_samples):,}"),
+        ("samples", f"{r.n_samples:,} of {numbers.drifters(r)}; left out {len(r.dropped_samples):,}"),
         (
             "ensemble",
             f"{r.members} members, scheme {r.scheme}, {r.precision}, engine {r.engine}; from {numbers.start(r)}",
@@ -183,6 +185,7 @@ def _skill(run: Run) -> dict[str, Any]:
             "warnings": evaluation_text.warnings(found),
             "head": ["", *(score.label for score in SCORES)],
             "scores": evaluation_text.score_rows(found),
+            "clustered": numbers.CLUSTERED[found.standard_error_clusters],
             "directions": {score.key: score.direction for score in SCORES},
             "reliability_head": ["reliability", *(diagnostic.name for diagnostic in DIAGNOSTICS)],
             "reliability": evaluation_text.reliability_rows(found),

@@ -12,11 +12,13 @@ import numpy as np
 from driftcal.shared.errors import ConfigError
 from driftcal.shared.store.manifest import to_bytes, write_file
 from driftcal.shared.store.reader import ShardStore
+from driftcal.shared.text import counted
 from driftcal.train.fit import group_estimates, group_keys, profile
 from driftcal.train.fit.parameters import Parameters
 from driftcal.train.fit.per_sample_parameters import Varied
 from driftcal.train.learners.drift import dynamics
 from driftcal.train.learners.drift.loss import loss_of
+from driftcal.train.reading import clusters
 from driftcal.train.reading.batches import Grid
 from driftcal.train.run.result import Examination, Groups, Parameter, Result
 from driftcal.train.run.run_folder import GROUPS, RESULT
@@ -54,7 +56,7 @@ def examine(store: ShardStore, settings: Training, result: Result, out: Path, pr
             assert isinstance(found, Parameter)  # one is few
             reach = parameters.ranges.get(name, (found.value / REACH, found.value * REACH))
             calibrated = profile.Calibrated(found.trained, result.members, result.gradient_samples, reach)
-            added = profile.examine(store, passes, samples, calibrated)
+            added = profile.examine(store, passes, samples, clusters.of(store, settings.cluster_by), calibrated)
         else:
             added = dict.fromkeys(("profile", "minima", "homogeneity"))
     examined = result.examined(Examination.from_json(added))
@@ -66,12 +68,22 @@ def check_groups(store: ShardStore, settings: Training, keys: Sequence[str]) -> 
     """Refuses keys, and runs that have no one parameter to differ, before anything is computed.
 
     Raises:
-        ConfigError: A key is none, or the run's model or engine has no parameter that groups could have of their own.
+        ConfigError: A key is none or gives every group a single cluster, or the run's model or engine has no
+            parameter that groups could have of their own.
     """
-    for key in keys:
-        group_keys.of(store, store.samples_of("train"), key)
     if not keys:
         return
+    samples = store.samples_of("train")
+    cluster = clusters.of(store, settings.cluster_by)[samples]
+    for key in keys:
+        group = group_keys.of(store, samples, key).group
+        if len(np.unique(np.column_stack([group, cluster]), axis=0)) == len(np.unique(group)):
+            drifters = counted(len(np.unique(store.labels["drifter"][samples])), "drifter")
+            raise ConfigError(
+                f"--group-by {key}: each of its groups has the samples of a single cluster (cluster_by "
+                f"{settings.cluster_by}, {counted(len(np.unique(cluster)), 'cluster')} of {drifters}), and from such "
+                f"groups no error can be told. Leave out --group-by, or choose a coarser key."
+            )
     with jax.enable_x64(settings.precision == "float64"):
         parameters = dynamics.load(settings)
     if not _can_vary(settings, parameters):
@@ -99,7 +111,8 @@ def write_groups(
         found = result.parameters[parameters.names[0]]
         assert isinstance(found, Parameter)  # `check_groups` has refused other runs
         passes = _passes(store, settings, parameters, samples, progress, "groups")
-        groupings = group_estimates.estimates(store, passes, samples, found.trained, keys)
+        cluster = clusters.of(store, settings.cluster_by)
+        groupings = group_estimates.estimates(store, passes, samples, cluster, found.trained, keys)
     groups = Groups.from_json({"formula": parameters.formula, "log_cs": found.trained, "groupings": groupings})
     write_file(out / GROUPS, to_bytes(groups.as_json()))
     return groups

@@ -4,7 +4,7 @@ Descent: for C_s, `epochs` passes over the training samples in batches, one Newt
 averaged (`drift.energy_newton`). For a few parameters of a user's own, Newton's method on a part of the samples
 (`fit.fixed_noise`). For many, Adam, averaged too. Settling: passes over all training samples at fixed parameters,
 always with the same noise, until the zero of their mean gradient is reached; the spread of the gradients gives the
-error of that zero, clustered by drifter. Many parameters are not settled and have no standard error: their
+error of that zero, clustered (`reading.clusters`). Many parameters are not settled and have no standard error: their
 curvature matrix would cost more than the run.
 
 After every batch the run can be saved (`run.state`), and goes on from there as if it had never stopped.
@@ -32,6 +32,7 @@ from driftcal.train.learners.drift.loss import make_step
 from driftcal.train.learners.drift.user_dynamics import loading, tracing
 from driftcal.train.machine.devices import Devices
 from driftcal.train.machine.stop_signals import Stop
+from driftcal.train.reading import clusters
 from driftcal.train.reading.batches import Batch, Grid, order, stepped
 from driftcal.train.run import run_folder
 from driftcal.train.run.build_result import result_of
@@ -137,8 +138,8 @@ def _calibrate(
     """Descent and passes, from where the progress stands."""
     step = make_step(settings, Grid.of(store.layout), parameters, devices)
     pass_at = Passes(store, settings, parameters, step, log, schedule, devices).at
-    drifter = store.labels["drifter"]
-    objective = FixedNoise(parameters, pass_at, drifter, settings.optimizer.curvature_samples)
+    cluster, drifter = clusters.of(store, settings.cluster_by), store.labels["drifter"]
+    objective = FixedNoise(parameters, pass_at, cluster, drifter, settings.optimizer.curvature_samples)
     shuffled = order(samples, settings.seed, settings.epochs, settings.data.run_length)
     if method_of(settings, parameters) == "newton" and not parameters.closed_form:
         start = objective.approach(parameters.start, shuffled)
@@ -147,7 +148,8 @@ def _calibrate(
     if parameters.few:
         return objective.minimise("final pass", start, shuffled, settings.optimizer.final_passes)[-1]
     last = pass_at("final pass", start, shuffled)
-    return judge(start, last.loss, last.gradient, drifter[last.samples], last.counts)
+    told = last.loss, last.gradient, cluster[last.samples], last.counts, drifter[last.samples]
+    return judge(start, *told)
 
 
 def method_of(settings: Training, parameters: Parameters) -> str:

@@ -12,7 +12,7 @@ class Parameter(JsonRecord):
 
     value: float = entry("calibrated value, in the parameter's own unit")
     trained: float = entry("the number that is trained: its logarithm or itself, see `trained_as`")
-    standard_error: float | None = entry("its standard error, clustered by drifter")
+    standard_error: float | None = entry("its standard error, clustered")
     interval_90: tuple[float, ...] | None = entry("ends of its 90 % interval")
     start: float = entry("value at which the run began")
     trained_as: str = entry("`logarithm` for a positive parameter, else `itself`")
@@ -37,7 +37,7 @@ class Profile(JsonRecord):
     score: tuple[float, ...] = entry("mean objective at each", "that of score")
     gradient: tuple[float, ...] = entry("its derivative in log C_s", "that of score")
     gradient_error: tuple[float | None, ...] = entry(
-        "standard error of that over drifters; null with a single drifter", "that of score"
+        "standard error of that, clustered; null with a single cluster", "that of score"
     )
     escaped_share: tuple[float, ...] = entry("share of the members that left their window", "1")
 
@@ -78,7 +78,7 @@ class Result(JsonRecord):
     """
 
     cs: float | None = entry("the constant; null with dynamics of your own", "1")
-    cs_standard_error: float | None = entry("its standard error; null with a single drifter or no minimum", "1")
+    cs_standard_error: float | None = entry("its standard error; null with a single cluster or no minimum", "1")
     cs_interval_90: tuple[float, ...] | None = entry("ends of its 90 % t interval, symmetric in log C_s", "1")
     log_cs: float | None = entry("natural logarithm of the constant, which is what is trained", "1")
     log_cs_standard_error: float | None = entry("standard error of that", "1")
@@ -89,7 +89,9 @@ class Result(JsonRecord):
         "correlations of the errors of several parameters, as trained", "1"
     )
     n_parameters: int = entry("number of trained parameters")
-    standard_error_clusters: str = entry("what is taken to be independent: drifters")
+    standard_error_clusters: str = entry(
+        "what is taken to be independent: the setting `cluster_by`, drifter, release or box-and-week"
+    )
     standard_error_degrees_of_freedom: float | None = entry("degrees of freedom of the t interval")
     dynamics: str | None = entry("the user's term, `module:Class`; null: built in")
     formula: str = entry("what the constant multiplies", "m²/s")
@@ -103,6 +105,7 @@ class Result(JsonRecord):
     initial_cs: float | None = entry("constant at which the run began", "1")
     n_samples: int = entry("samples used in the last pass")
     n_drifters: int = entry("drifters used in the last pass")
+    n_clusters: int = entry("clusters of them, which are taken to be independent")
     members: int = entry("members of an ensemble")
     engine: str = entry("what simulated: driftcal, pastax or native")
     scheme: str = entry("scheme of integration")
@@ -193,6 +196,7 @@ class Group(JsonRecord):
     )
     n_samples: int = entry("training samples in it")
     n_drifters: int = entry("drifters in it")
+    n_clusters: int = entry("clusters of them")
     minimum: bool = entry("whether its score has a minimum")
     cs: float | None = entry("its constant on its own; null without a minimum", "1")
     log_cs_standard_error: float | None = entry("standard error of the logarithm of that", "1")
@@ -211,7 +215,7 @@ class GroupedBy(JsonRecord):
     dropped_samples: int = entry("samples left out")
     gradient_samples: int = entry("samples simulated with gradient")
     test: HomogeneityTest | None = entry("test of one constant for all groups; null where fewer than two can take part")
-    least_drifters: int = entry("drifters that a group needs to take part in the test")
+    least_clusters: int = entry("clusters that a group needs to take part in the test")
     mean_cs: float = entry("mean of the groups", "1")
     tau: float = entry("standard deviation of log C_s between groups", "1")
     groups: tuple[Group, ...] = entry("the groups")
