@@ -151,7 +151,7 @@ def yardstick(folder: Path, batch: Batch, with_gradient: bool) -> Run:
 def unwalled(told: Training, grid: Grid, batch: Batch) -> Run:
     """The training step that the compiler may fuse as it likes."""
     kept = xla_barriers.on_cpu
-    xla_barriers.on_cpu = lambda choice, first, second, elsewhere, *operands: elsewhere(*operands)
+    xla_barriers.on_cpu = lambda _choice, _first, _second, elsewhere, *operands: elsewhere(*operands)
     try:
         run = gradient(told, grid, batch)
         run()  # compiles

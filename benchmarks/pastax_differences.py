@@ -35,7 +35,13 @@ class Tutorial(eqx.Module):
     lon_step: float
     lat_step: float
 
-    def __call__(self, t: jax.Array, y: jax.Array, args: pastax_engine.Forcing, ctrl: jax.Array) -> tuple:
+    def __call__(
+        self,
+        t: jax.Array,
+        y: jax.Array,
+        args: pastax_engine.Forcing,
+        ctrl: jax.Array,  # noqa: ARG002 - pastax gives it
+    ) -> tuple:
         """Drift and diffusion [degrees/s, degrees s^-1/2]."""
         patches = args.currents.neighborhood(t, y[0], y[1], t_window=0, lat_window=1, lon_window=1)
         u, v = patches["u"][0], patches["v"][0]

@@ -305,7 +305,7 @@ def test_figures_are_the_same_however_the_store_is_made(tmp_path: Path) -> None:
     assert ShardStore(tmp_path / "parts").manifest.agreement == whole.manifest.agreement is not None
 
 
-def test_stores_without_figures_are_read(built: stores.Built, tmp_path: Path) -> None:
+def test_stores_without_figures_are_read(built: stores.Built) -> None:
     assert "agreement" not in json.loads((built.path / manifest.NAME).read_text())
     assert manifest.read(built.path).agreement is None
 

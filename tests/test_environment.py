@@ -33,7 +33,7 @@ def test_a_value_that_jax_does_not_take_is_named(name: str, value: str) -> None:
 
 
 @pytest.mark.parametrize("verb", ["run", "evaluate"])
-def test_a_platform_that_is_not_there_is_named(tmp_path: Path, verb: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_platform_that_is_not_there_is_named(verb: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def none() -> None:
         raise RuntimeError("Unable to initialize backend 'nonsense'")
 

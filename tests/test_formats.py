@@ -158,7 +158,7 @@ def test_addresses_with_a_query_or_a_fragment(served: tuple[Path, str]) -> None:
     assert f"{address}/thredds/fileServer/currents.nc" in said
 
 
-def test_chained_addresses(served: tuple[Path, str], tmp_path: Path) -> None:
+def test_chained_addresses(served: tuple[Path, str]) -> None:
     folder, address = served
     path = folder / "currents.nc"
     fields.save(fields.field(LON, LAT, 4), path)

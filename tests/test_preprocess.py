@@ -582,7 +582,7 @@ def test_a_dry_run_writes_nothing(tmp_path: Path, manifest: str, capsys: Capture
     assert fields.digests(tmp_path) == before
 
 
-def test_notes_tell_what_was_repaired_while_reading(tmp_path: Path, capsys: Capture) -> None:
+def test_notes_tell_what_was_repaired_while_reading(tmp_path: Path) -> None:
     track = fields.walk(7, 33.5, -37.0, n=49)
     flat = sources.ragged([track]).isel(obs=np.r_[1, 0, 2:49])
     path = fields.small(tmp_path, [track])

@@ -25,7 +25,6 @@ class SmagorinskyBackground(eqx.Module):
 
     def term(self, t: Float[Array, ""], y: Float[Array, "2"], args: Flow) -> tuple[Array, Array]:
         """Drift (east, north) [m/s] and the amplitude of the noise [m s^-1/2]."""
-        del t, y
         diffusivity = self.cs.value * args.kappa + self.background.value
         drift = jnp.stack([args.u + self.cs.value * args.kappa_x, args.v + self.cs.value * args.kappa_y])
         return drift, jnp.sqrt(2.0 * diffusivity)

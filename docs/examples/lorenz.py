@@ -31,7 +31,6 @@ def build() -> Model:
 
 def step(state: State, parameters: dict[str, Array], k: Array) -> State:
     """One step of the midpoint rule; the loss is the sum of squares of the first component."""
-    del k
 
     def slope(x: Array) -> Array:
         sigma, rho, beta = (parameters[name] for name in ("sigma", "rho", "beta"))

@@ -71,9 +71,7 @@ def plan(recipe: Recipe, survey: Survey, scratch: Path, currents: list[Currents]
         recipe.window.half_width_deg, _widest(recipe, survey, usable, currents), recipe.segment.days, currents[0]
     )
     placement, current = _place(recipe, survey, currents, shape, usable)
-    _refuse_land(
-        placement, current, functools.partial(read_records, scratch, recipe.segment.n_obs), usable, survey, currents
-    )
+    _refuse_land(placement, current, functools.partial(read_records, scratch, recipe.segment.n_obs), usable, currents)
     reason[usable] = placement.reason
     funnel = stages(survey, reason)
     situation = advice.Situation(recipe, survey, reason, currents, shape)
@@ -178,7 +176,6 @@ def _refuse_land(
     current: np.ndarray,
     read: Callable[[np.ndarray], np.ndarray],
     usable: np.ndarray,
-    survey: Survey,
     currents: list[Currents],
 ) -> None:
     """Refuses tracks with a fix in a cell that has no current at any of its corners in the whole record."""

@@ -136,9 +136,8 @@ def evaluate(
 class Still(eqx.Module):
     """Dynamics without any motion."""
 
-    def __call__(self, flow: Flow, gradient_share: float) -> tuple[tuple[Array, Array], Array]:
+    def __call__(self, flow: Flow, _: float) -> tuple[tuple[Array, Array], Array]:
         """No drift and no noise."""
-        del gradient_share
         return (0.0 * flow.u, 0.0 * flow.v), 0.0 * flow.u
 
 

@@ -217,9 +217,8 @@ class Judged:
         """Tells whether the mean gradient is no longer than chance makes it."""
         return self.ratio <= 1.0
 
-    def explain(self, what: str) -> str:
+    def explain(self, _: str) -> str:
         """Sentence on whether the run converged, and by which criterion."""
-        del what
         drifters = f"what {self.n_drifters} other drifters would give it by chance"
         if self.n_clusters != self.n_drifters:
             drifters += f", in {counted(self.n_clusters, 'cluster')}"

@@ -53,8 +53,7 @@ class Stop:
         """The error that the signal `name` ends in; `kept` is text on what was saved."""
         return Interrupted(f"interrupted by {name}{kept}. {self._remedy}")
 
-    def _caught(self, number: int, frame: FrameType | None) -> None:
-        del frame
+    def _caught(self, number: int, _: FrameType | None) -> None:
         name = signal.Signals(number).name
         again = self.asked is not None and number == signal.SIGINT
         if self._waits and not again:

@@ -119,16 +119,14 @@ def convergence(steps: Sequence[Mapping[str, Any]], result: Result, truth: float
     return figure
 
 
-def parameters(steps: Sequence[Mapping[str, Any]], result: Result, truth: object, unit: str) -> Figure:
+def parameters(steps: Sequence[Mapping[str, Any]], result: Result, unit: str) -> Figure:
     """Loss against step, and where a few named parameters have been, for dynamics of the user's own.
 
     Args:
         steps: Lines of `metrics.jsonl`.
         result: The run's result.
-        truth: Not drawn.
         unit: Of the loss.
     """
-    del truth
     named = result.named
     figure = sheet(2.3 + 1.3 * len(named))
     panels = np.atleast_1d(figure.subplots(1 + len(named), 1, sharex=True))

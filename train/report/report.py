@@ -5,12 +5,14 @@ bytes. A page may be written with another store than the one trained on (an eval
 training data comes from `training_data.json` in the run folder.
 """
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import yaml
 
+from driftcal.shared.canvas import Figure
 from driftcal.shared.inspection.text import render_funnel
 from driftcal.shared.store.manifest import stage_from_json, write_file
 from driftcal.shared.store.reader import ShardStore
@@ -45,9 +47,14 @@ def write(out: Path, store: ShardStore) -> Path:
     run = read(out)
     result, steps, shown = run.result, run.steps, run.examples
     same = store.manifest.digest == result.store
-    convergence = figures_run.parameters if numbers.own(result) else figures_run.convergence
+
+    def convergence(steps: Sequence[Mapping[str, Any]]) -> Figure:
+        if numbers.own(result):
+            return figures_run.parameters(steps, result, run.unit)
+        return figures_run.convergence(steps, result, run.truth, run.unit)
+
     wanted = {
-        "convergence": steps and (lambda: convergence(steps, result, run.truth, run.unit)),
+        "convergence": steps and (lambda: convergence(steps)),
         "examples": shown and (lambda: figures_run.examples(shown)),
         **figures_evaluation.wanted(run),
         **figures_profile.wanted(run),

@@ -172,7 +172,11 @@ class Term(eqx.Module):
     gradient_share: float = eqx.field(static=True)
 
     def __call__(
-        self, t: Float[Array, ""], y: Float[Array, "2"], args: Forcing, ctrl: Any = None
+        self,
+        t: Float[Array, ""],
+        y: Float[Array, "2"],
+        args: Forcing,
+        ctrl: Any = None,  # noqa: ARG002 - pastax gives it
     ) -> tuple[Float[Array, "2"], Float[Array, "2"]]:
         """The two at time `t` [s] and position `y`; `ctrl`, the increments, is the solver's business."""
         u, v = args.currents.velocity_interp(t, y[0], y[1])
@@ -232,12 +236,12 @@ def simulate(
     dynamics: Dynamics,
     batch: Batch,
     plan: Plan,
-    members: int,
+    members: int,  # noqa: ARG001 - the noise has as many
     noise: Noise,
     own_lengths: bool = False,
     keep_positions: bool = False,
-    table: Any = None,
-    checkpoint: bool = False,
+    table: Any = None,  # noqa: ARG001
+    checkpoint: bool = False,  # noqa: ARG001
 ) -> Simulation:
     """`drift.simulate.simulate` by `pastax.solve`; same arguments, same increments, same result.
 
@@ -252,7 +256,6 @@ def simulate(
         table: not used: pastax interpolates from its own datasets.
         checkpoint: not used: this engine's gradients are taken in forward mode.
     """
-    del table, checkpoint
     grid, dtype = plan.grid, batch.latitude.dtype
     steps_deg = jnp.array([grid.lon_step, grid.lat_step], dtype)
     extent = steps_deg * jnp.array([grid.n_lon - 1, grid.n_lat - 1], dtype)

@@ -253,8 +253,7 @@ def flow_at(
     def coastal(at: Array, x: Array, y: Array, ocean: Array) -> Array:
         return walled(blended, at, *corner_weights(x, y, ocean))
 
-    def open_water(at: Array, x: Array, y: Array, ocean: Array) -> Array:
-        del ocean
+    def open_water(at: Array, x: Array, y: Array, _: Array) -> Array:
         return blended(at, *bilinear_weights(x, y))
 
     at = (sample * table.n_intervals + interval) * n_nodes + node
