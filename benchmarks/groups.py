@@ -51,11 +51,11 @@ def main() -> int:
             print(f"  {one['key']}: {one['test']}, tau {one['tau']:.3f}, {one['gradient_samples']} gradient samples")
             for group in one["groups"] if len(one["groups"]) < 5 else ():
                 print(
-                    f"    {group['name']}: {group['cs']:.3f} {group['cs_interval_90']}, {group['n_drifters']} drifters"
+                    f"    {group['name']}: {group['value']:.3f} {group['interval_90']}, {group['n_drifters']} drifters"
                 )
     if chosen.json:
         chosen.json.write_text(json.dumps(found, indent=1) + "\n")
-    ends = [group["cs_interval_90"] for group in found["two"]["groups"]["groupings"][0]["groups"]]
+    ends = [group["interval_90"] for group in found["two"]["groups"]["groupings"][0]["groups"]]
     held = all(low <= cs <= high for (low, high), cs in zip(ends, chosen.cs, strict=True))
     return int(not (held and found["two"]["groups"]["groupings"][0]["test"]["p_value"] < 0.01))
 

@@ -13,14 +13,15 @@ CS, ERROR = 0.3217, 0.0123
 
 EXAMINED: dict[str, Any] = {
     "profile": {
+        "parameter": "cs",
         "n_samples": 12,
-        "cs": [0.1, 0.3, 1.0],
+        "value": [0.1, 0.3, 1.0],
         "score": [1.0, 0.9, 1.1],
         "gradient": [-0.2, 0.0, 0.3],
         "gradient_error": [0.1, 0.1, None],
         "escaped_share": [0.0, 0.0, 0.1],
     },
-    "minima": [{"cs": 0.3, "score": 0.9}],
+    "minima": [{"value": 0.3, "score": 0.9}],
     "homogeneity": {"grid:10": {"n_groups": 3, "p_value": 0.4}, "season": None},
 }
 
@@ -72,7 +73,7 @@ def result_tree(store: ShardStore, **change: Any) -> dict[str, Any]:
         "escaped_share": 0.0004,
         "ashore_members": 0,
         "ashore_share": 0.0,
-        "dropped_samples": [],
+        "poisoned_samples": [],
         "unreadable_samples": [],
         "gradient_samples": 3 * len(samples),
         "steps": 16,
@@ -139,7 +140,7 @@ def evaluation_tree(store: ShardStore, error: float | None = 1.25, split: str = 
         "n_drifters": 6,
         "n_clusters": 6,
         "standard_error_clusters": "drifter",
-        "dropped_samples": [],
+        "poisoned_samples": [],
         "unreadable_samples": [],
         "trained_drifters_left_out": {"n_samples": 0, "drifters": []},
         "scores": scores,
@@ -156,17 +157,24 @@ def evaluation(store: ShardStore, **change: Any) -> Evaluation:
 
 def groups_tree(*names: str, box: bool = False) -> dict[str, Any]:
     """A key with groups of these names."""
-    group = {"n_samples": 3, "n_drifters": 2, "n_clusters": 2, "minimum": True, "cs": 0.2, "log_cs_standard_error": 0.3}
-    group |= {"cs_interval_90": [0.1, 0.3], "shrunk_cs": 0.2, "shrunk_cs_interval_90": [0.15, 0.3], "own_weight": 0.7}
+    group = {
+        "n_samples": 3,
+        "n_drifters": 2,
+        "n_clusters": 2,
+        "minimum": True,
+        "value": 0.2,
+        "log_value_standard_error": 0.3,
+    }
+    group |= {"interval_90": [0.1, 0.3], "shrunk_value": 0.2, "shrunk_interval_90": [0.15, 0.3], "own_weight": 0.7}
     place = {"box": [10.0, -20.0, 20.0, -10.0]} if box else {}
     return {
         "key": "grid:10" if box else "label",
         "n_samples": 3 * len(names),
-        "dropped_samples": 0,
+        "left_out_samples": 0,
         "gradient_samples": 9,
         "test": {"statistic": 1.1, "p_value": 0.4, "n_groups": 2},
         "least_clusters": 5,
-        "mean_cs": 0.2,
+        "mean_value": 0.2,
         "tau": 0.1,
         "groups": [{"name": name, **place, **group} for name in names],
     }

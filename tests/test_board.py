@@ -45,4 +45,4 @@ def test_every_line_is_there_once_also_when_resumed(tmp_path: Path) -> None:
     for line in map(json.loads, (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()):
         for name in ("loss", "cs", "gradient", "samples_per_second", "escaped_members"):
             assert found[name, line["step"]] == pytest.approx(line[name], rel=1e-6)
-        assert found["dropped_samples", line["step"]] == 0
+        assert found["poisoned_samples", line["step"]] == 0

@@ -161,7 +161,7 @@ def test_a_key_that_is_not_described_is_found() -> None:
     tree = {
         "cs": 1.0,
         "profile": None,
-        "minima": [{"cs": 1.0, "depth": 2.0}],
+        "minima": [{"value": 1.0, "depth": 2.0}],
         "other": [],
         "parameters": {"x": {"p": 1}},
     }

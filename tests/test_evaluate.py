@@ -126,7 +126,7 @@ def test_sums_over_batches_are_the_mean_over_samples(found: Found) -> None:
 def test_what_was_scored_is_counted(found: Found) -> None:
     s = found.scores
     assert (s.split, s.fit, s.n_split, s.n_samples, s.n_drifters) == ("test", False, 6, 6, 2)
-    assert s.dropped_samples == ()
+    assert s.poisoned_samples == ()
     assert s.trained_drifters_left_out == LeftOut(0, ())
 
 
@@ -135,8 +135,8 @@ def test_a_poisoned_sample_and_a_trained_drifter_are_left_out(found: Found, tmp_
     poisoned, _ = evaluate.evaluate(build(tmp_path / "poisoned", poison=2), "test", TOLD, CS, (), False)
     name = found.store.drifters[2]
     unseen, examples = evaluate.evaluate(found.store, "test", TOLD, CS, {name, "another"}, False)
-    assert (poisoned.dropped_samples, poisoned.n_samples, poisoned.n_drifters) == ((2,), 5, 1)
-    assert (unseen.dropped_samples, unseen.n_samples, unseen.n_drifters) == ((), 5, 1)
+    assert (poisoned.poisoned_samples, poisoned.n_samples, poisoned.n_drifters) == ((2,), 5, 1)
+    assert (unseen.poisoned_samples, unseen.n_samples, unseen.n_drifters) == ((), 5, 1)
     assert unseen.trained_drifters_left_out == LeftOut(1, (name,))
     assert 2 not in examples["sample"]
     for system, scores in unseen.scores.items():

@@ -37,7 +37,8 @@ SETTINGS = ("ensemble.members=3", "score.reference_members=2", "integration.step
 def runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """The same calibration by the built-in dynamics and by the term."""
     root = tmp_path_factory.mktemp("examination")
-    store = stores.build(root / "store", 30).path
+    # twelve drifters to train on, on both sides of a parallel and a meridian that divide groups
+    store = stores.build(root / "store", 30, n_drifters=14, centre=(30.0, -30.0)).path
     (root / "diffusion.py").write_text(TERM)
     with pytest.MonkeyPatch.context() as patched:
         patched.chdir(root)
@@ -62,19 +63,23 @@ def test_a_term_that_is_the_built_in_diffusion_is_calibrated_and_examined_alike(
     ours, theirs = (tree(run, "result.json") for run in runs)
     # the range of C_s is the model's, that of a term lies about its value
     low, high = np.array([0.3, 3.0]) * ours["cs"]
-    curves = [np.array([found["profile"]["cs"], found["profile"]["score"]]) for found in (ours, theirs)]
+    curves = [np.array([found["profile"]["value"], found["profile"]["score"]]) for found in (ours, theirs)]
     at = np.geomspace(low, high, 5)
     smooth = [np.polynomial.Polynomial.fit(np.log(x), y, 8)(np.log(at)) for x, y in curves]
     np.testing.assert_allclose(smooth[1], smooth[0], rtol=0.02)
+    assert [found["profile"]["parameter"] for found in (ours, theirs)] == ["cs", "share"]
     tested = [key for key, test in ours["homogeneity"].items() if test is not None]
+    assert "latitude:10" in tested
+    assert "grid:10" in tested
     assert tested == [key for key, test in theirs["homogeneity"].items() if test is not None]
     for key in tested:
         assert theirs["homogeneity"][key] == pytest.approx(ours["homogeneity"][key], rel=1e-3)
 
     ours, theirs = (tree(run, "groups.json") for run in runs)
-    assert theirs["log_cs"] == pytest.approx(ours["log_cs"], rel=1e-6)
+    assert theirs["log_value"] == pytest.approx(ours["log_value"], rel=1e-6)
+    assert [found["parameter"] for found in (ours, theirs)] == ["cs", "share"]
     for mine, own in zip(ours["groupings"][0]["groups"], theirs["groupings"][0]["groups"], strict=True):
-        assert own["shrunk_cs"] == pytest.approx(mine["shrunk_cs"], rel=1e-3)
+        assert own["shrunk_value"] == pytest.approx(mine["shrunk_value"], rel=1e-3)
 
     page = (runs[1] / "report.html").read_text(encoding="utf-8")
     assert "share = " in page

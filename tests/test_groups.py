@@ -109,9 +109,9 @@ class Quadratic(Varied):
     def __init__(self, least: np.ndarray, steep: np.ndarray):
         self.least, self.steep, self.seen = least, steep, 0
 
-    def at(self, which: np.ndarray, log_cs: np.ndarray) -> Found:
+    def at(self, which: np.ndarray, log_value: np.ndarray) -> Found:
         self.seen += len(which)
-        away = log_cs - self.least[which]
+        away = log_value - self.least[which]
         gradient = self.steep[which] * (away + 0.2 * away**2 * np.tanh(away))
         good = which != 3
         return Found(away**2, np.where(good, gradient, np.nan), away, np.zeros(len(which), int), good)
@@ -127,32 +127,32 @@ def test_all_groups_reach_their_own_minimum() -> None:
     assert found.settled.all()
     assert not found.good[3]
     assert found.good.sum() == 2999
-    np.testing.assert_allclose(found.log_cs, truth, atol=0.08)
+    np.testing.assert_allclose(found.log_value, truth, atol=0.08)
     for g in range(5):  # the zero of the group's own mean gradient, to a quarter of its error
         which = np.flatnonzero((group == g) & found.good)
-        slope = passes.at(which, np.full(len(which), found.log_cs[g])).gradient.mean()
+        slope = passes.at(which, np.full(len(which), found.log_value[g])).gradient.mean()
         assert abs(slope / passes.steep[which[0]]) < 0.25 * 0.55 / np.sqrt(len(which))
     assert passes.seen < 9 * 3000
 
 
 def test_a_group_without_a_minimum_is_said_to_have_none() -> None:
     class Falling(Quadratic):
-        def at(self, which: np.ndarray, log_cs: np.ndarray) -> Found:
-            found = super().at(which, log_cs)
-            return found._replace(gradient=np.where(which % 2 == 0, np.exp(0.1 * log_cs), found.gradient))
+        def at(self, which: np.ndarray, log_value: np.ndarray) -> Found:
+            found = super().at(which, log_value)
+            return found._replace(gradient=np.where(which % 2 == 0, np.exp(0.1 * log_value), found.gradient))
 
     rng = np.random.default_rng(2)
     found = group_estimates.fit(
         Falling(rng.standard_normal(400), np.ones(400)), np.arange(400) % 2, np.arange(400) // 4, 2, 0.0
     )
     assert found.minimum.tolist() == [False, True]
-    assert np.isfinite(found.log_cs).all()
+    assert np.isfinite(found.log_value).all()
 
 
 def test_a_group_of_poisoned_samples_alone_leaves_the_others_as_they_are() -> None:
     class Poisoned(Quadratic):
-        def at(self, which: np.ndarray, log_cs: np.ndarray) -> Found:
-            found = super().at(which, log_cs)
+        def at(self, which: np.ndarray, log_value: np.ndarray) -> Found:
+            found = super().at(which, log_value)
             return found._replace(gradient=np.where(which % 3 == 1, np.nan, found.gradient))
 
     group, drifter = np.arange(300) % 3, np.arange(300) // 7
@@ -162,8 +162,8 @@ def test_a_group_of_poisoned_samples_alone_leaves_the_others_as_they_are() -> No
     assert not found.good[group == 1].any()
     told = group_estimates._described(group_keys.Grouping("made", ("a", "b", "c"), group), found, drifter, drifter)
     assert [one["name"] for one in told["groups"]] == ["a", "c"]
-    np.testing.assert_allclose([one["cs"] for one in told["groups"]], np.exp([-1.0, 1.0]), rtol=0.15)
-    assert told["dropped_samples"] == 101  # sample 3 is poisoned as well
+    np.testing.assert_allclose([one["value"] for one in told["groups"]], np.exp([-1.0, 1.0]), rtol=0.15)
+    assert told["left_out_samples"] == 101  # sample 3 is poisoned as well
 
 
 def test_groups_around_a_maximum_are_refused() -> None:
@@ -180,7 +180,7 @@ def test_minima_are_found_beyond_chance() -> None:
     gradient = (x - a) * (x - b) * (x - c)
     score = x**4 / 4 - (a + b + c) * x**3 / 3 + (a * b + b * c + a * c) * x**2 / 2 - a * b * c * x
     found = profile.minima(cs, score, gradient, np.full(41, 1e-3))
-    assert [m["cs"] for m in found] == pytest.approx([0.05, 2.0], rel=0.01)
+    assert [m["value"] for m in found] == pytest.approx([0.05, 2.0], rel=0.01)
     at = np.log(0.05)
     expected = at**4 / 4 - (a + b + c) * at**3 / 3 + (a * b + b * c + a * c) * at**2 / 2 - a * b * c * at
     assert found[0]["score"] == pytest.approx(expected, abs=1e-3)
@@ -199,9 +199,9 @@ def test_examination_of_a_run(store: ShardStore, tmp_path: Path) -> None:
     assert json.loads((tmp_path / "result.json").read_text()) == found.as_json()
     curve = found.profile
     assert curve is not None
-    assert len(curve.cs) == profile.N_CONSTANTS
+    assert len(curve.value) == profile.N_VALUES
     # the derivative is that of the curve
-    x, score, slope = (np.array(values) for values in (curve.cs, curve.score, curve.gradient))
+    x, score, slope = (np.array(values) for values in (curve.value, curve.score, curve.gradient))
     between = np.diff(score) / np.diff(np.log(x))
     assert np.all(
         (between - np.minimum(slope[1:], slope[:-1]) > -0.05) & (between - np.maximum(slope[1:], slope[:-1]) < 0.05)

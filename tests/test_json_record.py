@@ -95,7 +95,8 @@ def test_files_of_a_run_are_read_and_written_to_the_byte(store: ShardStore) -> N
         assert to_bytes(Result.from_json(tree).as_json()) == to_bytes(tree)
     for scores in (evaluation_tree(store), evaluation_tree(store, None)):
         assert to_bytes(Evaluation.from_json(scores).as_json()) == to_bytes(scores)
-    every = {"formula": "K", "log_cs": -1.2, "groupings": [groups_tree("a"), groups_tree("b", "c", box=True)]}
+    groupings = [groups_tree("a"), groups_tree("b", "c", box=True)]
+    every = {"formula": "K", "parameter": "cs", "log_value": -1.2, "groupings": groupings}
     assert to_bytes(Groups.from_json(every).as_json()) == to_bytes(every)
 
 
@@ -104,7 +105,7 @@ def test_every_key_of_a_run_has_a_meaning() -> None:
     assert {
         "cs",
         "profile.score",
-        "minima.cs",
+        "minima.value",
         "parameters.*.rms",
         "scores.*.liu_skill",
         "groupings.groups.box",

@@ -46,8 +46,8 @@ def test_a_poisoned_sample_is_left_out_and_the_rest_is_as_without_it(
         monkeypatch.setattr(data, "load", loading(poisons))
         runs.train(store, tmp_path / name, runs.settings())
     ours, theirs = (json.loads((tmp_path / n / "result.json").read_text()) for n in ("poisoned", "without"))
-    assert ours.pop("dropped_samples") == [POISONED]
-    assert theirs.pop("dropped_samples") == []
+    assert ours.pop("poisoned_samples") == [POISONED]
+    assert theirs.pop("poisoned_samples") == []
     simulated = ours.pop("gradient_samples") - theirs.pop("gradient_samples")
     for result in (ours, theirs):
         result.pop("samples_per_second")
@@ -56,7 +56,7 @@ def test_a_poisoned_sample_is_left_out_and_the_rest_is_as_without_it(
         [json.loads(line) for line in (tmp_path / n / "metrics.jsonl").read_text().splitlines()]
         for n in ("poisoned", "without")
     )
-    times = sum(line["dropped_samples"] == [POISONED] for line in a)
+    times = sum(line["poisoned_samples"] == [POISONED] for line in a)
     assert times >= 3  # once an epoch and pass
     assert simulated == times  # one that gives no number was simulated; one of weight 0 was not
     for one, other in zip(a, b, strict=True):

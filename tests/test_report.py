@@ -257,7 +257,7 @@ DUE = {
     "the objective liu is not proper": {"objective": "liu", "proper": False},
     "the standard error is more than half of C_s": {"cs_standard_error": 0.6 * CS},
     "1.2 % of the members left": {"escaped_share": 0.012},
-    "2 samples gave no finite loss and gradient and were left out: 4, 9.": {"dropped_samples": [4, 9]},
+    "2 samples gave no finite loss and gradient and were left out: 4, 9.": {"poisoned_samples": [4, 9]},
 }
 
 
@@ -343,7 +343,7 @@ def test_scores_on_the_training_split_are_called_fit(store: ShardStore, tmp_path
 def test_what_was_not_scored_is_said(store: ShardStore, tmp_path: Path) -> None:
     out = make(tmp_path / "run", store)
     left_out = {"n_samples": 1300, "drifters": ["<b>", *map(str, range(11))]}
-    change = {"n_split": 5000, "dropped_samples": [4, 9], "trained_drifters_left_out": left_out}
+    change = {"n_split": 5000, "poisoned_samples": [4, 9], "trained_drifters_left_out": left_out}
     found = evaluation(store, **change)
     (out / run_folder.EVALUATION).write_text(json.dumps(found.as_json()))
     report.write(out, store)

@@ -72,14 +72,14 @@ def test_result_names_what_it_came_from(run, twin):
     assert result["n_samples"] == len(train_samples)
     assert result["n_drifters"] == len(np.unique(store.labels["drifter"][train_samples]))
     assert "u_x^2 + v_y^2" in result["formula"]
-    assert result["dropped_samples"] == []
+    assert result["poisoned_samples"] == []
 
 
 def test_metrics_have_a_line_for_every_step(run):
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     result = json.loads((run / "result.json").read_text())
     assert [line["step"] for line in lines] == list(range(1, result["steps"] + 1))
-    keys = {"step", "epoch", "loss", "cs", "gradient", "samples_per_second", "escaped_members", "dropped_samples"}
+    keys = {"step", "epoch", "loss", "cs", "gradient", "samples_per_second", "escaped_members", "poisoned_samples"}
     assert all(keys <= line.keys() for line in lines)
     assert lines[0]["cs"] == pytest.approx(0.1)
     assert lines[0]["gradient"] < 0  # more diffusion is needed than the start has

@@ -169,7 +169,7 @@ def test_json_is_all_there_is_on_stdout(finished: tuple[Path, str], small: Path)
     assert set(keys.split()) <= set(result)
     assert result["store"] == json.loads((small / "manifest.json").read_text())["digest"]
     lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
-    keys = "step epoch loss cs gradient samples_per_second escaped_members dropped_samples"
+    keys = "step epoch loss cs gradient samples_per_second escaped_members poisoned_samples"
     assert all(set(keys.split()) <= set(line) for line in lines)
     assert [line["step"] for line in lines] == list(range(1, len(lines) + 1))
     assert np.isfinite([line["loss"] for line in lines]).all()
@@ -316,12 +316,12 @@ def test_a_run_can_leave_out_what_is_damaged(tmp_path: Path, small: Path, capsys
     assert warning.replace(": 0.", ": 3.") in said
     assert warning in (out / "report.html").read_text()
     result = json.loads((out / "result.json").read_text())
-    assert (result["unreadable_samples"], result["dropped_samples"]) == ([0], [])
+    assert (result["unreadable_samples"], result["poisoned_samples"]) == ([0], [])
     whole = ShardStore(small).samples_of("train")
     assert result["n_samples"] == len(whole) - 1
     scores = json.loads((out / "evaluation.json").read_text())
     assert (scores["split"], scores["n_split"], scores["n_samples"]) == ("validation", 2, 1)
-    assert (scores["unreadable_samples"], scores["dropped_samples"]) == ([3], [])
+    assert (scores["unreadable_samples"], scores["poisoned_samples"]) == ([3], [])
     with np.load(out / "examples.npz") as examples:
         assert examples["sample"].tolist() == [8]
     message = refused(capsys, 1, "evaluate", out, store, "--split", "validation")

@@ -105,7 +105,7 @@ def evaluate(
         "n_drifters": len(np.unique(store.labels["drifter"][samples[good]])),
         "n_clusters": len(np.unique(cluster)),
         "standard_error_clusters": settings.cluster_by,
-        "dropped_samples": [k for k in samples[~good].tolist() if k not in store.unreadable],
+        "poisoned_samples": [k for k in samples[~good].tolist() if k not in store.unreadable],
         "unreadable_samples": store.unreadable_of(split),
         "trained_drifters_left_out": {
             "n_samples": len(seen),

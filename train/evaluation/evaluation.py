@@ -202,7 +202,7 @@ class Evaluation(JsonRecord):
     standard_error_clusters: str = entry(
         "what is taken to be independent: the run's setting `cluster_by`, drifter, release or box-and-week"
     )
-    dropped_samples: tuple[int, ...] = entry(
+    poisoned_samples: tuple[int, ...] = entry(
         "numbers of samples without finite scores in every system, left out of all"
     )
     unreadable_samples: tuple[int, ...] = entry("numbers of samples that could not be read, left out of all")

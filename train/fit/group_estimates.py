@@ -41,15 +41,15 @@ class Fitted(NamedTuple):
     """The end of the groups' descents.
 
     Attributes:
-        log_cs: of every group, corrected.
-        minimum: whether that is a minimum; else `log_cs` is a first step from the constant of all.
+        log_value: of every group, corrected.
+        minimum: whether that is a minimum; else `log_value` is a first step from the constant of all.
         settled: whether the last correction was small against its error.
-        influence: what every sample adds to its group's `log_cs`.
+        influence: what every sample adds to its group's `log_value`.
         good: which samples are finite in all passes.
         seen: samples simulated with gradient.
     """
 
-    log_cs: Float[np.ndarray, " k"]
+    log_value: Float[np.ndarray, " k"]
     minimum: np.ndarray
     settled: np.ndarray
     influence: Float[np.ndarray, " n"]
@@ -116,15 +116,15 @@ def fit(passes: Varied, group: Int[np.ndarray, " n"], cluster: Int[np.ndarray, "
         if not moving.any():
             break
         which = np.flatnonzero(moving[group] & good)
-        log_cs = search.at[group]
-        last[which] = passes.at(which, log_cs[which]).gradient
+        log_value = search.at[group]
+        last[which] = passes.at(which, log_value[which]).gradient
         good &= np.isfinite(last) | ~moving[group]
         far = moving & (np.abs(search.at - measured_at) > MOVED)
         if far.any():
             which = np.flatnonzero(far[group] & good)
             sides = [np.full(len(group), np.nan) for _ in range(2)]
             for side, d in zip(sides, (-DIFFERENCE, DIFFERENCE), strict=True):
-                side[which] = passes.at(which, log_cs[which] + d).gradient
+                side[which] = passes.at(which, log_value[which] + d).gradient
             curvature = np.where(far, mean(sides[1] - sides[0]) / (2 * DIFFERENCE), curvature)
             measured_at = np.where(far, search.at, measured_at)
             search.curvature = np.where(curvature > 0.2 * pooled, curvature, np.maximum(pooled, 1e-12))
@@ -193,7 +193,7 @@ def _described(groups: Grouping, fitted: Fitted, cluster: np.ndarray, drifter: n
     names = [name for name, there in zip(groups.names, held, strict=True) if there]
     group = number[groups.group[good]]
     joint = joint_covariance(fitted.influence[good], group, cluster[good], len(names))
-    estimate, minimum = fitted.log_cs[held], fitted.minimum[held]
+    estimate, minimum = fitted.log_value[held], fitted.minimum[held]
     error, shrunk = np.sqrt(np.diag(joint.covariance)), shrink(estimate, joint.covariance)
     half = error * np.array([quantile_90(d) for d in joint.degrees])
     test = homogeneity(estimate, joint)
@@ -203,13 +203,13 @@ def _described(groups: Grouping, fitted: Fitted, cluster: np.ndarray, drifter: n
     return {
         "key": groups.key,
         "n_samples": int(good.sum()),
-        "dropped_samples": int((~good).sum()),
+        "left_out_samples": int((~good).sum()),
         "gradient_samples": fitted.seen,
         "test": None
         if test is None
         else {"statistic": test.statistic, "p_value": test.p_value, "n_groups": test.n_groups},
         "least_clusters": LEAST_CLUSTERS,
-        "mean_cs": float(np.exp(shrunk.mean)),
+        "mean_value": float(np.exp(shrunk.mean)),
         "tau": shrunk.tau,
         "groups": [
             {
@@ -219,11 +219,11 @@ def _described(groups: Grouping, fitted: Fitted, cluster: np.ndarray, drifter: n
                 "n_drifters": int(n_drifters[g]),
                 "n_clusters": int(joint.n_clusters[g]),
                 "minimum": bool(minimum[g]),
-                "cs": float(np.exp(estimate[g])) if minimum[g] else None,
-                "log_cs_standard_error": float(error[g]) if minimum[g] else None,
-                "cs_interval_90": np.exp(estimate[g] + half[g] * np.array([-1, 1])).tolist() if minimum[g] else None,
-                "shrunk_cs": float(np.exp(shrunk.median[g])),
-                "shrunk_cs_interval_90": [float(np.exp(shrunk.low[g])), float(np.exp(shrunk.high[g]))],
+                "value": float(np.exp(estimate[g])) if minimum[g] else None,
+                "log_value_standard_error": float(error[g]) if minimum[g] else None,
+                "interval_90": np.exp(estimate[g] + half[g] * np.array([-1, 1])).tolist() if minimum[g] else None,
+                "shrunk_value": float(np.exp(shrunk.median[g])),
+                "shrunk_interval_90": [float(np.exp(shrunk.low[g])), float(np.exp(shrunk.high[g]))],
                 "own_weight": float(shrunk.own_weight[g]),
             }
             for g, name in enumerate(names)

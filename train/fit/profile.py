@@ -21,7 +21,7 @@ from driftcal.train.fit.group_tests import score_test
 from driftcal.train.fit.per_sample_parameters import Varied
 from driftcal.train.fit.standard_errors import covariance_of_mean, quantile_90
 
-N_CONSTANTS = 13
+N_VALUES = 13
 """Values of the curve: for C_s a factor of 1.78 apart."""
 
 SHARE = 0.1
@@ -41,12 +41,14 @@ class Calibrated:
     """One positive parameter as a run has calibrated it.
 
     Attributes:
+        name: Its name.
         log: Its logarithm, as trained.
         members: Members of an ensemble.
         gradient_samples: Samples that the run has simulated with gradient.
         reach: Least and greatest value at which the score is looked at, at least.
     """
 
+    name: str
     log: float
     members: int
     gradient_samples: int
@@ -60,29 +62,30 @@ def examine(
     curve = _profile(passes, cluster[samples], found)
     return {
         "profile": curve,
-        "minima": minima(*(np.array(curve[key]) for key in ("cs", "score", "gradient", "gradient_error"))),
+        "minima": minima(*(np.array(curve[key]) for key in ("value", "score", "gradient", "gradient_error"))),
         "homogeneity": _homogeneity(store, passes, samples, cluster, found.log),
     }
 
 
 def _profile(passes: Varied, cluster: np.ndarray, calibrated: Calibrated) -> dict[str, Any]:
     """Mean score and gradient at every value, the gradient's error over clusters, and members that left."""
-    fewest = np.clip(SHARE * calibrated.gradient_samples / N_CONSTANTS, FEWEST, MOST)
+    fewest = np.clip(SHARE * calibrated.gradient_samples / N_VALUES, FEWEST, MOST)
     which = evenly(len(cluster), int(fewest))
     (least, most), value = calibrated.reach, float(np.exp(calibrated.log))
     ends = min(least, 0.3 * value), max(most, 3 * value)
-    constants = np.geomspace(*ends, N_CONSTANTS)
-    found = passes.at(np.tile(which, N_CONSTANTS), np.repeat(np.log(constants), len(which)))
+    values = np.geomspace(*ends, N_VALUES)
+    found = passes.at(np.tile(which, N_VALUES), np.repeat(np.log(values), len(which)))
     loss, gradient, escaped, good = (
-        v.reshape(N_CONSTANTS, -1) for v in (found.loss, found.gradient, found.escaped, found.good)
+        v.reshape(N_VALUES, -1) for v in (found.loss, found.gradient, found.escaped, found.good)
     )
     usable = good.all(axis=0)
     kept = cluster[which][usable]
     known = len(np.unique(kept)) > 1
     errors = [float(np.sqrt(covariance_of_mean(g[usable, None], kept)[0, 0])) if known else None for g in gradient]
     return {
+        "parameter": calibrated.name,
         "n_samples": int(usable.sum()),
-        "cs": constants.tolist(),
+        "value": values.tolist(),
         "score": loss[:, usable].mean(axis=1).tolist(),
         "gradient": gradient[:, usable].mean(axis=1).tolist(),
         "gradient_error": errors,
@@ -90,17 +93,17 @@ def _profile(passes: Varied, cluster: np.ndarray, calibrated: Calibrated) -> dic
     }
 
 
-def minima(cs: np.ndarray, score: np.ndarray, gradient: np.ndarray, error: np.ndarray) -> list[dict[str, float]]:
+def minima(value: np.ndarray, score: np.ndarray, gradient: np.ndarray, error: np.ndarray) -> list[dict[str, float]]:
     """Finds minima: the gradient turns from falling to rising, both beyond chance.
 
     Args:
-        cs: constants, ascending.
+        value: of the parameter, ascending.
         score: mean objective at each.
-        gradient: its derivative in log C_s.
+        gradient: its derivative in the logarithm of the parameter.
         error: standard error of that; NaN or None where unknown, which is beyond chance.
 
     Returns:
-        For each minimum its constant, where the gradient is 0 between its neighbours, and the score there.
+        For each minimum the value, where the gradient is 0 between its neighbours, and the score there.
     """
     error = np.nan_to_num(np.array(error, np.float64))
     sign = np.where(np.abs(gradient) > quantile_90(np.inf) * error, np.sign(gradient), 0.0)
@@ -108,24 +111,24 @@ def minima(cs: np.ndarray, score: np.ndarray, gradient: np.ndarray, error: np.nd
     for before, after in itertools.pairwise(sure):
         if not sign[before] < 0 < sign[after]:
             continue
-        # between the two there may be constants whose gradient is within chance: the first that rises ends the fall
+        # between the two there may be values whose gradient is within chance: the first that rises ends the fall
         k = before + int(np.argmax(gradient[before + 1 : after + 1] >= 0))
         share = gradient[k] / (gradient[k] - gradient[k + 1])
-        step = np.log(cs[k + 1] / cs[k])
+        step = np.log(value[k + 1] / value[k])
         # Hermite's cubic between the two, from scores and gradients
         a, b, h = score[k], score[k + 1], share
         cubic = (1 + 2 * h) * (1 - h) ** 2 * a + h**2 * (3 - 2 * h) * b
         cubic += step * h * (1 - h) * ((1 - h) * gradient[k] - h * gradient[k + 1])
-        found.append({"cs": float(cs[k] * np.exp(share * step)), "score": float(cubic)})
+        found.append({"value": float(value[k] * np.exp(share * step)), "score": float(cubic)})
     return found
 
 
 def _homogeneity(
-    store: ShardStore, passes: Varied, samples: np.ndarray, cluster: np.ndarray, log_cs: float
+    store: ShardStore, passes: Varied, samples: np.ndarray, cluster: np.ndarray, log_value: float
 ) -> dict[str, Any]:
-    """Score tests at the constant found; null where a key makes no two groups of enough clusters."""
+    """Score tests at the value found; null where a key makes no two groups of enough clusters."""
     which = evenly(len(samples), MOST_TESTED)
-    found = passes.at(which, np.full(len(which), log_cs))
+    found = passes.at(which, np.full(len(which), log_value))
     kept = samples[which[found.good]]
     tests: dict[str, Any] = {}
     for key in KEYS:

@@ -16,7 +16,7 @@ HOW_TO_READ = (
 
 def warnings(scores: Evaluation) -> list[str]:
     """Warnings to read before the scores of an evaluation are used for anything."""
-    dropped, left_out = scores.dropped_samples, scores.trained_drifters_left_out
+    poisoned, left_out = scores.poisoned_samples, scores.trained_drifters_left_out
     names = left_out.drifters
     others = {system: found.energy_score_above_calibrated_km for system, found in scores.scores.items()}
     beaten = [system for system, above in others.items() if above.half and above.mean + above.half < 0]
@@ -30,8 +30,8 @@ def warnings(scores: Evaluation) -> list[str]:
         ),
         f"{counted(left_out.n_samples, 'sample')} of {counted(len(names), 'drifter')} that the run was trained on "
         f"{were(left_out.n_samples)} left out: {listed(names)}.": bool(names),
-        f"{counted(len(dropped), 'sample')} gave no finite score and {were(len(dropped))} left out: "
-        f"{listed(dropped)}.": bool(dropped),
+        f"{counted(len(poisoned), 'sample')} gave no finite score and {were(len(poisoned))} left out: "
+        f"{listed(poisoned)}.": bool(poisoned),
         **unreadable(scores),
     }
     return [text for text, holds in due.items() if holds]
@@ -62,7 +62,7 @@ def table(scores: Evaluation) -> str:
 
 def scored(scores: Evaluation) -> str:
     """The samples that were scored: how many of which split, and whether the constant was fitted to them."""
-    rest = scores.trained_drifters_left_out.n_samples + len(scores.dropped_samples) + len(scores.unreadable_samples)
+    rest = scores.trained_drifters_left_out.n_samples + len(scores.poisoned_samples) + len(scores.unreadable_samples)
     part = f" (of {scores.n_split:,}, spread evenly)" if scores.n_samples + rest < scores.n_split else ""
     known = "which the constant was fitted to: fit, not skill" if scores.fit else "not trained on"
     samples = counted(scores.n_samples, "sample")

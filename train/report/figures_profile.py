@@ -65,7 +65,7 @@ def against_parameter(profile: Profile, symbol: str, value: float, truth: float 
     """Score and its derivative against the parameter that text calls `symbol`."""
     figure = sheet(2.7)
     left, right = figure.subplots(1, 2)
-    at, score, slope = (np.array(values, np.float64) for values in (profile.cs, profile.score, profile.gradient))
+    at, score, slope = (np.array(values, np.float64) for values in (profile.value, profile.score, profile.gradient))
     error = np.array(profile.gradient_error, np.float64)
     away = np.array(profile.escaped_share) > MOST_ESCAPED
     for ax, values in ((left, score), (right, slope)):
@@ -112,12 +112,12 @@ def forest(one: GroupedBy, symbol: str, common: float) -> Figure:
     shown = [group for k, group in enumerate(every) if k in largest]
     figure = sheet(0.9 + 0.27 * len(shown), 6.2)
     ax = figure.subplots()
-    reach = [v for g in shown for v in g.shrunk_cs_interval_90]
+    reach = [v for g in shown for v in g.shrunk_interval_90]
     low, high = 0.8 * min(reach), 1.25 * max(reach)
     for k, group in enumerate(shown):
         for value, ends, offset, colour, size in (
-            (group.cs, group.cs_interval_90, 0.13, GREY, 3.5),
-            (group.shrunk_cs, group.shrunk_cs_interval_90, -0.13, BLUE, 4.5),
+            (group.value, group.interval_90, 0.13, GREY, 3.5),
+            (group.shrunk_value, group.shrunk_interval_90, -0.13, BLUE, 4.5),
         ):
             if value is None or ends is None:
                 continue
@@ -149,8 +149,8 @@ def boxes(one: GroupedBy, symbol: str) -> Figure:
     middle = 0.0 if region.east - region.west > 350.0 else (region.west + region.east) / 2.0
     shift = 360.0 * np.round((middle - centres[:, 0]) / 360.0)
     box[:, [0, 2]] += shift[:, None]
-    values = np.array([group.shrunk_cs for group in groups])
-    ratio = np.array([group.shrunk_cs_interval_90[1] / group.shrunk_cs_interval_90[0] for group in groups])
+    values = np.array([group.shrunk_value for group in groups])
+    ratio = np.array([group.shrunk_interval_90[1] / group.shrunk_interval_90[0] for group in groups])
     (west, south), (east, north) = box[:, :2].min(axis=0), box[:, 2:].max(axis=0)
     wide = (east - west) * np.cos(np.radians((south + north) / 2)) > 1.3 * (north - south)
     tall = (north - south) / max((east - west) * np.cos(np.radians((south + north) / 2)), 1e-6)

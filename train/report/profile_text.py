@@ -36,15 +36,15 @@ def facts(run: Run) -> list[tuple[str, str]]:
     name = run.parameter[0] if run.parameter is not None else "C_s"
     if result.profile is not None and result.minima is not None:
         profile = result.profile
-        at = ", ".join(f"{least.cs:.3g}" for least in result.minima) or "none"
-        ends = f"{profile.cs[0]:.2g} to {profile.cs[-1]:.2g}"
+        at = ", ".join(f"{least.value:.3g}" for least in result.minima) or "none"
+        ends = f"{profile.value[0]:.2g} to {profile.value[-1]:.2g}"
         found.append(("minima of the score", f"{name} = {at} ({profile.n_samples:,} samples, {name} from {ends})"))
     if tests := _p_values(result):
         shown = "; ".join(f"{_key(key)}: p = {p:.2g}" for key, p in tests.items())
         verdict = "does not fit" if unequal(result) else "is not contradicted"
         found.append(("one constant", f"{verdict} ({shown})"))
     for one in run.groups.groupings if run.groups is not None else ():
-        known = [group.shrunk_cs for group in one.groups]
+        known = [group.shrunk_value for group in one.groups]
         p = "" if one.test is None else f"; one constant for all: p = {one.test.p_value:.2g}"
         ends = f"{name} from {min(known):.3g} to {max(known):.3g}"
         found.append((f"by {_key(one.key)}", f"{counted(len(known), 'group')}, {ends}{p}"))
@@ -54,7 +54,7 @@ def facts(run: Run) -> list[tuple[str, str]]:
 def warnings(result: Result) -> list[str]:
     """Warnings about the constant that its examination gives."""
     minima, keys = result.minima or (), unequal(result)
-    at = ", ".join(f"{least.cs:.3g}" for least in minima)
+    at = ", ".join(f"{least.value:.3g}" for least in minima)
     by = ", ".join(f"{_key(key)} (p = {p:.1g})" for key, p in keys.items())
     due = {
         f"the score has {len(minima)} minima, at {at}: the constant is that of the one nearest to where the run began. "
@@ -72,7 +72,7 @@ class GroupTable(NamedTuple):
         key: The key in words.
         verdict: Whether one constant fits all groups.
         tau: Standard deviation of log C_s between groups.
-        mean_cs: Constant around which they vary.
+        mean: Constant around which they vary.
         figure: Name of their figure.
         caption: Name of its caption.
         rows: Table of the largest groups.
@@ -82,7 +82,7 @@ class GroupTable(NamedTuple):
     key: str
     verdict: str
     tau: str
-    mean_cs: str
+    mean: str
     figure: str
     caption: str
     rows: list[list[str]]
@@ -113,13 +113,13 @@ def _grouping(one: GroupedBy, by: str, figure: str) -> GroupTable:
         )
     rows = [_row(group) for group in sorted(one.groups, key=lambda g: -g.n_samples)[:MOST_ROWS]]
     caption = "map" if one.groups[0].box is not None else "forest"
-    tau, mean = f"{one.tau:.2g}", f"{one.mean_cs:.3g}"
+    tau, mean = f"{one.tau:.2g}", f"{one.mean_value:.3g}"
     return GroupTable(_key(one.key), verdict, tau, mean, figure, caption, rows, len(one.groups) - len(rows))
 
 
 def _row(group: Group) -> list[str]:
     raw = "no minimum"
-    if group.cs is not None and group.cs_interval_90 is not None:
-        raw = "{:.3g} ({:.3g} to {:.3g})".format(group.cs, *group.cs_interval_90)
-    shrunk = "{:.3g} ({:.3g} to {:.3g})".format(group.shrunk_cs, *group.shrunk_cs_interval_90)
+    if group.value is not None and group.interval_90 is not None:
+        raw = "{:.3g} ({:.3g} to {:.3g})".format(group.value, *group.interval_90)
+    shrunk = "{:.3g} ({:.3g} to {:.3g})".format(group.shrunk_value, *group.shrunk_interval_90)
     return [group.name, f"{group.n_samples:,}", f"{group.n_drifters:,}", raw, shrunk]

@@ -98,7 +98,7 @@ def headline(out: Path) -> str:
 
 def warnings(result: Result) -> list[str]:
     """Warnings to read before the constant is used for anything."""
-    share, dropped = result.escaped_share, result.dropped_samples
+    share, poisoned = result.escaped_share, result.poisoned_samples
     own = numbers.own(result)
     them, doubtful = "the parameters" if own else "C_s", numbers.hardly_known(result)
     stand, longer = "are" if own else "is", "epochs" if result.optimizer == "adam" else "optimizer.final_passes"
@@ -116,8 +116,8 @@ def warnings(result: Result) -> list[str]:
         f"no standard error: {alone} cannot tell how far {them} {stand} from that of other drifters.": not known,
         f"{100 * share:.2g} % of the members left their window and were held at its edge, which biases {them}. "
         "Preprocess with a larger window.half_width_deg.": share > MOST_ESCAPED,
-        f"{counted(len(dropped), 'sample')} gave no finite loss and gradient and {were(len(dropped))} left out: "
-        f"{listed(dropped)}.": bool(dropped),
+        f"{counted(len(poisoned), 'sample')} gave no finite loss and gradient and {were(len(poisoned))} left out: "
+        f"{listed(poisoned)}.": bool(poisoned),
         **evaluation_text.unreadable(result),
     }
     return [*(text for text, holds in due.items() if holds), *profile_text.warnings(result)]
@@ -146,7 +146,7 @@ def _facts(run: Run) -> list[tuple[str, str]]:
         *twin,
         ("objective", f"{r.objective}, {r.estimator} estimator, mean {r.score:.4g} [{run.unit}]"),
         ("converged", r.convergence),
-        ("samples", f"{r.n_samples:,} of {numbers.drifters(r)}; left out {len(r.dropped_samples):,}"),
+        ("samples", f"{r.n_samples:,} of {numbers.drifters(r)}; left out {len(r.poisoned_samples):,}"),
         (
             "ensemble",
             f"{r.members} members, scheme {r.scheme}, {r.precision}, engine {r.engine}; from {numbers.start(r)}",

@@ -69,7 +69,7 @@ def result_of(
         "escaped_share": found.counts["escaped"] / n,
         "ashore_members": found.counts["ashore"],
         "ashore_share": found.counts["ashore"] / n,
-        "dropped_samples": sorted(log.counts.poisoned),
+        "poisoned_samples": sorted(log.counts.poisoned),
         "unreadable_samples": store.unreadable_of("train"),
         "gradient_samples": log.counts.seen,
         "steps": log.counts.step,

@@ -55,7 +55,7 @@ def examine(store: ShardStore, settings: Training, result: Result, out: Path, pr
             found = result.parameters[name]
             assert isinstance(found, Parameter)  # one is few
             reach = parameters.ranges.get(name, (found.value / REACH, found.value * REACH))
-            calibrated = profile.Calibrated(found.trained, result.members, result.gradient_samples, reach)
+            calibrated = profile.Calibrated(name, found.trained, result.members, result.gradient_samples, reach)
             added = profile.examine(store, passes, samples, clusters.of(store, settings.cluster_by), calibrated)
         else:
             added = dict.fromkeys(("profile", "minima", "homogeneity"))
@@ -108,11 +108,13 @@ def write_groups(
     samples = store.samples_of("train")
     with jax.enable_x64(settings.precision == "float64"):
         parameters = dynamics.load(settings)
-        found = result.parameters[parameters.names[0]]
+        name = parameters.names[0]
+        found = result.parameters[name]
         assert isinstance(found, Parameter)  # `check_groups` has refused other runs
         passes = _passes(store, settings, parameters, samples, progress, "groups")
         cluster = clusters.of(store, settings.cluster_by)
         groupings = group_estimates.estimates(store, passes, samples, cluster, found.trained, keys)
-    groups = Groups.from_json({"formula": parameters.formula, "log_cs": found.trained, "groupings": groupings})
+    model = {"formula": parameters.formula, "parameter": name, "log_value": found.trained}
+    groups = Groups.from_json(model | {"groupings": groupings})
     write_file(out / GROUPS, to_bytes(groups.as_json()))
     return groups

@@ -144,7 +144,7 @@ class MetricsLog:
             **self._where(values, mean.gradient),
             "samples_per_second": len(numbers) / seconds,
             "escaped_members": int(np.sum(gradients.counts["escaped"])),
-            "dropped_samples": bad.tolist(),
+            "poisoned_samples": bad.tolist(),
         }
         self._append(line)
         if self._board is not None:

@@ -30,12 +30,13 @@ class ParameterArray(JsonRecord):
 
 @dataclass(frozen=True)
 class Profile(JsonRecord):
-    """The score of some training samples against the constant."""
+    """The score of some training samples against the run's one positive parameter."""
 
+    parameter: str = entry("name of the parameter")
     n_samples: int = entry("number of those samples")
-    cs: tuple[float, ...] = entry("constants, ascending", "1")
+    value: tuple[float, ...] = entry("values of the parameter, ascending", "that of the parameter")
     score: tuple[float, ...] = entry("mean objective at each", "that of score")
-    gradient: tuple[float, ...] = entry("its derivative in log C_s", "that of score")
+    gradient: tuple[float, ...] = entry("its derivative in the logarithm of the parameter", "that of score")
     gradient_error: tuple[float | None, ...] = entry(
         "standard error of that, clustered; null with a single cluster", "that of score"
     )
@@ -46,7 +47,7 @@ class Profile(JsonRecord):
 class Minimum(JsonRecord):
     """A minimum of the profile beyond chance."""
 
-    cs: float = entry("constant at the minimum", "1")
+    value: float = entry("value of the parameter at the minimum", "that of the parameter")
     score: float = entry("mean objective there", "that of score")
 
 
@@ -116,7 +117,7 @@ class Result(JsonRecord):
     escaped_share: float = entry("their share of all members", "1")
     ashore_members: int = entry("members that ended in a cell without any current, in the last pass")
     ashore_share: float = entry("their share of all members", "1")
-    dropped_samples: tuple[int, ...] = entry("numbers of samples without finite loss and gradient, left out")
+    poisoned_samples: tuple[int, ...] = entry("numbers of samples without finite loss and gradient, left out")
     unreadable_samples: tuple[int, ...] = entry("numbers of samples that could not be read, left out")
     gradient_samples: int = entry("samples simulated with gradient, one at every pass")
     steps: int = entry("batches")
@@ -188,7 +189,7 @@ class HomogeneityTest(JsonRecord):
 
 @dataclass(frozen=True, kw_only=True)
 class Group(JsonRecord):
-    """The constant of one group of samples."""
+    """The parameter of one group of samples."""
 
     name: str = entry("name of the group")
     box: tuple[float, ...] | None = entry(
@@ -198,33 +199,36 @@ class Group(JsonRecord):
     n_drifters: int = entry("drifters in it")
     n_clusters: int = entry("clusters of them")
     minimum: bool = entry("whether its score has a minimum")
-    cs: float | None = entry("its constant on its own; null without a minimum", "1")
-    log_cs_standard_error: float | None = entry("standard error of the logarithm of that", "1")
-    cs_interval_90: tuple[float, ...] | None = entry("ends of its 90 % interval", "1")
-    shrunk_cs: float = entry("its constant, shrunk towards the mean of all groups: the one to use", "1")
-    shrunk_cs_interval_90: tuple[float, ...] = entry("ends of the 90 % interval of that", "1")
+    value: float | None = entry("its value on its own; null without a minimum", "that of the parameter")
+    log_value_standard_error: float | None = entry("standard error of the logarithm of that", "1")
+    interval_90: tuple[float, ...] | None = entry("ends of its 90 % interval", "that of the parameter")
+    shrunk_value: float = entry(
+        "its value, shrunk towards the mean of all groups: the one to use", "that of the parameter"
+    )
+    shrunk_interval_90: tuple[float, ...] = entry("ends of the 90 % interval of that", "that of the parameter")
     own_weight: float = entry("weight of its own data in that; the rest is the mean's", "1")
 
 
 @dataclass(frozen=True)
 class GroupedBy(JsonRecord):
-    """The constants of all groups of a key."""
+    """The values of all groups of a key."""
 
     key: str = entry("the key, as given to --group-by")
     n_samples: int = entry("samples used")
-    dropped_samples: int = entry("samples left out")
+    left_out_samples: int = entry("samples left out: poisoned, or not readable")
     gradient_samples: int = entry("samples simulated with gradient")
     test: HomogeneityTest | None = entry("test of one constant for all groups; null where fewer than two can take part")
     least_clusters: int = entry("clusters that a group needs to take part in the test")
-    mean_cs: float = entry("mean of the groups", "1")
-    tau: float = entry("standard deviation of log C_s between groups", "1")
+    mean_value: float = entry("mean of the groups", "that of the parameter")
+    tau: float = entry("standard deviation of its logarithm between groups", "1")
     groups: tuple[Group, ...] = entry("the groups")
 
 
 @dataclass(frozen=True)
 class Groups(JsonRecord):
-    """`groups.json`: a constant for every group of samples."""
+    """`groups.json`: a value of the run's one positive parameter for every group of samples."""
 
-    formula: str = entry("what the constant multiplies", "m²/s")
-    log_cs: float = entry("natural logarithm of the constant of all samples", "1")
+    formula: str = entry("the model", "m²/s")
+    parameter: str = entry("name of the parameter")
+    log_value: float = entry("natural logarithm of the value of all samples", "1")
     groupings: tuple[GroupedBy, ...] = entry("of every --group-by, its groups")
