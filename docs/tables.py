@@ -38,7 +38,7 @@ def rows(model: type[Settings], closed: Collection[str] = (), prefix: str = "") 
         key, section = prefix + name, _section(field)
         assert field.description, f"{key} has no description"
         bare = section is not None and isinstance(defaults.get(name), dict)
-        default = "" if bare else _text(defaults[name]) if name in defaults else "required"
+        default = "required" if field.is_required() else "" if bare else _text(defaults.get(name))
         yield Row(f"`{key}`", default, field.description)
         if section is not None and key not in closed:
             yield from rows(section, closed, f"{key}.")

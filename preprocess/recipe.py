@@ -9,10 +9,20 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 from fsspec import available_protocols
-from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, Strict, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    PlainSerializer,
+    SerializerFunctionWrapHandler,
+    Strict,
+    model_serializer,
+    model_validator,
+)
 
 from driftcal.preprocess.sources import times
 from driftcal.preprocess.sources.units import angle_factor, speed_factor
+from driftcal.preprocess.truth import CurrentsError, Release, Truth
 from driftcal.shared import paths
 from driftcal.shared.errors import DataError
 from driftcal.shared.settings import Duration, Settings, Shift, seconds_of
@@ -305,10 +315,23 @@ class Synthetic(Settings):
     folder: Annotated[str, AfterValidator(_on_this_machine)] = Field(
         description="where the made files go: `drifters.nc`, and `currents/*.nc` if currents are made too"
     )
-    cs: float = Field(default=0.3, gt=0, le=10, description="the true constant C_s")
+    cs: float = Field(
+        default=0.3,
+        gt=0,
+        le=10,
+        description="the true constant C_s of drifters that obey the model; of others it is `truth.cs`",
+    )
+    truth: Truth | None = Field(
+        default=None,
+        description="drifters that obey another law than the model "
+        "([below](#worlds-that-are-not-the-models)); none: Smagorinsky diffusion with `cs`",
+    )
     seed: int = Field(default=0, ge=0, description="of the field, the deployments and the noise")
     drifters: int = Field(default=300, ge=1, description="number of drifters")
     drifter_days: float = Field(default=60.0, gt=0, description="lifetime of each drifter, in days")
+    release: Release | None = Field(
+        default=None, description="drifters released in groups; none: each at a time and a place of its own"
+    )
     step: Duration = Field(
         default=600, description="time step of the independent Euler-Maruyama integrator; must divide an hour"
     )
@@ -321,6 +344,10 @@ class Synthetic(Settings):
         description="a source of currents to simulate in, with the keys of `currents` above; none: an eddying field "
         "is made from the keys below",
     )
+    currents_error: CurrentsError | None = Field(
+        default=None,
+        description="an error that `folder/currents/*.nc` is given, in which the drifters do not move; none: none",
+    )
     days: int = Field(default=365, ge=10, description="length of the made record of currents, at least 10")
     start: Day = Field(default="2010-01-01", description="first day of that record")
     resolution_deg: float = Field(default=0.25, gt=0, le=1, description="its grid spacing in degrees, at most 1")
@@ -330,6 +357,36 @@ class Synthetic(Settings):
     lat: Annotated[tuple[float, float], Strict(False)] = Field(
         default=(20.0, 45.0), description="its southern and northern edges"
     )
+
+    @model_validator(mode="after")
+    def _one_constant(self) -> "Synthetic":
+        if self.truth is not None and "cs" in self.model_fields_set:
+            raise ValueError(
+                f"cs ({self.cs:g}) and truth are both given, and the truth has a constant of its own. Write the "
+                f"constant as synthetic.truth.cs and leave out synthetic.cs"
+            )
+        if self.currents_error is not None and self.currents is not None and self.erroneous(self.currents):
+            raise ValueError(
+                f"currents_error is written to {self.place / 'currents'}, where the currents themselves lie. Give "
+                f"synthetic.folder another name"
+            )
+        return self
+
+    @model_serializer(mode="wrap")
+    def _without_absent(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # A manifest that asks for nothing of this keeps the bytes that it had before there was any of it.
+        absent = {name for name in ("truth", "release", "currents_error") if getattr(self, name) is None}
+        absent |= set() if self.truth is None else {"cs"}
+        return {name: value for name, value in handler(self).items() if name not in absent}
+
+    def erroneous(self, source: CurrentSource) -> bool:
+        """True if `source` lies where currents with an error are written."""
+        return Path(source.path).expanduser().absolute().parent == (self.place / "currents").absolute()
+
+    @property
+    def world(self) -> Truth:
+        """The truth, named or not."""
+        return Truth(cs=self.cs) if self.truth is None else self.truth
 
     @property
     def place(self) -> Path:
@@ -358,3 +415,14 @@ class Recipe(Settings):
     synthetic: Synthetic | None = Field(
         default=None, description="makes a twin experiment first, with a known constant"
     )
+
+    @model_validator(mode="after")
+    def _erroneous_currents_are_read(self) -> "Recipe":
+        twin = self.synthetic
+        if twin is not None and twin.currents_error is not None and not any(map(twin.erroneous, self.currents)):
+            path = twin.place / "currents" / "*.nc"
+            raise ValueError(
+                f"synthetic.currents_error concerns the currents in {path}, which no source reads: the error would "
+                f"have no effect. Write currents: {{path: '{path}'}}"
+            )
+        return self

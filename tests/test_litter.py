@@ -163,4 +163,4 @@ def test_a_made_ocean_is_replaced_beside_litter(tmp_path: Path) -> None:
     made = Synthetic(folder=str(tmp_path), days=10, resolution_deg=1.0, lon=(160.0, 174.0), lat=(20.0, 32.0))
     leave(tmp_path, "currents/._currents_201001.nc", "currents/.DS_Store")
     for _ in range(2):
-        assert [path.name for path in write_currents(made)] == ["currents_201001.nc"]
+        assert [path.name for path in write_currents(made, tmp_path / "currents")] == ["currents_201001.nc"]

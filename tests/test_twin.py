@@ -9,8 +9,10 @@ import pytest
 import xarray as xr
 
 from driftcal.preprocess.made.drifter_integrator import Interval, Record, advance
-from driftcal.preprocess.made.eddying_ocean import FILL, Ocean, write_currents
-from driftcal.preprocess.made.twin import WINDAGE, Fleet, make, plan_fleet, simulate
+from driftcal.preprocess.made.eddying_ocean import Ocean, write_currents
+from driftcal.preprocess.made.fleet import Fleet, plan_fleet
+from driftcal.preprocess.made.product_files import FILL
+from driftcal.preprocess.made.twin import WINDAGE, make, simulate
 from driftcal.preprocess.recipe import DAY, CurrentSource, Synthetic
 from driftcal.preprocess.sources.gridded.axes import Axis
 from driftcal.preprocess.sources.gridded.open_currents import open_currents
@@ -446,8 +448,8 @@ def test_given_currents_are_used_and_not_made(twin, tmp_path):
 
 def test_an_earlier_record_does_not_linger(tmp_path):
     spec = {"folder": str(tmp_path), "lon": (10.0, 14.0), "lat": (30.0, 33.0)}
-    write_currents(Synthetic(days=70, **spec))
-    assert len(write_currents(Synthetic(days=20, **spec))) == 1
+    write_currents(Synthetic(days=70, **spec), tmp_path / "currents")
+    assert len(write_currents(Synthetic(days=20, **spec), tmp_path / "currents")) == 1
     assert len(list((tmp_path / "currents").iterdir())) == 1
 
 

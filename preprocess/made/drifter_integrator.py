@@ -3,7 +3,7 @@
 It is deliberately plain (Itô, Euler-Maruyama, float64) and shares no code with the training stage, so that agreement
 between the two means something:
 
-    dX = (u + ∇K) dt + √(2K) dW,   K = C_s κ,   κ = Δx Δy √(u_x² + v_y² + ½(u_y + v_x)²)  [m2/s]
+    dX = (u + ∇K) dt + √(2K) dW,   K = C_s κ + K_0,   κ = Δx Δy √(u_x² + v_y² + ½(u_y + v_x)²)  [m2/s]
 
 Derivatives are differences, on the currents' grid, of the currents interpolated linearly in time: centred, one-sided
 next to land or the grid's edge, zero between two such. u, v, κ and ∇κ are taken bilinearly at X. Between one to three
@@ -145,6 +145,7 @@ def advance(
     time: float,
     step: float,
     slip: np.ndarray,
+    background: float = 0.0,
 ) -> np.ndarray:
     """Positions (n, 2) one Euler-Maruyama step of `step` [s] later.
 
@@ -156,12 +157,20 @@ def advance(
         time: when the step starts [s].
         step: its length [s].
         slip: velocity added to the currents [m/s], broadcast to (n, 2).
+        background: the diffusivity K_0 [m2/s].
     """
     velocity, kappa, gradient, afloat = interval.at(position, time)
-    metres = (velocity + cs * gradient + slip) * step + np.sqrt(2 * cs * kappa * step)[:, None] * noise
+    diffusivity = cs * kappa + background
+    metres = (velocity + cs * gradient + slip) * step + np.sqrt(2 * diffusivity * step)[:, None] * noise
     metres[~afloat] = 0.0
     eastward = EARTH_RADIUS * np.cos(np.radians(position[:, 1]))
     return position + np.degrees(metres / np.stack([eastward, np.full_like(eastward, EARTH_RADIUS)], axis=1))
+
+
+def velocities(packed: np.ndarray) -> np.ndarray:
+    """Velocities [m/s] of a level as `Currents` gives it, NaN where there are none."""
+    # Currents too fast for the store are no data here: samples around them are dropped anyway.
+    return np.where((packed == FILL) | (packed == OVER), np.nan, packed * SCALE)
 
 
 class Record:
@@ -182,9 +191,7 @@ class Record:
             )
 
     def _level(self, index: int) -> np.ndarray:
-        packed = self._currents.read(*((0, 1) if self._currents.time.size == 1 else (index, index + 1)))[0]
-        # Currents too fast for the store are no data here: samples around them are dropped anyway.
-        return np.where((packed == FILL) | (packed == OVER), np.nan, packed * SCALE)
+        return velocities(self._currents.read(*((0, 1) if self._currents.time.size == 1 else (index, index + 1)))[0])
 
     def at(self, time: int) -> Interval:
         """The interval that contains `time` [s]; times must not decrease."""

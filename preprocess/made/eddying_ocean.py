@@ -11,23 +11,13 @@ doi:10.1016/j.pocean.2011.01.002): 80 to 500 km, 20 to 80 days, moving west.
 from collections.abc import Iterator
 from pathlib import Path
 
-import netCDF4
 import numpy as np
 from tqdm import tqdm
 
+from driftcal.preprocess.made.product_files import MADE, Product, prepare, write_month
 from driftcal.preprocess.recipe import Synthetic
-from driftcal.shared.disk import litter
 from driftcal.shared.errors import ConfigError
 from driftcal.shared.geo import EARTH_RADIUS, METRES_PER_DEGREE
-
-SOURCE = "driftcal made ocean"
-"""Global attribute `source` of the files: only files that carry it are ever replaced."""
-
-SCALE = 1e-4
-"""Packed unit of the product's velocities [m/s]."""
-
-FILL = -2147483647
-"""The product's `_FillValue` of packed velocities."""
 
 LAND_SHARE = 0.065
 """Share of the nodes that is land."""
@@ -171,107 +161,36 @@ def _axes(spec: Synthetic) -> tuple[np.ndarray, np.ndarray]:
     return (west + res * (np.arange(sizes["lon"]) + 0.5), spec.lat[0] + res * (np.arange(sizes["lat"]) + 0.5))
 
 
-def write_currents(spec: Synthetic, progress: bool = False) -> list[Path]:
-    """Writes the synthetic ocean of `spec` into `spec.folder`/currents, one file a month, and returns the files.
+def write_currents(spec: Synthetic, folder: Path, progress: bool = False) -> list[Path]:
+    """Writes the synthetic ocean of `spec` into `folder`, one file a month, and returns the files.
 
-    Files of an earlier run are replaced, all of them: a longer old record must not mix with the new one.
+    Files of an earlier run are replaced, those with an error too.
 
     Raises:
         ConfigError: the settings make no ocean, or the folder holds files that were not made here.
     """
     ocean = Ocean(spec)
-    folder = spec.place / "currents"
-    folder.mkdir(parents=True, exist_ok=True)
-    before = sorted(file for file in folder.glob("*.nc") if not litter.is_litter(file))
-    for old in before:
-        refuse_foreign(old, SOURCE)
-    for old in before:
-        old.unlink()
+    prepare(folder)
+    product = Product(
+        title="Made surface geostrophic currents",
+        source=MADE,
+        lat=ocean.lat,
+        lon=ocean.lon,
+        units="days since 1950-01-01",
+        kinds=("i4", "f4"),
+    )
     first = np.datetime64(spec.start, "D")
     days = first + np.arange(spec.days)
     months = days.astype("datetime64[M]")
-    bar = tqdm(total=days.size, unit="day", desc="making currents", disable=not progress)
-    files = []
-    with bar:
+    with tqdm(total=days.size, unit="day", desc="making currents", disable=not progress) as bar:
+        files = []
         for month in np.unique(months):
-            file = folder / f"currents_{str(month).replace('-', '')}.nc"
-            part = file.with_suffix(".part")
-            _write_month(part, ocean, days[months == month], bar)
-            part.replace(file)
-            files.append(file)
+            since = (days[months == month] - np.datetime64("1950-01-01", "D")).astype(np.int64)
+            files.append(write_month(folder, month, product, since, _levels(ocean, since, bar)))
     return files
 
 
-def refuse_foreign(file: Path, expected: str) -> None:
-    """Refuses to replace a file whose global attribute `source` is not `expected`.
-
-    Raises:
-        ConfigError: the file is there and was not made here.
-    """
-    if not file.exists():
-        return
-    try:
-        with netCDF4.Dataset(file) as old:
-            source = getattr(old, "source", None)
-    except OSError:
-        source = None
-    if source != expected:
-        raise ConfigError(
-            f"{file} was not made by driftcal (its source is {source!r}, expected {expected!r}), so it will not be "
-            "replaced. Give synthetic.folder another name, or move the file away."
-        )
-
-
-def _packed(ocean: Ocean, days: np.ndarray) -> Iterator[np.ndarray]:
-    """Velocities of each of `days` as the product packs them, int32 (2, Y, X)."""
+def _levels(ocean: Ocean, days: np.ndarray, bar: tqdm) -> Iterator[np.ndarray]:
     for day in days:
-        velocity = ocean.velocity(float(day))
-        yield np.where(np.isnan(velocity), FILL, np.rint(velocity / SCALE)).astype(np.int32)
-
-
-def _write_month(file: Path, ocean: Ocean, days: np.ndarray, bar: tqdm) -> None:
-    """Writes the currents of `days` (datetime64[D]) into `file`."""
-    since = (days - np.datetime64("1950-01-01", "D")).astype(np.int64)
-    shape = (ocean.lat.size, ocean.lon.size)
-    with netCDF4.Dataset(file, "w", format="NETCDF4") as out:
-        # No date of creation and no history: the same settings give the same bytes.
-        out.setncatts({"Conventions": "CF-1.6", "title": "Made surface geostrophic currents", "source": SOURCE})
-        for name, size in (("time", days.size), ("latitude", shape[0]), ("longitude", shape[1])):
-            out.createDimension(name, size)
-        time = out.createVariable("time", "i4", ("time",))
-        time.setncatts({"standard_name": "time", "units": "days since 1950-01-01", "calendar": "gregorian"})
-        time.axis = "T"
-        time[:] = since
-        for name, axis, units, values in (
-            ("latitude", "Y", "degrees_north", ocean.lat),
-            ("longitude", "X", "degrees_east", ocean.lon),
-        ):
-            centres = out.createVariable(name, "f4", (name,))
-            centres.setncatts({"standard_name": name, "long_name": name.title(), "units": units, "axis": axis})
-            centres[:] = values
-        fields = []
-        for name, towards, component in (("ugos", "eastward", "zonal"), ("vgos", "northward", "meridional")):
-            field = out.createVariable(
-                name,
-                "i4",
-                ("time", "latitude", "longitude"),
-                fill_value=FILL,
-                zlib=True,
-                complevel=1,
-                chunksizes=(1, *shape),
-            )
-            field.setncatts(
-                {
-                    "standard_name": f"surface_geostrophic_{towards}_sea_water_velocity",
-                    "long_name": f"Absolute geostrophic velocity: {component} component",
-                    "units": "m/s",
-                    "cell_methods": "time: point",
-                    "scale_factor": SCALE,
-                }
-            )
-            field.set_auto_maskandscale(False)
-            fields.append(field)
-        for i, velocity in enumerate(_packed(ocean, since)):
-            for field, values in zip(fields, velocity, strict=True):
-                field[i] = values
-            bar.update()
+        yield ocean.velocity(float(day))
+        bar.update()

@@ -1,31 +1,35 @@
-"""A twin experiment: drifters simulated with a known constant C_s, written in the format of the hourly GDP product.
+"""A twin experiment: drifters simulated with a known truth, written in the format of the hourly GDP product.
 
-The currents are synthetic, or given; the drifters are deployed over them and stepped by `made.drifter_integrator`.
+The currents are synthetic, or given; the drifters are deployed over them and stepped by `made.drifter_integrator`, with
+the motion and the errors that their truth has besides (`made.unmodelled_motion`, `made.currents_error`).
 Unless `clean`, the file has the product's faults too: lost drogues, interpolated gaps, drifters aground.
 
 Positions are (lon, lat) in degrees, times whole seconds since 1970, velocities m/s.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import xarray as xr
 from tqdm import tqdm
 
-from driftcal.preprocess.made.drifter_integrator import Interval, Record, advance
-from driftcal.preprocess.made.eddying_ocean import refuse_foreign, write_currents
+from driftcal.preprocess.made.currents_error import write_given
+from driftcal.preprocess.made.drifter_integrator import Record, advance
+from driftcal.preprocess.made.eddying_ocean import write_currents
+from driftcal.preprocess.made.fleet import HOUR, NEVER, Fleet, deploy, plan_fleet, scatter
+from driftcal.preprocess.made.product_files import refuse_foreign, remove
+from driftcal.preprocess.made.unmodelled_motion import UnmodelledMotion, reported
 from driftcal.preprocess.recipe import DAY, CurrentSource, Synthetic
 from driftcal.preprocess.sources.gridded.open_currents import open_currents
-from driftcal.shared.errors import ConfigError, DataError
 from driftcal.shared.geo import METRES_PER_DEGREE, wrap_longitude
 
 FORMULA = "K = C_s dx dy sqrt(u_x^2 + v_y^2 + (u_y + v_x)^2 / 2)"
 SOURCE = "driftcal twin experiment: a simulation, no observations"
 """Global attribute `source` of the drifter file: only a file that carries it is ever replaced."""
 
-HOUR = 3600
-NEVER = np.iinfo(np.int64).max
-"""`lost` of a drifter that keeps its drogue."""
+TRUE_CURRENTS = "true_currents"
+"""Folder of made currents in which the drifters move, where the store is made from others."""
+
 WINDAGE = np.array([0.06, 0.02])
 """Slip of an undrogued drifter [m/s] eastward and northward: 1 % of a wind of 6.3 m/s that never changes.
 
@@ -35,25 +39,9 @@ AGROUND_TAIL = 240
 """Fixes that a grounded drifter goes on sending: ten days."""
 
 _NOT_A_TIME = np.iinfo(np.int64).min
-_MARGIN_DEG = 0.5
-_LOST_SHARE, _UNKNOWN_SHARE, _GAP_SHARE = 0.3, 0.03, 0.15
-
-
-@dataclass(frozen=True)
-class Fleet:
-    """Properties of the drifters that are drawn before they move.
-
-    Attributes:
-        start: Time of deployment [s], whole hours, (N,).
-        hours: Lifetime of each.
-        place: Deployment position as shares in [0, 1): of the ocean's area, and of the cell in x and y, (N, 3).
-        lost: Time at which the drogue is lost [s]; `NEVER`, or 0 if it is unknown from the start, (N,).
-    """
-
-    start: np.ndarray
-    hours: int
-    place: np.ndarray
-    lost: np.ndarray
+_GAP_SHARE = 0.15
+_CONFIDENCE_95 = 1.96
+"""Half the width of a 95 % interval, in standard deviations."""
 
 
 @dataclass(frozen=True)
@@ -65,65 +53,14 @@ class Tracks:
     aground: np.ndarray
 
 
-def plan_fleet(spec: Synthetic, time: np.ndarray) -> Fleet:
-    """Deployments spread over the record with the times `time` [s] and over the ocean's area, one per stratum.
-
-    Raises:
-        ConfigError: the step does not divide an hour, or drifters or record live less than an hour.
-    """
-    first, last = -(-int(time[0]) // HOUR), int(time[-1]) // HOUR
-    hours = min(round(spec.drifter_days * DAY / HOUR), last - first)
-    if HOUR % spec.step or hours < 1:
-        raise ConfigError(
-            f"synthetic.step is {spec.step} s, synthetic.drifter_days {spec.drifter_days:g}, the record of currents "
-            f"{last - first} hours; expected a step that divides 3600 s, and lives and a record of an hour at least."
-        )
-    rng, n = np.random.default_rng([spec.seed, 1]), spec.drifters
-    start = first + np.floor((np.arange(n) + rng.random(n)) / n * (last - first - hours + 1)).astype(np.int64)
-    place = rng.random((n, 3))
-    place[:, 0] = (rng.permutation(n) + place[:, 0]) / n
-    lost = np.full(n, NEVER)
-    if not spec.clean:
-        order, n_lost = rng.permutation(n), round(_LOST_SHARE * n)
-        some = order[:n_lost]
-        lost[some] = (start[some] + np.rint(hours * rng.uniform(0.2, 0.9, n_lost)).astype(np.int64)) * HOUR
-        lost[order[n_lost : n_lost + round(_UNKNOWN_SHARE * n)]] = 0
-    return Fleet(start * HOUR, hours, place, lost)
-
-
-def deploy(interval: Interval, place: np.ndarray) -> np.ndarray:
-    """Positions (n, 2) of the shares `place` (n, 3): uniform over the area of the cells whose four nodes are ocean.
-
-    Raises:
-        DataError: no such cell is far enough from the edge of the currents.
-    """
-    ocean, lat, lon = interval.ocean, interval.lat, interval.lon
-    east = np.roll(ocean, -1, axis=1)
-    area = np.zeros(ocean.shape)
-    area[:-1] = (ocean & east)[:-1] & (ocean & east)[1:]
-    # Two cells at least: a drifter ends one cell from the edge.
-    rim_y, rim_x = (max(2, int(np.ceil(_MARGIN_DEG / axis.step))) for axis in (lat, lon))
-    area[:rim_y], area[lat.size - 1 - rim_y :] = 0, 0
-    if not interval.periodic:
-        area[:, :rim_x], area[:, lon.size - 1 - rim_x :] = 0, 0
-    total = np.cumsum(area * np.cos(np.radians(lat.values))[:, None])
-    if not total[-1] > 0:
-        raise DataError(
-            f"currents over {lat.size} x {lon.size} nodes from {lon.start:g}, {lat.start:g}: no cell with four ocean "
-            f"nodes lies {rim_x} x {rim_y} cells inside; expected some. Give wider currents in synthetic.currents."
-        )
-    cell = np.searchsorted(total, place[:, 0] * total[-1], side="right")
-    i, j = np.divmod(cell, lon.size)
-    return np.stack([lon.start + lon.step * (j + place[:, 1]), lat.start + lat.step * (i + place[:, 2])], axis=1)
-
-
 def simulate(record: Record, fleet: Fleet, spec: Synthetic, progress: bool = False) -> Tracks:
     """The drifters of `fleet` in the currents of `record`, saved every hour.
 
     A drifter ends at the end of its life, one cell from the edge of the currents, or aground: `spec.clean` keeps no
     fix of that, else its position is sent for `AGROUND_TAIL` fixes more.
     """
-    rng = np.random.default_rng([spec.seed, 2])
+    rng, world = np.random.default_rng([spec.seed, 2]), spec.world
+    motion = UnmodelledMotion(spec, fleet.start.size)
     n, tail = fleet.start.size, 0 if spec.clean else AGROUND_TAIL
     position = np.full((n, fleet.hours + 1, 2), np.nan)
     count, aground = np.zeros(n, dtype=np.int64), np.zeros(n, dtype=bool)
@@ -135,8 +72,10 @@ def simulate(record: Record, fleet: Fleet, spec: Synthetic, progress: bool = Fal
                 bar.update()
             new = np.flatnonzero(fleet.start == now)
             if new.size:
-                active = np.concatenate([active, new])
-                here = np.concatenate([here, deploy(record.at(now), fleet.place[new])])
+                start = deploy(record.at(now), fleet.place[new])
+                if fleet.offset is not None:
+                    start = scatter(record.at(now), start, fleet.offset[new])
+                active, here = np.concatenate([active, new]), np.concatenate([here, start])
             if not active.size:
                 continue
             age = (now - fleet.start[active]) // HOUR
@@ -152,7 +91,16 @@ def simulate(record: Record, fleet: Fleet, spec: Synthetic, progress: bool = Fal
             within = np.ones(active.size, dtype=bool)
             for time in range(now, now + HOUR, spec.step) if active.size else ():
                 noise = rng.standard_normal(here.shape)
-                here = advance(record.at(time), here, noise, cs=spec.cs, time=time, step=spec.step, slip=slip)
+                here = advance(
+                    record.at(time),
+                    here,
+                    noise,
+                    cs=world.cs,
+                    time=time,
+                    step=spec.step,
+                    slip=slip + motion.mean_over(active, here[:, 1], spec.step),
+                    background=world.background,
+                )
                 within &= record.at(time).inside(here)
             active, here = active[within], here[within]
     return Tracks(position, count, aground)
@@ -189,12 +137,13 @@ def _velocity(position: np.ndarray) -> np.ndarray:
 
 def _dataset(spec: Synthetic, fleet: Fleet, tracks: Tracks) -> xr.Dataset:
     """The drifters in the hourly product's format: a contiguous ragged array, one row per drifter."""
-    position, gap = _interpolate_gaps(tracks, spec)
+    seen, deviation = reported(spec, tracks.position)
+    position, gap = _interpolate_gaps(replace(tracks, position=seen), spec)
     kept = np.arange(position.shape[1]) < tracks.count[:, None]
     row = np.repeat(np.arange(fleet.start.size), tracks.count)
     time = (fleet.start[:, None] + np.arange(position.shape[1]) * HOUR)[kept]
     velocity = _velocity(position)[kept]
-    error = np.abs(position - tracks.position)[kept]
+    error = (np.abs(position - seen) + _CONFIDENCE_95 * deviation)[kept]
     lon, lat = wrap_longitude(position[kept][:, 0]), position[kept][:, 1]
     last = np.cumsum(tracks.count) - 1
     head = last - tracks.count + 1
@@ -238,18 +187,21 @@ def _dataset(spec: Synthetic, fleet: Fleet, tracks: Tracks) -> xr.Dataset:
         "title": "Simulated drifters in the format of the Global Drifter Program hourly drifting buoy collection",
         "source": SOURCE,
         "Conventions": "CF-1.6",
-        "smagorinsky_constant": spec.cs,
-        "formula": FORMULA,
+        "smagorinsky_constant": spec.world.cs,
+        "formula": FORMULA + (" + K_0" if spec.world.background else ""),
         "integrator": f"Ito Euler-Maruyama, step {spec.step} s",
         "seed": spec.seed,
     }
+    if spec.truth is not None:
+        dataset.attrs["truth"] = spec.truth.model_dump_json()
     return dataset
 
 
 def make(spec: Synthetic, progress: bool = False) -> None:
-    """Writes the twin experiment of `spec`: `currents/*.nc`, unless they are given, and `drifters.nc`.
+    """Writes the twin experiment of `spec`: `currents/*.nc`, unless they are given without error, and `drifters.nc`.
 
-    The same settings write the same bytes. `drifters.nc` comes last and whole: where it is, the rest is there.
+    Where the currents are given an error, those made without it, for the drifters, are in `true_currents`. The same
+    settings write the same bytes. `drifters.nc` comes last and whole: where it is, the rest is there.
 
     Args:
         spec: the settings; files go under `spec.folder`.
@@ -264,11 +216,18 @@ def make(spec: Synthetic, progress: bool = False) -> None:
     refuse_foreign(target, SOURCE)
     target.unlink(missing_ok=True)
     folder.mkdir(parents=True, exist_ok=True)
+    hidden = folder / TRUE_CURRENTS
+    if hidden.exists():
+        remove(hidden)
+    where = folder / "currents" if spec.currents_error is None else hidden
     if spec.currents is None:
-        write_currents(spec, progress)
+        write_currents(spec, where, progress)
     # Made currents too are read back as any source is: the drifters see what the preprocessing will see.
-    source = spec.currents or CurrentSource(path=str(folder / "currents" / "*.nc"))
-    record = Record(open_currents(source), source, spec.days)
+    source = spec.currents or CurrentSource(path=str(where / "*.nc"))
+    currents = open_currents(source)
+    if spec.currents_error is not None:
+        write_given(spec, spec.currents_error, currents, progress)
+    record = Record(currents, source, spec.days)
     fleet = plan_fleet(spec, record.time)
     dataset = _dataset(spec, fleet, simulate(record, fleet, spec, progress))
     dataset.to_netcdf(part, engine="netcdf4", encoding={n: {"zlib": True, "complevel": 1} for n in dataset.variables})

@@ -14,7 +14,7 @@ import numpy as np
 from driftcal.shared import geo
 from driftcal.shared.disk import limits
 from driftcal.shared.errors import StoreError
-from driftcal.shared.store import manifest, schema, unfinished
+from driftcal.shared.store import manifest, schema, twin, unfinished
 from driftcal.shared.store.agreement import Agreement
 from driftcal.shared.store.manifest import Stage
 from driftcal.shared.store.reader import ShardStore, label_of
@@ -71,6 +71,8 @@ class Facts:
     region: Region | None
     notes: tuple[str, ...]
     sources: dict[str, Any]
+    twin: dict[str, dict[str, Any]] | None
+    """Truth of a twin experiment (`store.twin`); None if the drifters were not simulated."""
 
     @property
     def ratio(self) -> float | None:
@@ -115,6 +117,7 @@ def facts(store: str | Path) -> Facts:
         agreement=listing.agreement,
         notes=listing.notes,
         sources=listing.sources,
+        twin=twin.truth(listing.recipe),
         **_extent(opened.labels),
     )
 
@@ -156,6 +159,7 @@ def _half_built(root: Path) -> Facts:
         agreement=None,
         notes=tuple(notes),
         sources=begun.sources,
+        twin=twin.truth(begun.recipe),
         **_extent(labels),
     )
 

@@ -61,6 +61,7 @@ def render(of: Facts) -> str:
             f"{layout.n_shards:,} of {counted(layout.samples_per_shard, 'sample')}, compression {layout.compression}",
         ),
         ("size", f"{size(of.bytes_on_disk)} on disk, {size(of.bytes_decoded)} decoded{ratio}"),
+        *((name.replace("_", " "), _settings(part)) for name, part in (of.twin or {}).items()),
     ]
     lines = [_clean(of.name), "=" * min(len(of.name), WIDTH), *_table(rows)]
     if of.funnel:
@@ -128,6 +129,38 @@ def render_funnel(stages: Sequence[Stage]) -> str:
 def render_agreement(of: Agreement) -> str:
     """The figures of currents against drifters, a line each."""
     return "\n".join(["currents against drifters (docs/agreement.md)", *_table(of.lines())])
+
+
+SAID = {
+    "cs": ("C_s", ""),
+    "background": ("background", " m²/s"),
+    "random_flight": ("random flight", ""),
+    "mean_drift": ("mean drift", " m/s"),
+    "inertial": ("inertial motion", ""),
+    "position_error": ("position error", " m"),
+    "speed": ("speed", " m/s"),
+    "smooth_km": ("smoothed by", " km"),
+    "shift_km": ("displaced by", " km"),
+    "together": ("together", ""),
+    "within_km": ("within", " km"),
+}
+"""Words and unit of the keys of a twin's truth."""
+
+
+def _settings(part: dict[str, Any]) -> str:
+    """The keys of a section of the recipe that are neither 0 nor none, with their values and units."""
+    texts = []
+    for key, value in part.items():
+        words, unit = SAID.get(key, (key, ""))
+        if isinstance(value, dict):
+            texts.append(f"{words} ({_settings(value)})")
+        elif isinstance(value, str) and value.removesuffix("s").isdecimal():
+            texts.append(f"{words} {interval(int(value.removesuffix('s')))}")
+        elif isinstance(value, list) and any(value):
+            texts.append(f"{words} ({', '.join(f'{number:g}' for number in value)}){unit}, east and north")
+        elif value and isinstance(value, int | float):
+            texts.append(f"{words} {value:g}{unit}")
+    return "; ".join(texts) or "nothing but the currents"
 
 
 def _sources(sources: dict[str, Any]) -> Iterator[tuple[str, str]]:

@@ -16,6 +16,7 @@ from driftcal.shared import settings
 from driftcal.shared.disk import limits
 from driftcal.shared.errors import ConfigError
 from driftcal.shared.json_record import JsonRecord, MissingKeys, WrongValue
+from driftcal.shared.store import twin
 from driftcal.shared.store.manifest import to_bytes, write_file
 from driftcal.shared.store.reader import ShardStore
 from driftcal.train.evaluation.evaluation import Evaluation
@@ -71,8 +72,7 @@ class Run(NamedTuple):
     @property
     def truth(self) -> float | None:
         """The constant that made the drifters, in a twin experiment on the built-in dynamics."""
-        made = (self.data or {}).get("recipe", {}).get("synthetic")
-        return float(made["cs"]) if made and self.settings.dynamics is None else None
+        return twin.constant((self.data or {}).get("recipe", {})) if self.settings.dynamics is None else None
 
     @property
     def parameter(self) -> tuple[str, float] | None:
