@@ -243,7 +243,7 @@ def test_one_track_in_ten_that_leaves_its_window_is_refused_unless_asked_for(
     tracks = [two_days(k, START + 3600 * k, speed=0.1) for k in range(9)] + [two_days(9, speed=2.0)]
     path = files(tmp_path, tracks, window={"half_width_deg": 0.6})
     message = refused(capsys, 2, path, "--out", str(tmp_path / "store"))
-    assert "1 of 10 tracks leave their window in 2 days, more than window.max_leaving (0.05)" in message
+    assert "1 of 10 tracks leave their window in 2 days, more than window.max_leaving (0.01)" in message
     store = fields.make(path, tmp_path / "store", "--set", "window.max_leaving=0.1")
     assert fields.funnel(store)["inside the record"] == (9, {windows.TRACK_LEAVES: 1})
 
