@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from driftcal.train.fit.group_tests import Joint, homogeneity, joint_covariance, score_test, shrink
+from driftcal.train.fit.group_tests import TEST_PRIOR, Joint, homogeneity, joint_covariance, score_test, shrink
 
 
 def test_shrinkage_of_the_eight_schools() -> None:
@@ -45,7 +45,7 @@ def groups_of(rng: np.random.Generator, k: int, offset: np.ndarray, shared: floa
     noise = rng.gamma(2.0, 1.0, len(drifter)) - 2.0 + shared * rng.standard_normal(80)[drifter]
     size = np.bincount(group, minlength=k)
     estimate = offset + np.bincount(group, noise, k) / size
-    return estimate, joint_covariance(noise / size[group], group, drifter, k)
+    return estimate, joint_covariance(noise / size[group], group, drifter, k, TEST_PRIOR)
 
 
 def test_the_joint_covariance_is_that_of_many_repetitions() -> None:
@@ -94,3 +94,34 @@ def test_score_test_of_gradients() -> None:
     assert 0.02 < np.mean(np.array(values[0.0]) < 0.05) < 0.09
     assert np.mean(np.array(values[0.8]) < 0.01) > 0.99
     assert score_test(gradient, dispersion, np.zeros(450, int), drifter) is None
+
+
+def p_values(rng: np.random.Generator, sizes: list[int], n: int, apart: float, tails: bool = False) -> np.ndarray:
+    """p-values of `n` score tests of groups with these numbers of drifters, the first off by `apart` of a drifter's."""
+    found, drifters = [], np.arange(sum(sizes))
+    own = np.repeat(np.arange(len(sizes)), sizes)
+    for _ in range(n):
+        drifter = np.repeat(drifters, 2)
+        group = own[drifter]
+        noise = rng.standard_t(5, len(drifters)) / np.sqrt(5 / 3) if tails else rng.standard_normal(len(drifters))
+        gradient = (noise + apart * (own == 0))[drifter]
+        test = score_test(gradient - gradient.mean(), rng.uniform(0.9, 1.1, len(group)), group, drifter)
+        assert test is not None
+        found.append(test.p_value)
+    return np.array(found)
+
+
+@pytest.mark.parametrize("sizes", [[5, 5], [5, 100], [5] * 12, [5, 7, 20, 40, 100]], ids=str)
+def test_the_score_test_keeps_its_level_with_few_and_unequal_drifters(sizes: list[int]) -> None:
+    rng = np.random.default_rng(8)
+    assert 0.03 < np.mean(p_values(rng, sizes, 1000, 0.0) < 0.05) < 0.07
+    assert 0.01 < np.mean(p_values(rng, sizes, 1000, 0.0, tails=True) < 0.05) < 0.07
+
+
+@pytest.mark.parametrize("sizes", [[5, 5], [5, 100], [5] * 4], ids=str)
+def test_five_drifters_that_depart_are_told_apart(sizes: list[int]) -> None:
+    # Welch's test of two groups of five finds 2.8 standard deviations of a drifter at this level in 53 of 100
+    rng = np.random.default_rng(9)
+    assert np.mean(p_values(rng, sizes, 200, 2.8) < 0.01 / 3) > 0.53
+    # a departure however large is certain, and not taken for variability
+    assert np.all(p_values(rng, sizes, 10, 50.0) < 1e-6)

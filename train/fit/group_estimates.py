@@ -17,7 +17,7 @@ from driftcal.shared.errors import DataError
 from driftcal.shared.store.reader import ShardStore
 from driftcal.train.fit import group_keys
 from driftcal.train.fit.group_keys import Grouping
-from driftcal.train.fit.group_tests import LEAST_CLUSTERS, homogeneity, joint_covariance, shrink
+from driftcal.train.fit.group_tests import LEAST_CLUSTERS, TEST_PRIOR, homogeneity, joint_covariance, shrink
 from driftcal.train.fit.per_sample_parameters import Varied
 from driftcal.train.fit.standard_errors import SETTLED, quantile_90
 
@@ -196,7 +196,7 @@ def _described(groups: Grouping, fitted: Fitted, cluster: np.ndarray, drifter: n
     estimate, minimum = fitted.log_value[held], fitted.minimum[held]
     error, shrunk = np.sqrt(np.diag(joint.covariance)), shrink(estimate, joint.covariance)
     half = error * np.array([quantile_90(d) for d in joint.degrees])
-    test = homogeneity(estimate, joint)
+    test = homogeneity(estimate, joint_covariance(fitted.influence[good], group, cluster[good], len(names), TEST_PRIOR))
     size = np.bincount(group)
     n_drifters = np.bincount(np.unique(np.column_stack([group, drifter[good]]), axis=0)[:, 0])
     boxes = None if groups.boxes is None else groups.boxes[held]

@@ -7,7 +7,8 @@ several groups makes their estimates depend on one another. Three things are mad
   it is a weighted sum of chi-squares, here approximated by its first two moments (Satterthwaite; Rao and Scott 1984),
   with Welch's (1951) denominator for variances that are themselves estimated;
 * the variance of a group with few clusters: `PRIOR_CLUSTERS` clusters as variable as those of all groups are added to
-  its own (Smyth 2004), since two or three may agree by chance;
+  its own (Smyth 2004), since two or three may agree by chance. For the test it is `TEST_PRIOR`: enough to keep its
+  level with many groups of five clusters, and too few to lose it where groups are not equally variable;
 * the shrunk constants: the groups' are taken to be normal about a mean with standard deviation tau (Rubin 1981), the
   mean unknown, tau with a half-normal prior of a factor e. Everything is averaged over what is known of tau, so that an
   interval covers that it is not known; with ever fewer data a group's constant becomes the mean's.
@@ -23,6 +24,7 @@ from scipy.special import ndtr
 from driftcal.train.fit.standard_errors import LEAST_REST
 
 PRIOR_CLUSTERS = 4
+TEST_PRIOR = 1
 LEAST_CLUSTERS = 5
 """Groups with fewer clusters do not take part in the test."""
 
@@ -36,16 +38,22 @@ class Joint(NamedTuple):
     Attributes:
         covariance: of the estimates, `(k, k)`.
         degrees: of freedom of each variance.
-        n_clusters: with samples in each group.
+        n_clusters: in each group.
+        prior: clusters as variable as those of all groups that were added to those of each.
     """
 
     covariance: Float[np.ndarray, "k k"]
     degrees: Float[np.ndarray, " k"]
     n_clusters: Int[np.ndarray, " k"]
+    prior: int
 
 
 def joint_covariance(
-    influence: Float[np.ndarray, " n"], group: Int[np.ndarray, " n"], cluster: Int[np.ndarray, " n"], k: int
+    influence: Float[np.ndarray, " n"],
+    group: Int[np.ndarray, " n"],
+    cluster: Int[np.ndarray, " n"],
+    k: int,
+    prior: int = PRIOR_CLUSTERS,
 ) -> Joint:
     """The covariance of the estimates of `k` groups, clustered.
 
@@ -54,6 +62,7 @@ def joint_covariance(
         group: of every sample.
         cluster: of every sample.
         k: number of groups.
+        prior: clusters as variable as those of all groups, added to those of each.
     """
     _, which = np.unique(cluster, return_inverse=True)
     size = np.maximum(np.bincount(group, minlength=k), 1)  # a group may have no usable sample
@@ -73,13 +82,13 @@ def joint_covariance(
     known = own > 0
     scaled = np.where(known, size * np.diag(raw), 0.0)
     pooled = float((own * scaled).sum() / max(own.sum(), 1))
-    variance = (PRIOR_CLUSTERS * pooled / size + own * np.diag(raw)) / (PRIOR_CLUSTERS + own)
+    variance = (prior * pooled / size + own * np.diag(raw)) / (prior + own)
     spread = np.sqrt(np.where(np.diag(raw) > 0, np.diag(raw), 1.0))
     correlation = raw / np.outer(spread, spread)
     # fewer clusters than groups cannot tell so many correlations: they fade as the groups outnumber the clusters
     correlation *= max(1.0 - k / shape[0], 0.0)
     np.fill_diagonal(correlation, 1.0)
-    return Joint(correlation * np.sqrt(np.outer(variance, variance)), own + float(PRIOR_CLUSTERS), n_clusters)
+    return Joint(correlation * np.sqrt(np.outer(variance, variance)), own + float(prior), n_clusters, prior)
 
 
 class Test(NamedTuple):
@@ -97,7 +106,12 @@ class Test(NamedTuple):
 
 
 def homogeneity(estimate: Float[np.ndarray, " k"], joint: Joint) -> Test | None:
-    """Tests that all groups have one value; None with fewer than two groups of `LEAST_CLUSTERS` clusters."""
+    """Tests that all groups have one value; None with fewer than two groups of `LEAST_CLUSTERS` clusters.
+
+    Args:
+        estimate: of every group.
+        joint: its covariance, with `TEST_PRIOR`.
+    """
     taken = joint.n_clusters >= LEAST_CLUSTERS
     k = int(taken.sum())
     if k < 2:
@@ -108,10 +122,21 @@ def homogeneity(estimate: Float[np.ndarray, " k"], joint: Joint) -> Test | None:
     form = np.diag(weight) - np.outer(weight, share)
     product = form @ covariance
     expected, square = float(np.trace(product)), float((product * product.T).sum())
-    doubt = float(((1.0 - share) ** 2 / joint.degrees[taken]).sum())
+    doubt = float(((1.0 - share) ** 2 / _degrees(joint)[taken]).sum())
     statistic = float(values @ form @ values) / expected / (1.0 + 2.0 * (k - 2) / (k**2 - 1) * doubt)
     p = stats.f.sf(statistic, expected**2 / square, (k**2 - 1) / (3.0 * doubt))
     return Test(statistic, float(p), k)
+
+
+def _degrees(joint: Joint) -> Float[np.ndarray, " k"]:
+    """Satterthwaite's degrees of freedom of each variance: those of a chi-square that varies as much.
+
+    With n other clusters in the group, N in all groups, and p added to each, the variance is (p P + n S) / (p + n) of
+    S, that of the group, and P, that of all, to which the group itself contributes n / N. Where all are equally
+    variable that varies by 2 (n + (p² + 2 p n) / N) / (n + p)² in units of its square.
+    """
+    own, prior = np.maximum(joint.n_clusters - 1.0, 0.0), joint.prior
+    return (own + prior) ** 2 / (own + (prior**2 + 2.0 * prior * own) / own.sum())
 
 
 def score_test(
@@ -123,28 +148,19 @@ def score_test(
     """Tests that one constant fits all groups, from the gradients at the constant that fits best (Rao's score test).
 
     Costs no simulation. At the one constant the gradients sum to zero over all samples; where groups have constants of
-    their own they do not within each. The part that moves with the common constant is taken off by each group's share
-    of the curvature, for which that of the dispersion stands.
+    their own they do not within each. A group's mean gradient over its curvature, for which its mean dispersion stands,
+    is a first step towards its own constant, and these steps are tested as constants are. Their variances are those of
+    clusters about the mean of their own group: about the mean of all, a group that departs would by its very departure
+    seem so variable that five clusters could never be told from the rest.
 
     Returns:
         None with fewer than two groups of `LEAST_CLUSTERS` clusters.
     """
-    k, (_, which) = int(group.max()) + 1, np.unique(cluster, return_inverse=True)
-    sums = np.zeros((which.max() + 1, k))
-    np.add.at(sums, (which, group), gradient - gradient.mean())
-    held = np.zeros_like(sums, bool)
-    held[which, group] = True
-    share = np.bincount(group, dispersion, k) / dispersion.sum()
-    sums = (sums - sums.sum(axis=1, keepdims=True) * share)[:, held.sum(axis=0) >= LEAST_CLUSTERS]
-    if sums.shape[1] < 2:
-        return None
-    covariance = sums.T @ sums
-    spread = np.sqrt(np.diag(covariance))
-    correlation = covariance / np.outer(spread, spread)
-    n = sums.shape[1]
-    statistic = float(((sums.sum(axis=0) / spread) ** 2).sum()) / n
-    p = stats.f.sf(statistic, n**2 / float((correlation**2).sum()), max(len(sums) - 1, 1))
-    return Test(statistic, float(p), n)
+    k = int(group.max()) + 1
+    weight = np.bincount(group, dispersion, k)
+    step = np.bincount(group, gradient, k) / weight
+    influence = (gradient - step[group] * dispersion) / weight[group]
+    return homogeneity(step, joint_covariance(influence, group, cluster, k, TEST_PRIOR))
 
 
 class Shrunk(NamedTuple):
