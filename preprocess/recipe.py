@@ -319,7 +319,7 @@ class Synthetic(Settings):
         default=0.3,
         gt=0,
         le=10,
-        description="the true constant C_s of drifters that obey the model; of others it is `truth.cs`",
+        description="the true constant C_s of drifters that obey the model; that of others is `truth.cs`",
     )
     truth: Truth | None = Field(
         default=None,
@@ -346,7 +346,8 @@ class Synthetic(Settings):
     )
     currents_error: CurrentsError | None = Field(
         default=None,
-        description="an error that `folder/currents/*.nc` is given, in which the drifters do not move; none: none",
+        description="an error of the currents that the store is made from, in `folder/currents/*.nc`; the drifters "
+        "move in the currents without it",
     )
     days: int = Field(default=365, ge=10, description="length of the made record of currents, at least 10")
     start: Day = Field(default="2010-01-01", description="first day of that record")

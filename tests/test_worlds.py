@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from driftcal.preprocess.__main__ import main
 from driftcal.preprocess.made import currents_error
-from driftcal.preprocess.made.drifter_integrator import Interval, Record
-from driftcal.preprocess.made.fleet import Fleet, plan_fleet, scatter
+from driftcal.preprocess.made.drifter_integrator import Interval, Record, advance
+from driftcal.preprocess.made.fleet import Fleet, deploy, plan_fleet, scatter
 from driftcal.preprocess.made.twin import TRUE_CURRENTS, make, simulate
 from driftcal.preprocess.made.unmodelled_motion import EARTH_ROTATION, OwnVelocity, reported
 from driftcal.preprocess.recipe import DAY, CurrentSource, Recipe, Synthetic
@@ -150,6 +150,22 @@ def test_position_error_is_that_of_every_fix_with_the_first() -> None:
     first = reported(settings, position[:, :1].repeat(4000, axis=0))[0][:, 0] - position[:, 0].repeat(4000, axis=0)
     assert np.std(first[:, 1]) * METRES_PER_DEGREE == pytest.approx(500.0, rel=0.04)
     np.testing.assert_allclose(deviation[1, 0] * METRES_PER_DEGREE, [1000.0, 500.0], rtol=1e-12)
+
+
+def test_without_a_truth_of_its_own_the_draws_are_those_of_the_plain_integrator() -> None:
+    axes = SimpleNamespace(lat=Axis(30.0, 0.25, 41), lon=Axis(5.0, 0.25, 61), periodic=False)
+    shear = np.round(np.linspace(-3000, 3000, 41)).astype(np.int16)[:, None] * np.ones(61, np.int16)
+    axes.time, axes.read = np.array([0, 9]) * DAY, lambda a, b: np.broadcast_to(shear, (b - a, 2, 41, 61))
+    place = np.random.default_rng(2).random((5, 3))
+    fleet = Fleet(np.zeros(5, int), 4, place, np.full(5, np.iinfo(np.int64).max))
+    record = Record(axes, CurrentSource(path="memory"), 0)
+    tracks = simulate(record, fleet, spec(cs=0.3, seed=6, clean=True, step="30min"))
+    here, rng = deploy(record.at(0), place), np.random.default_rng([6, 2])
+    for time in range(0, 4 * 3600, 1800):
+        noise = rng.standard_normal((5, 2))
+        here = advance(record.at(time), here, noise, cs=0.3, time=time, step=1800, slip=np.zeros(2))
+    np.testing.assert_array_equal(tracks.position[:, 4], here)
+    assert np.ptp(here - tracks.position[:, 0], axis=0).min() > 0.01
 
 
 # Currents with an error
