@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 
-from driftcal.preprocess.drift import advice, agreement, candidates, encounters, funnel, gaps
+from driftcal.preprocess.drift import advice, agreement, candidates, encounters, funnel, gaps, leaving
 from driftcal.preprocess.drift import plan as planning
 from driftcal.preprocess.made import twin
 from driftcal.preprocess.recipe import Recipe, Synthetic
@@ -143,21 +143,34 @@ def _told(build: Build, share: tuple[int, int], options: argparse.Namespace) -> 
         of_share = len(range(build.plan.layout.n_shards)[share[0] - 1 :: share[1]])
         workers = at_once(options.scheduler, options.workers, of_share)
     wanted = estimating.estimate(build, share, workers, options.scheduler == "processes")
+    foretold = _foretold(build) if options.dry_run else []
     if options.json and options.dry_run:
         command.emit(
             {
                 "estimate": wanted.as_json(),
                 "funnel": [manifest.stage_as_json(stage) for stage in build.plan.funnel],
                 "agreement": build.agreement.as_json(),
+                "members_leaving": [one.as_json() for one in foretold],
                 "notes": (*build.notes, *build.foreseen),
                 **build.facts,
             }
         )
     elif not options.json:
         _report(build, wanted)
+        if foretold:
+            for line in leaving.lines(foretold, build.recipe.segment.days):
+                command.say(line)
     if options.memory_limit is not None:
         estimating.check_memory(wanted, parse_size(options.memory_limit, "--memory-limit"))
     return workers
+
+
+def _foretold(build: Build) -> list[leaving.Leaving]:
+    """Shares of the members that will leave their windows."""
+    try:
+        return leaving.foretell(build.plan, build.scratch, build.currents)
+    except OSError as error:
+        raise shard_task.tracks_gone(build.scratch, error) from error
 
 
 def _share(text: str) -> tuple[int, int]:

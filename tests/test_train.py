@@ -13,6 +13,7 @@ from driftcal.shared.store.reader import ShardStore
 from driftcal.train.__main__ import main as train
 from driftcal.train.evaluation import evaluate
 from driftcal.train.reading.batches import Grid, batches, load, order
+from driftcal.train.settings import Training
 from tests import stores
 
 TRUTH = 0.3
@@ -83,6 +84,21 @@ def test_metrics_have_a_line_for_every_step(run):
     assert all(keys <= line.keys() for line in lines)
     assert lines[0]["cs"] == pytest.approx(0.1)
     assert lines[0]["gradient"] < 0  # more diffusion is needed than the start has
+
+
+def test_the_dry_run_foretells_the_members_that_leave(twin, capsys):
+    """Within a factor of two of what the ensembles of an evaluation do, at a constant that some of them are lost by."""
+    capsys.readouterr()
+    assert (
+        preprocess([str(twin.parent / "manifest.yaml"), "--out", str(twin.parent / "dry"), "--dry-run", "--json"]) == 0
+    )
+    foretold = {one["cs"]: one["share"] for one in json.loads(capsys.readouterr().out)["members_leaving"]}
+    told = Training.model_validate({"integration": {"step": "1h"}})
+    found, _ = evaluate.evaluate(ShardStore(twin), "train", told, 10.0, (), False, 100)
+    left = found.scores["calibrated"].escaped_members / (found.n_samples * found.members)
+    assert left > 0.03
+    assert 0.5 < foretold[10.0] / left < 2.0
+    assert foretold[0.1] < 0.01
 
 
 def test_a_second_run_gives_the_same_constant(run, twin, capsys):
