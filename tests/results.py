@@ -45,7 +45,7 @@ def result_tree(store: ShardStore, **change: Any) -> dict[str, Any]:
         "log_cs_standard_error": ERROR / CS,
         "score_at_cs": 0.3221,
         "curvature": 0.7,
-        "parameters": {"cs": parameter | {"trained_as": "logarithm"}},
+        "parameters": {"cs": parameter | {"trained_as": "logarithm", "at_bound": False}},
         "parameters_correlation": None,
         "n_parameters": 1,
         "standard_error_clusters": "drifter",

@@ -37,7 +37,7 @@ def parameters(opened: ShardStore, *names: str) -> tuple[list[dict[str, Any]], R
     """Lines and the result of a run of three steps with parameters of these names."""
     values = {name: 0.1 * (k + 1) for k, name in enumerate(names)}
     steps = [{"step": k, "loss": 1.0 / k, "parameters": values} for k in (1, 2, 3)]
-    rest = {"trained": -2.3, "standard_error": 0.1, "start": 0.1, "trained_as": "logarithm"}
+    rest = {"trained": -2.3, "standard_error": 0.1, "start": 0.1, "trained_as": "logarithm", "at_bound": False}
     found = {name: {"value": v, "interval_90": [0.5 * v, 2 * v], **rest} for name, v in values.items()}
     return steps, result(opened, parameters=found)
 

@@ -193,7 +193,7 @@ def test_minima_are_found_beyond_chance() -> None:
 
 
 def test_examination_of_a_run(store: ShardStore, tmp_path: Path) -> None:
-    cs = Parameter(0.3, float(np.log(0.3)), None, None, 0.1, "logarithm")
+    cs = Parameter(0.3, float(np.log(0.3)), None, None, 0.1, "logarithm", False)
     calibrated = result(store, parameters={"cs": cs.as_json()}, gradient_samples=90, members=4)
     found = examination.examine(store, build(Training, TREE, "test"), calibrated, tmp_path, False)
     assert json.loads((tmp_path / "result.json").read_text()) == found.as_json()

@@ -429,3 +429,24 @@ def test_digits(value: float, error: float | None, said: str) -> None:
 def test_a_long_run_shows_its_running_mean(store: ShardStore) -> None:
     short, long = (figures_run.convergence(metrics(n), result(store), None, "m").axes[0] for n in (30, 3000))
     assert len(long.lines) == len(short.lines) + 1
+
+
+def test_a_parameter_at_its_bound_is_said_to_be_zero_with_its_interval(store: ShardStore) -> None:
+    parameter = {"value": 0.0, "trained": -11.5, "standard_error": None, "interval_90": [0.0, 0.012], "start": 0.1}
+    found = result(
+        store,
+        cs=0.0,
+        log_cs=-11.5,
+        cs_standard_error=None,
+        log_cs_standard_error=None,
+        cs_interval_90=[0.0, 0.012],
+        converged=False,
+        convergence="C_s is at its bound: zero fits as well as anything",
+        parameters={"cs": parameter | {"trained_as": "logarithm", "at_bound": True}},
+    )
+    assert numbers.found(found) == "C_s = 0 (below 0.012 at 95 %)"
+    said = report.warnings(found)
+    assert said[0].startswith(
+        "C_s is at its bound: zero fits as well as anything (one-sided 95 % interval: 0 to 0.012)"
+    )
+    assert not any("not converged" in text or "no standard error" in text for text in said)

@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import math
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -111,6 +112,8 @@ def _judge(out: Path, store: ShardStore, split: str, progress: bool, most: int |
         )
     trained, own = run.data["trained_drifters"], run_folder.own_of(out, run)
     cs = run.result.cs
+    if cs == 0.0 and run.result.log_cs is not None:  # at its bound
+        cs = math.exp(run.result.log_cs)
     scores, shown = evaluation.evaluate(store, split, run.settings, cs, trained, progress, most, own, digest)
     write_file(out / run_folder.EVALUATION, to_bytes(scores.as_json()))
     run_folder.keep_examples(out, shown)

@@ -9,8 +9,8 @@ parameters until the correction is small against its error (`fit.standard_errors
 start to the neighbourhood of the minimum.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -83,6 +83,20 @@ class FixedNoise:
     drifter: np.ndarray
     curvature_samples: int
 
+    def holding(self, held: Mapping[int, float]) -> "FixedNoise":
+        """The objective as one of the other parameters, with those in the places `held` fixed there, as trained."""
+        if not held:
+            return self
+        free = np.array([k for k in range(self.parameters.size) if k not in held], int)
+
+        def pass_at(name: str, others: np.ndarray, numbers: np.ndarray) -> Pass:
+            whole = np.empty(self.parameters.size)
+            whole[list(held)], whole[free] = list(held.values()), others
+            found = self.pass_at(name, whole, numbers)
+            return replace(found, parameters=others, gradient=found.gradient[:, free])
+
+        return replace(self, parameters=self.parameters.without(held), pass_at=pass_at)
+
     def curvature(self, here: Pass, metric: trust_region.Metric, few: np.ndarray) -> Float[np.ndarray, "P P"]:
         """Second derivatives of the mean objective of the samples `few`, from differences of its gradient."""
         slopes = []
@@ -108,6 +122,7 @@ class FixedNoise:
         here = self.pass_at(f"{name} 1", start, numbers)
         radius, curvature, measured_at, history = trust_region.FIRST_RADIUS, None, start, []
         for number in range(2, most + 2):
+            self.parameters.stop_if_lost(here.parameters, here.gradient)
             metric = trust_region.metric_of(
                 here.gradient, here.dispersion, self.parameters.names, self.parameters.positive
             )

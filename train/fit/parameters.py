@@ -14,8 +14,8 @@ A module may offer more, as attributes of its class; each of them is optional:
 """
 
 import io
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -35,6 +35,23 @@ matrix costs too many gradients."""
 
 LARGEST_FACTOR = 1e6
 """Distance from its start beyond which a positive parameter has no meaning for any ocean."""
+
+
+FAR_FACTOR = 10.0
+"""Distance from its start at which a positive parameter that still moves may be on its way to a bound."""
+
+
+class RanOff(DataError):
+    """A positive parameter that has no minimum near its start.
+
+    Attributes:
+        index: its place among the parameters.
+        way: -1 where it ran down, 1 where it ran up.
+    """
+
+    def __init__(self, message: str, index: int, way: int):
+        super().__init__(message)
+        self.index, self.way = index, way
 
 
 class Positive(eqx.Module):
@@ -112,6 +129,12 @@ class Parameters:
         """P."""
         return len(self.names)
 
+    def without(self, held: Collection[int]) -> "Parameters":
+        """The parameters but for those in the places `held`, which are constants."""
+        free = [k for k in range(self.size) if k not in held]
+        names = tuple(self.names[k] for k in free)
+        return replace(self, names=names, positive=self.positive[free], start=self.start[free])
+
     @property
     def few(self) -> bool:
         """Tells whether the parameters are so few that each is reported by name, with an error."""
@@ -146,17 +169,33 @@ class Parameters:
         """Refuses parameters that have gone where there is no minimum.
 
         Raises:
-            DataError: One is not finite, or is a million times larger or smaller than at its start.
+            RanOff: A positive one is a million times larger or smaller than at its start.
+            DataError: One is not finite.
         """
         gone = ~np.isfinite(vector) | (self.positive & (np.abs(vector - self.start) > np.log(LARGEST_FACTOR)))
         if gone.any():
             k = int(np.argmax(gone))
             symbol = self.symbol(k)
-            raise DataError(
+            said = (
                 f"{symbol if symbol != self.names[k] else f'parameter {symbol}'} went to {self.values(vector)[k]:.3g}: "
                 f"the objective has no minimum near its start, {self.values(self.start)[k]:.3g}, on these samples. Try "
                 f"score.objective=energy, another start, or look at the samples with drift-inspect."
             )
+            if np.isfinite(vector).all():
+                raise RanOff(said, k, 1 if vector[k] > self.start[k] else -1)
+            raise DataError(said)
+
+    def stop_if_lost(self, vector: np.ndarray, gradient: np.ndarray) -> None:
+        """Refuses a positive parameter that has gone so far from its start that it moves no sample's score.
+
+        Raises:
+            RanOff: There is one.
+        """
+        lost = self.positive & (np.abs(vector - self.start) > np.log(FAR_FACTOR)) & ~gradient.any(axis=0)
+        if lost.any():
+            k = int(np.argmax(lost))
+            said = f"{self.symbol(k)} went to {self.values(vector)[k]:.3g}, where it does not change the score."
+            raise RanOff(said, k, 1 if vector[k] > self.start[k] else -1)
 
 
 def is_trained(leaf: Any) -> bool:

@@ -76,8 +76,12 @@ def convergence(steps: Sequence[Mapping[str, Any]], result: Result, truth: float
         unit: Of the loss.
     """
     assert result.cs is not None
-    cs, figure = result.cs, sheet(4.6)
-    band, scale = result.cs_interval_90, {"height_ratios": (1.0, 1.15), "width_ratios": (4.6, 1.0)}
+    assert result.log_cs is not None
+    cs, figure = result.cs or float(np.exp(result.log_cs)), sheet(4.6)  # a constant at its bound is shown as it was
+    band, scale = (
+        None if result.at_bound else result.cs_interval_90,
+        {"height_ratios": (1.0, 1.15), "width_ratios": (4.6, 1.0)},
+    )
     (loss, corner), (path, final) = figure.subplots(2, 2, gridspec_kw=scale)
     at = np.array([line["step"] for line in steps])
     losses, constants = (np.array([line[name] for line in steps], np.float64) for name in ("loss", "cs"))
@@ -135,8 +139,9 @@ def parameters(steps: Sequence[Mapping[str, Any]], result: Result, unit: str) ->
     panels[0].set_ylabel(f"loss [{unit}]")
     for ax, (name, found) in zip(panels[1:], named.items(), strict=True):
         ax.plot(at, [line["parameters"][name] for line in steps], ".", color=BLUE, ms=3, mew=0)
-        ax.axhline(found.value, color=INK, lw=1.1)
-        if found.interval_90 is not None:
+        if not found.at_bound:
+            ax.axhline(found.value, color=INK, lw=1.1)
+        if found.interval_90 is not None and not found.at_bound:
             ax.axhspan(*found.interval_90, color=INK, alpha=0.15, lw=0)
         if found.trained_as == "logarithm":
             ax.set_yscale("log")

@@ -4,7 +4,7 @@ import numpy as np
 
 from driftcal.shared.text import counted
 from driftcal.train.evaluation.evaluation import Evaluation
-from driftcal.train.run.result import Result
+from driftcal.train.run.result import Parameter, Result
 
 
 def measured(value: float, error: float | None) -> str:
@@ -16,6 +16,14 @@ def measured(value: float, error: float | None) -> str:
     return f"{value:.{digits}f} ± {error:.{digits}f}"
 
 
+def bounded(parameter: Parameter) -> str:
+    """Text of a parameter at its bound, with its one-sided 95 % interval."""
+    if parameter.interval_90 is None:
+        return f"{parameter.value:.3g} (at its bound; no value is excluded)"
+    low, high = parameter.interval_90
+    return f"0 (below {high:.2g} at 95 %)" if parameter.value == 0 else f"above {low:.2g} at 95 %"
+
+
 def own(result: Result) -> bool:
     """Tells whether the dynamics of a run are a user's own, so that there is no C_s."""
     return result.dynamics is not None
@@ -23,11 +31,16 @@ def own(result: Result) -> bool:
 
 def found(result: Result) -> str:
     """The calibrated parameters with their errors."""
+    if result.cs is not None and result.at_bound:
+        return f"C_s = {bounded(result.at_bound['cs'])}"
     if result.cs is not None:
         return f"C_s = {measured(result.cs, result.cs_standard_error)}"
     if not result.few:
         return f"{result.n_parameters:,} parameters of {result.dynamics}"
-    return ", ".join(f"{name} = {measured(p.value, p.standard_error)}" for name, p in result.named.items())
+    shown = {
+        name: bounded(p) if p.at_bound else measured(p.value, p.standard_error) for name, p in result.named.items()
+    }
+    return ", ".join(f"{name} = {text}" for name, text in shown.items())
 
 
 CLUSTERED = {
@@ -63,8 +76,10 @@ def errors(result: Result) -> str:
     """The standard errors of a run with dynamics of its user's own, and their 90 % intervals."""
     if not result.few:
         return "none: there are too many parameters"
-    intervals = {name: p.interval_90 for name, p in result.named.items()}
+    intervals = {name: p.interval_90 for name, p in result.named.items() if not p.at_bound}
     if result.n_parameters and None in intervals.values():
+        return "none"
+    if not intervals:
         return "none"
     ends = (f"{name} {ends[0]:.3g} to {ends[1]:.3g}" for name, ends in intervals.items() if ends is not None)
     return f"{CLUSTERED[result.standard_error_clusters]}; 90 % intervals {', '.join(ends)}"
@@ -88,7 +103,9 @@ def hardly_known(result: Result) -> list[str]:
 
 
 def has_error(result: Result) -> bool:
-    """Tells whether there are standard errors."""
+    """Tells whether there are standard errors, of all parameters that are not at a bound."""
+    if result.at_bound:
+        return all(p.standard_error is not None for p in result.named.values() if not p.at_bound)
     if not own(result):
         return result.cs_standard_error is not None
     return all(p.standard_error is not None for p in result.parameters.values())

@@ -27,7 +27,7 @@ from driftcal.train.report import (
     page,
     profile_text,
 )
-from driftcal.train.run.result import Result
+from driftcal.train.run.result import Parameter, Result
 from driftcal.train.run.run_folder import FIGURES, PAGE, Run, read
 
 MOST_ESCAPED = 0.01
@@ -109,7 +109,8 @@ def warnings(result: Result) -> list[str]:
     alone = "a curvature of so many parameters, not measured," if own and not result.few else alone
     due = {
         f"not converged: {them} {stand} where the run stopped, not where the objective is least. Use more drifters, or "
-        f"raise {longer}.": not result.converged,
+        f"raise {longer}.": not result.converged and not result.at_bound,
+        **{_at_bound(name, one): True for name, one in result.at_bound.items()},
         f"the objective {result.objective} is not proper: it is least at another constant than the drifters'. Use "
         "energy for a number, this one for comparison.": not result.proper,
         f"the standard error is more than half of {', '.join(doubtful)}: {what} hardly known.": bool(doubtful),
@@ -123,11 +124,23 @@ def warnings(result: Result) -> list[str]:
     return [*(text for text, holds in due.items() if holds), *profile_text.warnings(result)]
 
 
+def _at_bound(name: str, one: Parameter) -> str:
+    """Warning of a parameter at its bound."""
+    symbol, interval = "C_s" if name == "cs" else name, one.interval_90
+    if one.value > 0:
+        known = "" if interval is None else f" (one-sided 95 % interval: above {interval[0]:.2g})"
+        return f"{symbol} is at its bound: however large, it fits as well{known}. Leave it out, or make it a constant."
+    known = "" if interval is None else f" (one-sided 95 % interval: 0 to {interval[1]:.2g})"
+    return f"{symbol} is at its bound: zero fits as well as anything{known}. These drifters show no sign of it."
+
+
 def _facts(run: Run) -> list[tuple[str, str]]:
     """The result in words, for page and terminal."""
     r, truth, error = run.result, run.truth, run.result.cs_standard_error
     speed = "not timed" if r.samples_per_second is None else f"{r.samples_per_second:,.4g} samples/s"
-    if numbers.own(r):
+    if r.at_bound and not numbers.own(r):
+        interval = f"none: {numbers.found(r)}"
+    elif numbers.own(r):
         interval = numbers.errors(r)
     elif error is None or r.cs_interval_90 is None:
         interval = "none"

@@ -7,6 +7,7 @@ import jax
 import numpy as np
 
 from driftcal.shared.store.reader import ShardStore
+from driftcal.train.fit.bounds import AtBound
 from driftcal.train.fit.parameters import Parameters, trained_leaves, vector_of, with_vector
 from driftcal.train.fit.standard_errors import Estimate, Judged
 from driftcal.train.learners.drift.loss import mode_of
@@ -32,7 +33,7 @@ def result_of(
     settings: Training,
     parameters: Parameters,
     method: str,
-    found: Estimate | Judged,
+    found: Estimate | AtBound | Judged,
     log: MetricsLog,
     identity: dict[str, Any],
 ) -> Result:
@@ -93,13 +94,25 @@ def _corrected(parameters: Parameters) -> str:
     return ", ".join(parameters.names)
 
 
-def _constant(parameters: Parameters, found: Estimate | Judged) -> dict[str, Any]:
+def _constant(parameters: Parameters, found: Estimate | AtBound | Judged) -> dict[str, Any]:
     """The Smagorinsky constant and what is said of it; null where the dynamics are a user's."""
     keys = ["cs", "cs_standard_error", "cs_interval_90", "log_cs", "log_cs_standard_error", "score_at_cs", "curvature"]
     if parameters.headline is None or isinstance(found, Judged):
         return dict.fromkeys(keys)
     log_cs, cs = float(found.corrected[0]), float(np.exp(found.corrected[0]))
     error = None if found.standard_error is None else float(found.standard_error[0])
+    if isinstance(found, AtBound):
+        one = _at_bound(parameters, found, 0)
+        assert one is not None
+        return {
+            "cs": one["value"],
+            "cs_standard_error": None,
+            "cs_interval_90": one["interval_90"],
+            "log_cs": log_cs,
+            "log_cs_standard_error": None,
+            "score_at_cs": cs,
+            "curvature": None,
+        }
     return {
         "cs": cs,
         "cs_standard_error": None if error is None else cs * error,
@@ -113,7 +126,7 @@ def _constant(parameters: Parameters, found: Estimate | Judged) -> dict[str, Any
     }
 
 
-def _parameters(parameters: Parameters, found: Estimate | Judged) -> dict[str, Any]:
+def _parameters(parameters: Parameters, found: Estimate | AtBound | Judged) -> dict[str, Any]:
     """Parameters by name with their errors if they are few; else shape and size of the numbers of each array."""
     trained, errors = found.corrected, found.standard_error
     if not parameters.few:
@@ -129,7 +142,7 @@ def _parameters(parameters: Parameters, found: Estimate | Judged) -> dict[str, A
             for leaf, first in zip(after, before, strict=True)
         }
     values, starts = parameters.values(trained), parameters.values(parameters.start)
-    half = found.quantile if isinstance(found, Estimate) else 0.0
+    half = 0.0 if isinstance(found, Judged) else found.quantile
     digits = np.finfo(vector_of(parameters.module).dtype).precision
     named = {}
     for k, name in enumerate(parameters.names):
@@ -144,15 +157,30 @@ def _parameters(parameters: Parameters, found: Estimate | Judged) -> dict[str, A
             # the logarithm of a start is rounded: no digit is given that it has not
             "start": float(f"{starts[k]:.{digits}g}"),
             "trained_as": "logarithm" if parameters.positive[k] else "itself",
+            "at_bound": False,
         }
+        if isinstance(found, AtBound) and (bound := _at_bound(parameters, found, k)) is not None:
+            named[name] |= bound
     return named
 
 
-def _correlation(found: Estimate | Judged) -> list[list[float]] | None:
+def _at_bound(parameters: Parameters, found: AtBound, k: int) -> dict[str, Any] | None:
+    """Entries of parameter `k` at its bound, zero or so large that it no longer matters; None where it is at none."""
+    bound = next((one for one in found.bounds if one.index == k), None)
+    if bound is None:
+        return None
+    low = bound.at < parameters.start[k]
+    value = 0.0 if low else float(np.exp(bound.at))
+    ends = None if bound.far is None else sorted([value, float(np.exp(bound.far))])
+    return {"value": value, "standard_error": None, "interval_90": ends, "at_bound": True}
+
+
+def _correlation(found: Estimate | AtBound | Judged) -> list[list[float]] | None:
     """Correlation of the parameters' errors, as trained; None if they have none, or there is only one parameter."""
     if isinstance(found, Judged) or found.covariance is None or len(found.covariance) == 1:
         return None
     error = np.sqrt(np.diag(found.covariance))
+    error = np.where(error > 0.0, error, 1.0)  # one at its bound has none, and is correlated with nothing
     return (found.covariance / np.outer(error, error)).tolist()
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from driftcal.shared.errors import ConfigError
+from driftcal.shared.errors import ConfigError, DataError
 from driftcal.shared.store.manifest import to_bytes, write_file
 from driftcal.shared.store.reader import ShardStore
 from driftcal.shared.text import counted
@@ -43,13 +43,13 @@ def _passes(
 def examine(store: ShardStore, settings: Training, result: Result, out: Path, progress: bool) -> Result:
     """The run's result with its examination, also written to its folder.
 
-    It is null for a model of other than one positive parameter.
+    It is null for a model of other than one positive parameter, and for one at its bound.
     """
     if result.examination is not None:
         return result
     with jax.enable_x64(settings.precision == "float64"):
         parameters = dynamics.load(settings)
-        if _can_vary(settings, parameters):
+        if _can_vary(settings, parameters) and not result.at_bound:
             samples, name = store.samples_of("train"), parameters.names[0]
             passes = _passes(store, settings, parameters, samples, progress, f"score against {parameters.symbol()}")
             found = result.parameters[name]
@@ -105,6 +105,11 @@ def write_groups(
         ConfigError: A key is none.
         DataError: The run's parameter is no minimum.
     """
+    if result.at_bound:
+        raise DataError(
+            f"--group-by {' '.join(keys)}: {', '.join(result.at_bound)} is at its bound, so groups have none to differ "
+            f"from. Add --resume and leave out --group-by for the report."
+        )
     samples = store.samples_of("train")
     with jax.enable_x64(settings.precision == "float64"):
         parameters = dynamics.load(settings)

@@ -22,6 +22,8 @@ from jaxtyping import Float
 from driftcal.shared.errors import ConfigError, DataError
 from driftcal.shared.store.manifest import to_bytes, write_file
 from driftcal.shared.store.reader import ShardStore
+from driftcal.train.fit import bounds
+from driftcal.train.fit.bounds import AtBound
 from driftcal.train.fit.fixed_noise import FixedNoise
 from driftcal.train.fit.parameters import MOST_NAMED, Parameters, save, with_vector
 from driftcal.train.fit.sample_gradients import SampleGradients, Step
@@ -134,19 +136,22 @@ def _calibrate(
     log: MetricsLog,
     schedule: CheckpointSchedule,
     devices: Devices,
-) -> Estimate | Judged:
+) -> Estimate | AtBound | Judged:
     """Descent and passes, from where the progress stands."""
     step = make_step(settings, Grid.of(store.layout), parameters, devices)
     pass_at = Passes(store, settings, parameters, step, log, schedule, devices).at
     cluster, drifter = clusters.of(store, settings.cluster_by), store.labels["drifter"]
     objective = FixedNoise(parameters, pass_at, cluster, drifter, settings.optimizer.curvature_samples)
     shuffled = order(samples, settings.seed, settings.epochs, settings.data.run_length)
-    if method_of(settings, parameters) == "newton" and not parameters.closed_form:
-        start = objective.approach(parameters.start, shuffled)
-    else:
-        start = _descend(store, samples, settings, parameters, step, log, schedule, devices)
+
+    def begin() -> np.ndarray:
+        if method_of(settings, parameters) == "newton" and not parameters.closed_form:
+            return objective.approach(parameters.start, shuffled)
+        return _descend(store, samples, settings, parameters, step, log, schedule, devices)
+
     if parameters.few:
-        return objective.minimise("final pass", start, shuffled, settings.optimizer.final_passes)[-1]
+        return bounds.minimise(objective, begin, shuffled, settings.optimizer.final_passes)
+    start = begin()
     last = pass_at("final pass", start, shuffled)
     told = last.loss, last.gradient, cluster[last.samples], last.counts, drifter[last.samples]
     return judge(start, *told)

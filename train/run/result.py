@@ -13,9 +13,12 @@ class Parameter(JsonRecord):
     value: float = entry("calibrated value, in the parameter's own unit")
     trained: float = entry("the number that is trained: its logarithm or itself, see `trained_as`")
     standard_error: float | None = entry("its standard error, clustered")
-    interval_90: tuple[float, ...] | None = entry("ends of its 90 % interval")
+    interval_90: tuple[float, ...] | None = entry(
+        "ends of its 90 % interval; of the one-sided 95 % interval from its bound where it is `at_bound`"
+    )
     start: float = entry("value at which the run began")
     trained_as: str = entry("`logarithm` for a positive parameter, else `itself`")
+    at_bound: bool = entry("whether it ran to a bound, zero or ten thousand times its start, which fits as well")
 
 
 @dataclass(frozen=True)
@@ -161,6 +164,11 @@ class Result(JsonRecord):
     def named(self) -> dict[str, Parameter]:
         """The parameters that are reported by name."""
         return {name: one for name, one in self.parameters.items() if isinstance(one, Parameter)}
+
+    @property
+    def at_bound(self) -> dict[str, Parameter]:
+        """The parameters that ran to a bound."""
+        return {name: one for name, one in self.named.items() if one.at_bound}
 
     @property
     def profile(self) -> Profile | None:

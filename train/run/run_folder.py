@@ -194,5 +194,6 @@ def _check_constant(tree: Any) -> None:
     """Refuses a result of the built-in dynamics whose constant is none."""
     cs = tree["cs"]
     number = isinstance(cs, int | float) and not isinstance(cs, bool)
-    if tree["dynamics"] is None and not (number and isfinite(cs) and cs > 0):
+    at_bound = number and cs == 0 and bool(tree["parameters"]["cs"].get("at_bound"))
+    if tree["dynamics"] is None and not (number and isfinite(cs) and (cs > 0 or at_bound)):
         raise WrongValue(f"cs is {cs!r}, expected a number above 0")
