@@ -15,13 +15,14 @@ EXAMINED: dict[str, Any] = {
     "profile": {
         "parameter": "cs",
         "n_samples": 12,
+        "n_clusters": 11,
         "value": [0.1, 0.3, 1.0],
         "score": [1.0, 0.9, 1.1],
         "gradient": [-0.2, 0.0, 0.3],
         "gradient_error": [0.1, 0.1, None],
         "escaped_share": [0.0, 0.0, 0.1],
     },
-    "minima": [{"value": 0.3, "score": 0.9}],
+    "minima": [{"value": 2.0, "interval_90": [1.5, 2.6], "score": 0.95, "score_above_result": 0.05}],
     "homogeneity": {"grid:10": {"n_groups": 3, "p_value": 0.4}, "season": None},
 }
 

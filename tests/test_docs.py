@@ -17,6 +17,7 @@ from driftcal.shared.settings import build
 from driftcal.train.__main__ import main
 from driftcal.train.report import figures_run
 from driftcal.train.run import run_folder
+from driftcal.train.run.result import Minimum
 from driftcal.train.settings import Training
 from tests import runs, stores
 from tests.result_keys import described, keys_in_tables, undescribed, written
@@ -118,11 +119,14 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root / "run"
 
 
-OF_OTHER_DYNAMICS = {
-    "result.json": {"parameters.*.shape", "parameters.*.rms", "parameters.*.rms_change"},
+OF_OTHER_RUNS = {
+    "result.json": {
+        *("parameters.*.shape", "parameters.*.rms", "parameters.*.rms_change"),
+        *(f"minima.{key}" for key in Minimum.keys()),  # noqa: SIM118 - no mapping
+    },
     "metrics.jsonl": {"parameters.*", "gradient.*", "gradient_norm"},
 }
-"""Keys of runs with dynamics of their user's own; `tests.test_terms` holds these to the page."""
+"""Keys of runs with other minima, and of dynamics of a user's own: `tests.test_terms` holds these too."""
 
 
 @pytest.mark.parametrize("name", ["result.json", "evaluation.json", "groups.json", "metrics.jsonl"])
@@ -131,7 +135,7 @@ def test_keys_of_a_run_s_files(made: Path, name: str) -> None:
     trees = [json.loads(part) for part in (text.splitlines() if name.endswith("l") else [text])]
     assert set().union(*(undescribed(tree, name) for tree in trees)) == set()
     keys = {key.rstrip(".") for tree in trees for key in written(tree)}
-    assert described(name) - keys == OF_OTHER_DYNAMICS.get(name, set())
+    assert described(name) - keys == OF_OTHER_RUNS.get(name, set())
 
 
 def test_keys_of_training_data(made: Path) -> None:

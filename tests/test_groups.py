@@ -15,6 +15,7 @@ from driftcal.shared.settings import build
 from driftcal.shared.store.reader import ShardStore
 from driftcal.train.fit import group_estimates, group_keys, profile
 from driftcal.train.fit.per_sample_parameters import Found, Varied
+from driftcal.train.fit.standard_errors import quantile_90
 from driftcal.train.learners.drift.dynamics import load as load_dynamics
 from driftcal.train.learners.drift.loss import loss_of, make_step
 from driftcal.train.reading.batches import Grid, batches
@@ -172,24 +173,61 @@ def test_groups_around_a_maximum_are_refused() -> None:
         group_estimates.fit(passes, np.arange(60) % 2, np.arange(60) // 4, 2, np.log(0.5))
 
 
-def test_minima_are_found_beyond_chance() -> None:
-    cs = np.geomspace(0.01, 10, 41)
-    x = np.log(cs)
+def test_other_minima_are_found_beyond_chance_with_intervals() -> None:
+    value = np.geomspace(0.01, 10, 41)
+    x = np.log(value)
     # (x - a)(x - b)(x - c): minima at a and c
     a, b, c = np.log([0.05, 0.3, 2.0])
     gradient = (x - a) * (x - b) * (x - c)
-    score = x**4 / 4 - (a + b + c) * x**3 / 3 + (a * b + b * c + a * c) * x**2 / 2 - a * b * c * x
-    found = profile.minima(cs, score, gradient, np.full(41, 1e-3))
-    assert [m["value"] for m in found] == pytest.approx([0.05, 2.0], rel=0.01)
-    at = np.log(0.05)
-    expected = at**4 / 4 - (a + b + c) * at**3 / 3 + (a * b + b * c + a * c) * at**2 / 2 - a * b * c * at
-    assert found[0]["score"] == pytest.approx(expected, abs=1e-3)
+
+    def scored(x: np.ndarray) -> np.ndarray:
+        return x**4 / 4 - (a + b + c) * x**3 / 3 + (a * b + b * c + a * c) * x**2 / 2 - a * b * c * x
+
+    (found,) = profile.minima(value, scored(x), gradient, np.full(41, 0.1), 2.0, 60)
+    assert found["value"] == pytest.approx(0.05, rel=0.01)
+    assert found["score"] == pytest.approx(scored(a), abs=1e-3)
+    assert found["score_above_result"] == pytest.approx(scored(a) - scored(c), abs=0.05)
+    # the error of the gradient over the curvature there
+    half = quantile_90(59) * 0.1 / ((a - b) * (a - c))
+    np.testing.assert_allclose(np.log(found["interval_90"]), [a - half, a + half], atol=0.02)
+    assert [m["value"] for m in profile.minima(value, scored(x), gradient, np.full(41, 0.1), 0.05, 60)] == [
+        pytest.approx(2.0, rel=0.01)
+    ]
     # wiggles within the error are none
-    assert profile.minima(cs, score, 0.01 * np.sin(9 * x), np.full(41, 0.1)) == []
-    assert (
-        len(profile.minima(cs, score, np.where(x > b, x - b, 0.01 * np.sin(9 * x) - 0.2 * (x < -3)), np.full(41, 0.1)))
-        == 1
-    )
+    assert profile.minima(value, scored(x), 0.01 * np.sin(9 * x), np.full(41, 0.1), 0.1, 60) == []
+    alone = np.where(x > b, x - b, 0.01 * np.sin(9 * x) - 0.2 * (x < -3))
+    assert profile.minima(value, scored(x), alone, np.full(41, 0.1), 0.3, 60) == []
+    assert len(profile.minima(value, scored(x), alone, np.full(41, 0.1), 9.0, 60)) == 1
+
+
+def test_samples_are_spread_over_drifters() -> None:
+    drifter = np.repeat([4, 1, 7], [10, 3, 1])
+    assert np.bincount(drifter[profile.evenly_over(drifter, 3)]).tolist() == [0, 1, 0, 0, 1, 0, 0, 1]
+    taken = profile.evenly_over(drifter, 9)
+    assert np.bincount(drifter[taken])[[4, 1, 7]].tolist() == [5, 3, 1]
+    assert len(set(taken.tolist())) == 9
+    assert profile.evenly_over(drifter, 99).tolist() == list(range(14))
+    assert len(set(profile.evenly_over(np.arange(50), 7).tolist())) == 7
+
+
+def test_the_curve_of_a_few_samples_goes_through_the_result_of_all(store: ShardStore) -> None:
+    samples = np.repeat(store.samples_of("train"), 40)
+    rng = np.random.default_rng(8)
+    passes = Quadratic(np.log(0.3) + rng.standard_normal(len(samples)), np.full(len(samples), 0.7))
+    every = np.arange(len(samples))
+    result = 0.3
+    for _ in range(20):  # the zero of the mean gradient of all
+        slope = np.nanmean(passes.at(every, np.full(len(samples), np.log(result))).gradient)
+        result *= np.exp(-slope)
+    found = profile.examine(store, passes, samples, profile.Calibrated("cs", np.log(result), 4, 0, (0.01, 10.0)))
+    curve = found["profile"]
+    assert curve["n_samples"] == profile.FEWEST
+    assert found["minima"] == []
+    assert np.interp(np.log(result), np.log(curve["value"]), curve["gradient"]) == pytest.approx(0.0, abs=1e-6)
+    # nearer to the result than the few samples would come alone
+    whole = [np.nanmean(passes.at(every, np.full(len(samples), np.log(v))).gradient) for v in curve["value"]]
+    near = np.abs(np.log(np.array(curve["value"]) / result)) < 1.5
+    assert np.abs(np.array(curve["gradient"]) - whole)[near].max() < 0.05
 
 
 def test_examination_of_a_run(store: ShardStore, tmp_path: Path) -> None:
@@ -199,7 +237,8 @@ def test_examination_of_a_run(store: ShardStore, tmp_path: Path) -> None:
     assert json.loads((tmp_path / "result.json").read_text()) == found.as_json()
     curve = found.profile
     assert curve is not None
-    assert len(curve.value) == profile.N_VALUES
+    assert len(curve.value) == profile.N_VALUES + 1
+    assert 0.3 in [pytest.approx(one) for one in curve.value]
     # the derivative is that of the curve
     x, score, slope = (np.array(values) for values in (curve.value, curve.score, curve.gradient))
     between = np.diff(score) / np.diff(np.log(x))

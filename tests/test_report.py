@@ -450,3 +450,30 @@ def test_a_parameter_at_its_bound_is_said_to_be_zero_with_its_interval(store: Sh
         "C_s is at its bound: zero fits as well as anything (one-sided 95 % interval: 0 to 0.012)"
     )
     assert not any("not converged" in text or "no standard error" in text for text in said)
+
+
+@pytest.mark.parametrize(
+    ("above", "said"),
+    [
+        (0.05, "0.05 above that at the result. The lower of the two stands"),
+        (-0.05, "0.05 below that at the result. Train again with initial_cs=2,"),
+    ],
+)
+def test_another_minimum_is_said_with_its_interval_and_what_to_do(store: ShardStore, above: float, said: str) -> None:
+    least = {"value": 2.0, "interval_90": [1.5, 2.6], "score": 0.95, "score_above_result": above}
+    examined = EXAMINED | {"minima": [least]}
+    text = next(text for text in report.warnings(result(store, **examined)) if "another minimum" in text)
+    assert "at C_s = 2 (1.5 to 2.6)" in text
+    assert said in text
+    few = examined | {"profile": EXAMINED["profile"] | {"n_clusters": 6}}
+    assert not any("another minimum" in text for text in report.warnings(result(store, **few)))
+
+
+def test_the_minimum_of_the_result_is_no_result_of_its_own(run: Path, store: ShardStore) -> None:
+    alone = result_tree(store) | EXAMINED | {"minima": []}
+    (run / run_folder.RESULT).write_text(json.dumps(alone))
+    said = report.summary(run)
+    assert "other minima of the score: none beyond chance (12 samples of 11 drifters, C_s from 0.1 to 1)" in said
+    alone["profile"] = EXAMINED["profile"] | {"n_clusters": 6}
+    (run / run_folder.RESULT).write_text(json.dumps(alone))
+    assert "other minima of the score: too few drifters to tell" in report.summary(run)

@@ -33,9 +33,10 @@ Z_90 = 1.645
 
 CAPTIONS = {
     "profile": """Mean score of some training samples against the constant, always with the same noise (a), and its
-        derivative with its 90 % interval (b). A minimum lies where (b) crosses zero upwards. The dashed
-        line is the constant found; open circles: more than 1 % of the members leave their window, so that the curve
-        is not to be trusted there.""",
+        derivative with its 90 % interval (b). The dashed line is the constant found, grey its 90 %
+        interval. The curve goes through it, since all samples are known there: what the few miss is taken off. A
+        minimum lies where (b) crosses zero upwards. Open circles: more than 1 % of the members leave their window, so
+        that the curve is not to be trusted there.""",
     "map": """The constant of every box, shrunk towards the mean of all where data are few; on the second map, how
         uncertain it is: the upper end of its 90 % interval over the lower. Boxes without samples are white; no coast
         is drawn.""",
@@ -54,14 +55,21 @@ def wanted(run: Run) -> dict[str, Callable[[], Figure] | None]:
     name, value = run.parameter
     symbol = "$C_s$" if name == "C_s" else name
     if profile is not None:
-        found["profile"] = lambda: against_parameter(profile, symbol, value, run.truth, run.unit)
+        found["profile"] = lambda: against_parameter(profile, symbol, value, run.truth, run.unit, run.interval)
     for number, one in enumerate(run.groups.groupings if run.groups is not None else ()):
         draw = partial(boxes, one, symbol) if one.groups[0].box is not None else partial(forest, one, symbol, value)
         found[f"groups-{number + 1}"] = draw
     return found
 
 
-def against_parameter(profile: Profile, symbol: str, value: float, truth: float | None, unit: str) -> Figure:
+def against_parameter(
+    profile: Profile,
+    symbol: str,
+    value: float,
+    truth: float | None,
+    unit: str,
+    interval: tuple[float, ...] | None = None,
+) -> Figure:
     """Score and its derivative against the parameter that text calls `symbol`."""
     figure = sheet(2.7)
     left, right = figure.subplots(1, 2)
@@ -73,6 +81,8 @@ def against_parameter(profile: Profile, symbol: str, value: float, truth: float 
         ax.plot(at[~away], values[~away], "o", color=BLUE, ms=3.5, zorder=3)
         ax.plot(at[away], values[away], "o", mfc="white", mec=BLUE, ms=4.5, zorder=3)
         ax.axvline(value, color=INK, lw=1.0, ls=(0, (4, 2)), zorder=1)
+        if interval is not None:
+            ax.axvspan(*interval, color=INK, alpha=0.12, lw=0, zorder=0)
         if truth is not None:
             ax.axvline(truth, color="#CC79A7", lw=1.0, zorder=1)
         ax.set_xscale("log")

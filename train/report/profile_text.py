@@ -4,11 +4,14 @@ from typing import NamedTuple
 
 from driftcal.shared.text import counted
 from driftcal.train.report import numbers
-from driftcal.train.run.result import Group, GroupedBy, Result
+from driftcal.train.run.result import Group, GroupedBy, Minimum, Result
 from driftcal.train.run.run_folder import Run
 
 MOST_ROWS = 40
 """Groups in a table; `groups.json` has all."""
+
+FEWEST_CLUSTERS = 10
+"""Clusters with which other minima are spoken of: the error over fewer is itself too uncertain."""
 
 DOUBTFUL = 0.01
 """p-value below which one constant is said not to fit."""
@@ -36,9 +39,14 @@ def facts(run: Run) -> list[tuple[str, str]]:
     name = run.parameter[0] if run.parameter is not None else "C_s"
     if result.profile is not None and result.minima is not None:
         profile = result.profile
-        at = ", ".join(f"{least.value:.3g}" for least in result.minima) or "none"
         ends = f"{profile.value[0]:.2g} to {profile.value[-1]:.2g}"
-        found.append(("minima of the score", f"{name} = {at} ({profile.n_samples:,} samples, {name} from {ends})"))
+        of = f"{counted(profile.n_samples, 'sample')} of {numbers.clusters(result.standard_error_clusters, profile.n_clusters)}, {name} from {ends}"
+        if profile.n_clusters < FEWEST_CLUSTERS:
+            said = f"too few to tell ({of})"
+        else:
+            said = ", ".join(_minimum(name, least) for least in result.minima) or "none beyond chance"
+            said = f"{said} ({of})"
+        found.append(("other minima of the score", said))
     if tests := _p_values(result):
         shown = "; ".join(f"{_key(key)}: p = {p:.2g}" for key, p in tests.items())
         verdict = "does not fit" if unequal(result) else "is not contradicted"
@@ -51,14 +59,41 @@ def facts(run: Run) -> list[tuple[str, str]]:
     return found
 
 
+def _told(result: Result) -> tuple[Minimum, ...]:
+    """Other minima, where there are clusters enough to tell."""
+    enough = result.profile is not None and result.profile.n_clusters >= FEWEST_CLUSTERS
+    return (result.minima or ()) if enough else ()
+
+
+def _minimum(name: str, least: Minimum) -> str:
+    """A minimum with its interval."""
+    ends = "" if least.interval_90 is None else " ({:.2g} to {:.2g})".format(*least.interval_90)
+    return f"{name} = {least.value:.2g}{ends}"
+
+
+def _other_minimum(name: str, result: Result, least: Minimum) -> str:
+    """Warning of another minimum than the result, and what to do about it."""
+    start = "initial_cs" if result.dynamics is None else f"dynamics_settings.{name}"
+    above = least.score_above_result
+    side = f"{abs(above):.2g} {'above' if above > 0 else 'below'} that at the result"
+    do = (
+        "The lower of the two stands"
+        if above > 0
+        else f"Train again with {start}={least.value:.2g}, and keep the lower"
+    )
+    return (
+        f"the score has another minimum, at {_minimum(name, least)}, where it is {side}. {do}. See the score against "
+        f"the parameter in the report."
+    )
+
+
 def warnings(result: Result) -> list[str]:
     """Warnings about the constant that its examination gives."""
-    minima, keys = result.minima or (), unequal(result)
-    at = ", ".join(f"{least.value:.3g}" for least in minima)
+    keys = unequal(result)
     by = ", ".join(f"{_key(key)} (p = {p:.1g})" for key, p in keys.items())
+    name = "C_s" if result.cs is not None else next(iter(result.parameters), "")
     due = {
-        f"the score has {len(minima)} minima, at {at}: the constant is that of the one nearest to where the run began. "
-        "See the score against the constant in the report.": len(minima) > 1,
+        **{_other_minimum(name, result, least): True for least in _told(result)},
         f"one constant does not fit all: by {by}. The constant is a mean of unequal ones. Calibrate each group: "
         f"--group-by {min(keys, key=keys.__getitem__, default='')}.": bool(keys),
     }

@@ -37,7 +37,10 @@ class Profile(JsonRecord):
 
     parameter: str = entry("name of the parameter")
     n_samples: int = entry("number of those samples")
-    value: tuple[float, ...] = entry("values of the parameter, ascending", "that of the parameter")
+    n_clusters: int = entry("number of their clusters")
+    value: tuple[float, ...] = entry(
+        "values of the parameter, ascending; the result is one of them", "that of the parameter"
+    )
     score: tuple[float, ...] = entry("mean objective at each", "that of score")
     gradient: tuple[float, ...] = entry("its derivative in the logarithm of the parameter", "that of score")
     gradient_error: tuple[float | None, ...] = entry(
@@ -48,10 +51,14 @@ class Profile(JsonRecord):
 
 @dataclass(frozen=True)
 class Minimum(JsonRecord):
-    """A minimum of the profile beyond chance."""
+    """A minimum of the profile beyond chance, other than the one at the result."""
 
     value: float = entry("value of the parameter at the minimum", "that of the parameter")
+    interval_90: tuple[float, ...] | None = entry(
+        "ends of its 90 % interval; null with a single drifter", "that of the parameter"
+    )
     score: float = entry("mean objective there", "that of score")
+    score_above_result: float = entry("that less the objective at the result, on the same curve", "that of score")
 
 
 @dataclass(frozen=True)
@@ -67,7 +74,7 @@ class Examination(JsonRecord):
     """Examination of a finished run; all null without one positive parameter, or if the engine cannot vary it."""
 
     profile: Profile | None = entry("score of some samples against the constant")
-    minima: tuple[Minimum, ...] | None = entry("minima of that curve beyond chance")
+    minima: tuple[Minimum, ...] | None = entry("other minima of that curve beyond chance")
     homogeneity: dict[str, Homogeneity | None] | None = entry(
         "for boxes and bands of 10° and seasons: whether one constant fits all; null where fewer than two groups can "
         "be tested"

@@ -83,6 +83,12 @@ class Run(NamedTuple):
         return (name, found.value) if isinstance(found, Parameter) and not others else None
 
     @property
+    def interval(self) -> tuple[float, ...] | None:
+        """The 90 % interval of the parameter of a model of one."""
+        found = list(self.result.named.values())
+        return found[0].interval_90 if len(found) == 1 else None
+
+    @property
     def unit(self) -> str:
         """Unit of the objective."""
         return "m" if self.result.objective == "energy-plain" else "dimensionless"
