@@ -37,10 +37,10 @@ class NewtonState(NamedTuple):
 def newton() -> optax.GradientTransformationExtraArgs:
     """The step above, as an optax transformation; `update` takes the dispersion D beside the gradient."""
 
-    def init(_: Any) -> NewtonState:
+    def init(params: Any) -> NewtonState:  # noqa: ARG001 - optax names it
         return NewtonState(jnp.zeros((), jnp.int32))
 
-    def update(updates: Any, state: Any, _: Any = None, **extra: Any) -> Any:
+    def update(updates: Any, state: Any, params: Any = None, **extra: Any) -> Any:  # noqa: ARG001 - likewise
         steps = state.steps + 1
         gain = steps.astype(updates.dtype) ** -GAIN_EXPONENT
         return gain * global_step(updates, extra["dispersion"]), NewtonState(steps)
