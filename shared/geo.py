@@ -4,7 +4,10 @@ Positions are `[..., 2]` arrays of (lon, lat) in degrees, or keyword-only `lon=,
 inside a sample (181 and -179 are the same meridian); only `wrap_longitude` brings them back to [-180, 180).
 """
 
+from typing import overload
+
 import numpy as np
+from jaxtyping import Float
 
 EARTH_RADIUS = 6_371_008.8
 """Mean Earth radius [m] (IUGG mean radius R1, Moritz 2000); the value pastax uses."""
@@ -13,12 +16,16 @@ METRES_PER_DEGREE = EARTH_RADIUS * np.pi / 180.0
 """Length of one degree of latitude on that sphere [m]."""
 
 
-def wrap_longitude(lon: np.ndarray | float) -> np.ndarray:
+@overload
+def wrap_longitude(lon: np.ndarray) -> np.ndarray: ...
+@overload
+def wrap_longitude(lon: float) -> np.float64: ...
+def wrap_longitude(lon: np.ndarray | float) -> np.ndarray | np.float64:
     """Longitude [degrees] brought to [-180, 180)."""
     return (np.asarray(lon, dtype=np.float64) + 180.0) % 360.0 - 180.0
 
 
-def unwrap_longitude(lon: np.ndarray, axis: int = -1) -> np.ndarray:
+def unwrap_longitude(lon: Float[np.ndarray, "*shape"], axis: int = -1) -> Float[np.ndarray, "*shape"]:
     """A track's longitudes [degrees] made continuous about its first fix, across the antimeridian too.
 
     Each step between neighbouring fixes is taken the short way round, so the result can leave [-180, 180).
@@ -31,7 +38,7 @@ def unwrap_longitude(lon: np.ndarray, axis: int = -1) -> np.ndarray:
     return lon
 
 
-def separation(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def separation(a: Float[np.ndarray, "*#n 2"], b: Float[np.ndarray, "*#n 2"]) -> Float[np.ndarray, "*n"]:
     """Great-circle distance [m] between positions `a` and `b`, `[..., 2]` (lon, lat) degrees, broadcast.
 
     Haversine formula (Sinnott 1984) with `EARTH_RADIUS`; periodic in longitude.
@@ -40,7 +47,7 @@ def separation(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     half = np.radians(a - b) / 2.0
     lat_a, lat_b = np.radians(a[..., 1]), np.radians(b[..., 1])
     chord = np.sin(half[..., 1]) ** 2 + np.cos(lat_a) * np.cos(lat_b) * np.sin(half[..., 0]) ** 2
-    return 2.0 * EARTH_RADIUS * np.arcsin(np.sqrt(np.clip(chord, 0.0, 1.0)))
+    return np.asarray(2.0 * EARTH_RADIUS * np.arcsin(np.sqrt(np.clip(chord, 0.0, 1.0))))
 
 
 def longitude_text(lon: float, digits: int = 2) -> str:

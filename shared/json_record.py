@@ -8,7 +8,9 @@ bytes.
 import types
 from collections.abc import Iterator
 from dataclasses import MISSING, dataclass, field, fields
-from typing import Any, NamedTuple, Self, Union, get_args, get_origin, get_type_hints
+from typing import Any, NamedTuple, TypeVar, Union, get_args, get_origin, get_type_hints
+
+Record = TypeVar("Record", bound="JsonRecord")
 
 
 class Key(NamedTuple):
@@ -57,7 +59,7 @@ class JsonRecord:
         return {f.name: _as_json(value) for f, value in values if value is not None or f.default is MISSING}
 
     @classmethod
-    def from_json(cls, tree: Any, where: str = "") -> Self:
+    def from_json(cls: type[Record], tree: Any, where: str = "") -> Record:
         """The inverse of `as_json`; keys that the record does not have are ignored.
 
         Args:

@@ -12,7 +12,7 @@ import os
 import select
 import sys
 from collections.abc import Iterator
-from typing import Any, TextIO
+from typing import Any
 
 NAMES = ("stdout", "stderr")
 
@@ -106,9 +106,9 @@ def enduring() -> Iterator[None]:
                 setattr(sys, name, before)
 
 
-def endure() -> dict[str, tuple[TextIO | None, Enduring]]:
+def endure() -> dict[str, tuple[io.TextIOWrapper | None, Enduring]]:
     """Makes `sys.stdout` and `sys.stderr` endure from now on; returns, by name, the old and the new stream."""
-    put: dict[str, tuple[TextIO | None, Enduring]] = {}
+    put: dict[str, tuple[io.TextIOWrapper | None, Enduring]] = {}
     for name in NAMES:
         stream: Any = getattr(sys, name)
         if stream is None:
@@ -140,7 +140,7 @@ def _number_of(stream: io.TextIOWrapper) -> int | None:
         return None
 
 
-def _flushes(stream: TextIO) -> bool:
+def _flushes(stream: io.TextIOWrapper) -> bool:
     try:
         stream.flush()
     except (OSError, ValueError):

@@ -49,18 +49,18 @@ def batch(rng, n, grid=GRID, dtype=np.float64, coast=True, speed=0.5):
     walk = np.cumsum(rng.normal(0, 0.03, (n, grid.n_obs - 1, 2)), axis=1)
     track = start[:, None] + np.concatenate([np.zeros((n, 1, 2)), walk], axis=1)
     cell = np.tile([grid.n_lon // 2 - 3, grid.n_lat // 2 - 2], (n, 1))
-    made = Batch(
-        currents=eddies(rng, n, grid, speed, coast),
-        cell=cell.astype(np.int32),
-        start=start.astype(dtype),
-        track=track.astype(dtype),
-        phase=(3600.0 * rng.integers(0, 24, n)).astype(dtype),
-        longitude=np.full(n, 170.0, dtype),
-        latitude=rng.uniform(-50, 40, n).astype(dtype),
-        sample=np.arange(n, dtype=np.uint32) + 7,
-        weight=np.ones(n, dtype),
-    )
-    return jax.device_put(made)
+    made = {
+        "currents": eddies(rng, n, grid, speed, coast),
+        "cell": cell.astype(np.int32),
+        "start": start.astype(dtype),
+        "track": track.astype(dtype),
+        "phase": (3600.0 * rng.integers(0, 24, n)).astype(dtype),
+        "longitude": np.full(n, 170.0, dtype),
+        "latitude": rng.uniform(-50, 40, n).astype(dtype),
+        "sample": np.arange(n, dtype=np.uint32) + 7,
+        "weight": np.ones(n, dtype),
+    }
+    return Batch(**jax.device_put(made))
 
 
 def cast(of, dtype):
@@ -68,11 +68,17 @@ def cast(of, dtype):
     return jax.tree.map(lambda a: np.asarray(a).astype(dtype) if np.asarray(a).dtype.kind == "f" else a, of)
 
 
+def held(**values):
+    """A batch of arrays of numpy, which are changed before they go to the device."""
+    with jax.enable_x64(True):
+        return jax.tree.map(np.asarray, Batch(**jax.device_put(values)))
+
+
 def still_batch(start, grid):
     """Samples that start at the given columns and rows (n, 2), at the equator."""
     cell = np.floor(start).astype(np.int32)
     n = len(start)
-    return Batch(
+    return held(
         currents=np.zeros((n, 2, grid.n_times, grid.n_lat, grid.n_lon), np.int16),
         cell=cell,
         start=start - cell,

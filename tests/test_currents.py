@@ -549,7 +549,7 @@ def test_integers_and_floats_are_packed_as_one_by_one(name: str, kind: str) -> N
     due = np.array([one(value.item()) for value in flat], np.int16).reshape(stored.shape)
     due[:, (due == FILL).any(axis=0)] = FILL
     got = np.empty((2, *stored[0].shape), np.int16)
-    pack_level(stored, (packing, packing), ("u", "v"), got)
+    pack_level(list(stored), (packing, packing), ("u", "v"), got)
     np.testing.assert_array_equal(got, due)
     assert (due == OVER).any()
 

@@ -38,7 +38,7 @@ def random_batch(grid=SHORT, n=5, dtype=np.float64, seed=42):
     with jax.enable_x64(True):
         batch = flows.batch(np.random.default_rng(seed), n, grid)
     values = {**vars(batch), "longitude": np.where(np.arange(n) == 1, 178.5, 20.0)}
-    return jax.device_put(flows.cast(Batch(**values), dtype))
+    return jax.device_put(flows.cast(flows.held(**values), dtype))
 
 
 def simulated(name, batch, plan, members, log_cs, own_lengths=True):
@@ -193,7 +193,7 @@ def test_a_nan_poisons_its_sample_alone(name):
     spoilt = np.array(getattr(batch, name))
     spoilt[3] = np.nan
     whole = simulated("native", batch, plan, 10, at)
-    found = simulated("native", Batch(**{**vars(batch), name: spoilt}), plan, 10, at)
+    found = simulated("native", flows.held(**{**vars(batch), name: spoilt}), plan, 10, at)
     assert np.isnan(found[0][0].observed[:, 3]).all()
     assert found[2][0][:, 3].all()  # not taken for members that left
     rest = np.array([0, 1, 2, 4])

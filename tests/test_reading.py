@@ -14,7 +14,8 @@ import time
 import weakref
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
+from unittest.mock import Mock
 
 import jax
 import numpy as np
@@ -26,6 +27,7 @@ from driftcal.shared.store import reader, schema
 from driftcal.shared.store.buffers import Slabs
 from driftcal.shared.store.reader import ShardStore
 from driftcal.shared.store.verify import verify
+from driftcal.train.machine.devices import Devices
 from driftcal.train.reading.batches import batches, load, order
 from driftcal.train.settings import Reading
 from tests import stores
@@ -411,19 +413,15 @@ def test_every_pass_asks_for_what_it_will_read(
 
 @pytest.mark.parametrize(("start", "stop"), [(0, 1), (4095, 4097), (5000, 700_000), (10 * 4096, 42 * 4096)])
 def test_pages_are_asked_for_in_pieces_that_the_kernel_takes(start: int, stop: int) -> None:
-    class Map:
-        def __init__(self) -> None:
-            self.asked: list[tuple[int, int]] = []
+    edges: list[int] = []
 
-        def madvise(self, advice: int, first: int, size: int) -> None:
-            assert advice == mmap.MADV_WILLNEED
-            assert first % mmap.PAGESIZE == 0
-            assert 0 < size <= reader.READ_AHEAD
-            self.asked.append((first, first + size))
+    def madvise(advice: int, first: int, size: int) -> None:
+        assert advice == mmap.MADV_WILLNEED
+        assert first % mmap.PAGESIZE == 0
+        assert 0 < size <= reader.READ_AHEAD
+        edges.extend((first, first + size))
 
-    held = Map()
-    reader._ask(cast("Any", held), start, stop)
-    edges = [edge for piece in held.asked for edge in piece]
+    reader._ask(Mock(spec=mmap.mmap, madvise=madvise), start, stop)
     assert edges[0] <= start < edges[0] + mmap.PAGESIZE
     assert edges[-1] == stop
     assert edges[1:-1:2] == edges[2::2]
@@ -436,11 +434,8 @@ def test_a_process_asks_for_the_pages_of_its_own_samples(
     store, asked = ShardStore(stores_by_compression["lz4"].path), []
     monkeypatch.setattr(store, "will_need", lambda samples, _: asked.append(samples.tolist()))
 
-    class Half:
-        rows = staticmethod(lambda size: slice(size // 2, size))
-        place = staticmethod(jax.device_put)
-
-    found = [np.asarray(batch.sample) for _, batch in batches(store, np.arange(11), 4, F32, devices=cast("Any", Half))]
+    half = Mock(spec=Devices, rows=lambda size: slice(size // 2, size), place=jax.device_put)
+    found = [np.asarray(batch.sample) for _, batch in batches(store, np.arange(11), 4, F32, devices=half)]
     assert asked == [[2, 3], [6, 7], [10]]
     assert [part.tolist() for part in found] == [[2, 3], [6, 7], [10, 10]]
 

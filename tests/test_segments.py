@@ -6,7 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
-from typing import cast
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -365,16 +365,12 @@ def test_a_read_error_is_not_reported_as_a_write_error(tmp_path: Path) -> None:
     """An error of the drifters' disk passes; one of the scratch file's names that file."""
     recipe = Recipe.model_validate({"drifters": {"path": "d.nc"}, "currents": {"path": "x"}})
 
-    class Damaged:
-        n_fixes, has_drogue = 10, True
-
-        def blocks(self) -> list[Fixes]:
-            raise OSError(errno.EIO, "Input/output error", "d.nc")
-
+    damaged = Mock(spec=Drifters, n_fixes=10, has_drogue=True)
+    damaged.blocks.side_effect = OSError(errno.EIO, "Input/output error", "d.nc")
     with pytest.raises(OSError, match=r"Input/output error: 'd\.nc'"):
-        survey(recipe, [cast(Drifters, Damaged())], tmp_path / "tracks", progress=False)
+        survey(recipe, [damaged], tmp_path / "tracks", progress=False)
     with pytest.raises(StoreError, match=r"cannot write .*nowhere/tracks: No such file"):
-        survey(recipe, [cast(Drifters, Damaged())], tmp_path / "nowhere" / "tracks", progress=False)
+        survey(recipe, [damaged], tmp_path / "nowhere" / "tracks", progress=False)
 
 
 def test_fixes_in_no_segment_are_counted_by_what_broke_their_run() -> None:

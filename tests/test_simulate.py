@@ -9,7 +9,7 @@ from driftcal.shared.geo import METRES_PER_DEGREE
 from driftcal.shared.store.schema import FILL
 from driftcal.train.learners.drift.simulate import Plan, simulate
 from driftcal.train.learners.drift.smagorinsky import Smagorinsky
-from driftcal.train.reading.batches import Batch, Grid
+from driftcal.train.reading.batches import Grid
 from tests import flows
 
 
@@ -155,7 +155,7 @@ def test_uniform_current_moves_all_members_along_a_parallel():
     currents = np.zeros((n, 2, 7, 20, 24), np.int16)
     currents[:, 0] = round(u / 1e-4)
     batch = flows.still_batch(np.array([[4.5, 9.25]] * n), grid)
-    batch = Batch(**{**vars(batch), "currents": currents, "latitude": np.array([-40.0, 0.0, 55.0])})
+    batch = flows.held(**{**vars(batch), "currents": currents, "latitude": np.array([-40.0, 0.0, 55.0])})
     with jax.enable_x64(True):
         run = simulate(
             Smagorinsky.of_log(jnp.log(0.1)),
@@ -180,7 +180,7 @@ def test_members_that_leave_are_held_inside_and_flagged():
     grid = flows.GRID
     currents = np.zeros((1, 2, 7, 20, 24), np.int16)
     currents[:, 0] = 20_000
-    batch = Batch(**{**vars(flows.still_batch(np.array([[10.5, 9.5]]), grid)), "currents": currents})
+    batch = flows.held(**{**vars(flows.still_batch(np.array([[10.5, 9.5]]), grid)), "currents": currents})
     with jax.enable_x64(True):
         run = simulate(
             Smagorinsky.of_log(jnp.log(0.1)),
@@ -204,7 +204,7 @@ def test_a_member_on_land_stays_and_never_reads_a_fill_value():
     currents[:, :, :, :, :8] = FILL
     starts = np.array([[3.4, 8.2], [7.5, 10.5], [8.2, 5.5]])  # inside land, in a coastal cell, just off the coast
     batch = flows.still_batch(starts, grid)
-    batch = Batch(**{**vars(batch), "currents": np.repeat(currents, 3, axis=0)})
+    batch = flows.held(**{**vars(batch), "currents": np.repeat(currents, 3, axis=0)})
     with jax.enable_x64(True):
         run = simulate(
             Smagorinsky.of_log(jnp.log(0.5)),
@@ -226,7 +226,7 @@ def test_members_that_end_ashore_are_counted():
     grid = flows.GRID
     currents = np.full((2, 2, 7, 20, 24), FILL)
     currents[1] = 0
-    batch = Batch(**{**vars(flows.still_batch(np.array([[3.4, 8.2], [10.5, 9.5]]), grid)), "currents": currents})
+    batch = flows.held(**{**vars(flows.still_batch(np.array([[3.4, 8.2], [10.5, 9.5]]), grid)), "currents": currents})
     run = simulate(
         Smagorinsky.of_log(jnp.log(0.1)),
         jax.device_put(flows.cast(batch, np.float32)),

@@ -21,7 +21,7 @@ def test_sine_and_cosine_hold_within_a_radian():
 def test_cosine_of_the_latitude():
     latitude, north = np.linspace(-84, 84, 50)[:, None], np.radians(np.linspace(-5, 5, 21))
     with jax.enable_x64(True):
-        found = Origin.at(jnp.asarray(latitude)).cos_latitude(north)
+        found = Origin.at(jnp.asarray(latitude)).cos_latitude(jnp.asarray(north))
     np.testing.assert_allclose(found, np.cos(np.radians(latitude) + north), rtol=1e-12)
 
 
@@ -33,7 +33,7 @@ def test_separation_of_points(degrees, bound):
     a, b = (rng.uniform(-degrees, degrees, (500, 2)) / (2 * np.sqrt(2)) for _ in range(2))
     with jax.enable_x64(True):
         origin = Origin.at(jnp.asarray(latitude))
-        found = separation(*(origin.point(*np.radians(p).T) for p in (a, b)))
+        found = separation(*(origin.point(*jnp.radians(jnp.asarray(p)).T) for p in (a, b)))
     away = np.stack([np.zeros(500), latitude], -1)
     expected = geo.separation(a + away, b + away)
     far = expected > 1000.0  # the millimetre that keeps the root smooth is felt at shorter distances
@@ -67,8 +67,8 @@ def test_distances_far_from_the_origin_keep_float32_s_precision():
 
 
 def test_gradient_where_points_coincide_is_finite():
-    origin = Origin.at(jnp.asarray(30.0))
-    value, slope = jax.jvp(lambda d: separation(origin.point(d, d), origin.point(0.0, 0.0)), (0.0,), (1.0,))
+    origin, here = Origin.at(jnp.asarray(30.0)), jnp.zeros(())
+    value, slope = jax.jvp(lambda d: separation(origin.point(d, d), origin.point(here, here)), (here,), (jnp.ones(()),))
     assert np.isfinite(value)
     assert np.isfinite(slope)
 

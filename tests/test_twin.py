@@ -1,7 +1,7 @@
 """The made ocean and the independent integrator: formats, closed forms, coasts, determinism."""
 
 from pathlib import Path
-from types import SimpleNamespace
+from unittest.mock import Mock
 
 import netCDF4
 import numpy as np
@@ -15,6 +15,7 @@ from driftcal.preprocess.made.product_files import FILL
 from driftcal.preprocess.made.twin import WINDAGE, make, simulate
 from driftcal.preprocess.recipe import DAY, CurrentSource, Synthetic
 from driftcal.preprocess.sources.gridded.axes import Axis
+from driftcal.preprocess.sources.gridded.currents import Currents
 from driftcal.preprocess.sources.gridded.open_currents import open_currents
 from driftcal.shared.errors import ConfigError, DataError
 from driftcal.shared.geo import EARTH_RADIUS, METRES_PER_DEGREE
@@ -31,7 +32,7 @@ SMALL = {
 
 def grid(nlat=41, nlon=61, lat0=-5.0, lon0=20.0, step=0.25, periodic=False):
     """A stand-in for `Currents`: the grid alone."""
-    return SimpleNamespace(lat=Axis(lat0, step, nlat), lon=Axis(lon0, step, nlon), periodic=periodic)
+    return Mock(spec=Currents, lat=Axis(lat0, step, nlat), lon=Axis(lon0, step, nlon), periodic=periodic)
 
 
 def steady(axes, u, v):

@@ -1,5 +1,6 @@
 """Users' code that ends the process, speaks, or changes what is around it: named, or set back and said."""
 
+import argparse
 import io
 import logging
 import os
@@ -204,7 +205,7 @@ def test_a_logger_made_inside_speaks_afterwards(capsys: pytest.CaptureFixture[st
 
 
 def test_a_net_under_all_commands(capsys: pytest.CaptureFixture[str]) -> None:
-    options = type("Options", (), {"debug": False})()
+    options = argparse.Namespace(debug=False)
 
     def work(options: object) -> int:
         raise SystemExit(0)

@@ -17,6 +17,7 @@ errors. Encounters of one drifter are not independent.
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Bool, Int, Int64
 
 from driftcal.preprocess.drift.encounters import LAGS, Encounters
 from driftcal.preprocess.drift.jackknife import LEAST, Spread, Sums, spread
@@ -59,7 +60,7 @@ _DIGITS = 4
 """Significant digits in the manifest: few enough not to depend on the processor."""
 
 
-def units(drifter: np.ndarray, time: np.ndarray) -> np.ndarray:
+def units(drifter: Int64[np.ndarray, " n"], time: Int64[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
     """Independent unit of each encounter, from 0: its drifter, or ten days of it if there are few drifters."""
     drifters, of = np.unique(drifter, return_inverse=True)
     if len(drifters) >= FEW_DRIFTERS:
@@ -206,7 +207,7 @@ def _nothing(sums: Sums, basis: str) -> list[str]:
     ]
 
 
-def _zeros(met: Encounters, valid: np.ndarray, share: float) -> str:
+def _zeros(met: Encounters, valid: Bool[np.ndarray, " n"], share: float) -> str:
     times = met.time[valid]
     days, of = np.unique(times, return_inverse=True)
     mean = np.bincount(of, weights=met.still[valid]) / np.bincount(of)

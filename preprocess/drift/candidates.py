@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Bool, Float32, Float64, Int, Int8, Int32, Int64, Shaped
 from tqdm import tqdm
 
 from driftcal.preprocess.drift import segments
@@ -56,14 +57,14 @@ class Survey:
     """
 
     drifters: list[str]
-    drifter: np.ndarray
-    source: np.ndarray
-    start_time: np.ndarray
-    origin: np.ndarray
-    extent: np.ndarray
-    drogue: np.ndarray
-    source_row: np.ndarray
-    aground: np.ndarray
+    drifter: Int32[np.ndarray, " n"]
+    source: Int[np.ndarray, " n"]
+    start_time: Int64[np.ndarray, " n"]
+    origin: Float64[np.ndarray, "n 2"]
+    extent: Float32[np.ndarray, "n 2 2"]
+    drogue: Int8[np.ndarray, " n"]
+    source_row: Int64[np.ndarray, " n"]
+    aground: Bool[np.ndarray, " n"]
     kept: Counter
     dropped: Counter
     notes: tuple[str, ...] = ()
@@ -124,7 +125,7 @@ def warnings(candidates: Survey) -> list[str]:
     ]
 
 
-def _records(cut: segments.Segments, source: int, drifter: list[int]) -> np.ndarray:
+def _records(cut: segments.Segments, source: int, drifter: list[int]) -> Shaped[np.ndarray, " n"]:
     """The segments of one block as the scratch file has them."""
     out = np.empty(len(cut), record(cut.positions.shape[1]))
     out["source"], out["drifter"] = source, drifter
@@ -136,7 +137,7 @@ def _records(cut: segments.Segments, source: int, drifter: list[int]) -> np.ndar
     return out
 
 
-def _read_labels(scratch: Path, n: int, n_obs: int) -> dict[str, np.ndarray]:
+def _read_labels(scratch: Path, n: int, n_obs: int) -> dict[str, Shaped[np.ndarray, "n ..."]]:
     """The labels of the `n` segments of the scratch file."""
     labels = {name: np.empty((n, *shape), dtype) for name, dtype, shape in _LABELS}
     with scratch.open("rb") as file:
@@ -149,7 +150,7 @@ def _read_labels(scratch: Path, n: int, n_obs: int) -> dict[str, np.ndarray]:
     return labels
 
 
-def read_records(scratch: Path, n_obs: int, index: np.ndarray) -> np.ndarray:
+def read_records(scratch: Path, n_obs: int, index: Int[np.ndarray, " n"]) -> Shaped[np.ndarray, " n"]:
     """Segments of the survey, `(n,)` of `record`.
 
     They are read and not memory-mapped: the pages of a map would count as this process's memory, all of the record.

@@ -11,6 +11,7 @@ from collections import Counter
 from dataclasses import dataclass, replace
 
 import numpy as np
+from jaxtyping import Bool, Int, Int64
 
 from driftcal.preprocess.drift import segments
 from driftcal.preprocess.recipe import DAY, DEFAULT_TOLERANCE, DrifterSource, Segment
@@ -57,11 +58,11 @@ _MINUTE = 60
 class Instants:
     """Instants of a regular clock, and the fixes that each lies between; arrays are `[n]`."""
 
-    time: np.ndarray
+    time: Int64[np.ndarray, " n"]
     """Seconds since 1970-01-01."""
-    before: np.ndarray
+    before: Int[np.ndarray, " n"]
     """Index of the last fix that is not after it."""
-    after: np.ndarray
+    after: Int[np.ndarray, " n"]
     """Index of the first fix that is not before it."""
 
 
@@ -114,7 +115,7 @@ class Clock:
             self._serve(fixes, first, stop, kept, instants)
         return self._made(fixes, kept, instants) if instants else fixes
 
-    def _serve(self, fixes: Fixes, first: int, stop: int, kept: np.ndarray, parts: list[Instants]) -> None:
+    def _serve(self, fixes: Fixes, first: int, stop: int, kept: Bool[np.ndarray, " n"], parts: list[Instants]) -> None:
         """Adds the instants that the stretch [first, stop) of one row serves, piece by piece, and marks its fixes."""
         time, step, n_obs = fixes.time[first:stop], self._segment.step, self._segment.n_obs
         if time[-1] - time[0] >= (n_obs - 1) * step:  # no segment comes of shorter ones
@@ -139,7 +140,7 @@ class Clock:
                 self._served += n
             start += int(instants.after[-1]) + 1
 
-    def _made(self, fixes: Fixes, kept: np.ndarray, parts: list[Instants]) -> Fixes:
+    def _made(self, fixes: Fixes, kept: Bool[np.ndarray, " n"], parts: list[Instants]) -> Fixes:
         """The fixes that are `kept` and those at the instants `parts`."""
         time, before, after = (
             np.concatenate([getattr(part, name) for part in parts]) for name in ("time", "before", "after")
@@ -247,7 +248,7 @@ def _settings(segment: Segment, step: int) -> str:
     return " and ".join(settings)
 
 
-def instants_of(time: np.ndarray, step: int, tolerance: int) -> Instants:
+def instants_of(time: Int64[np.ndarray, " n"], step: int, tolerance: int) -> Instants:
     """Instants of a regular clock that fixes at `time` serve from the first one on, until it is lost.
 
     Args:
@@ -271,7 +272,7 @@ def instants_of(time: np.ndarray, step: int, tolerance: int) -> Instants:
     return Instants(clock[good], before[good], after[good])
 
 
-def _phase(time: np.ndarray, step: int, tolerance: int) -> int:
+def _phase(time: Int64[np.ndarray, " n"], step: int, tolerance: int) -> int:
     """Offset [s] from whole steps since 1970 of the clock that fixes at `time` are on, or nearest to."""
     values, counts = np.unique(time % step, return_counts=True)
     if counts.max() >= max(2, OFTEN * ((time[-1] - time[0]) // step + 1)):
@@ -289,7 +290,7 @@ def _phase(time: np.ndarray, step: int, tolerance: int) -> int:
     return int(rounded % step)
 
 
-def _in_long_runs(exact: np.ndarray, n_obs: int) -> np.ndarray:
+def _in_long_runs(exact: Bool[np.ndarray, " n-1"], n_obs: int) -> Bool[np.ndarray, " n"]:
     """Marks fixes `[n]` of runs of exact steps `[n - 1]` that are long enough for a segment of `n_obs` fixes."""
     edges = np.flatnonzero(np.diff(np.concatenate([[False], exact, [False]]).astype(np.int8)))
     starts, stops = edges[::2], edges[1::2]

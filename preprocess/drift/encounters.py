@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Bool, Complex128, Float64, Int, Int16, Int64
 
 from driftcal.preprocess.drift.candidates import Survey, read_records
 from driftcal.preprocess.drift.plan import Plan
@@ -70,11 +71,11 @@ class Encounters:
         levels: Number of times.
     """
 
-    drifter: np.ndarray
-    time: np.ndarray
-    track: np.ndarray
-    current: np.ndarray
-    still: np.ndarray
+    drifter: Int64[np.ndarray, " n"]
+    time: Int64[np.ndarray, " n"]
+    track: Complex128[np.ndarray, " n"]
+    current: Complex128[np.ndarray, "n 3"]
+    still: Float64[np.ndarray, " n"]
     lag: int
     window: int
     levels: int
@@ -120,11 +121,11 @@ def _duration(plan: Plan) -> int:
 class _Times:
     """Times T [s] of encounters, (m), and the levels by lag and offset, `(m, 3, 9)`; -1: none."""
 
-    time: np.ndarray
-    levels: np.ndarray
+    time: Int64[np.ndarray, " m"]
+    levels: Int[np.ndarray, "m 3 9"]
 
 
-def _times(source: Currents, start: np.ndarray, duration: int, step: int, lag: int) -> _Times:
+def _times(source: Currents, start: Int64[np.ndarray, " n"], duration: int, step: int, lag: int) -> _Times:
     """The times for segments that begin at `start`, (n), ascending; `lag` is in levels."""
     half, n = HALF * step, source.time.size
     if source.frozen:
@@ -165,7 +166,7 @@ def _times(source: Currents, start: np.ndarray, duration: int, step: int, lag: i
     return _Times(source.time[picked], levels)
 
 
-def _seeds(anyway: np.ndarray, often: np.ndarray, most: int) -> np.ndarray:
+def _seeds(anyway: Int[np.ndarray, " k"], often: Int[np.ndarray, " levels"], most: int) -> Int[np.ndarray, " seeds"]:
     """Chooses at most `most` levels: of those that are read `anyway`, then others evenly over the drifters' days."""
     if len(anyway) >= most:
         return anyway[_spread(len(anyway), most)]
@@ -175,14 +176,18 @@ def _seeds(anyway: np.ndarray, often: np.ndarray, most: int) -> np.ndarray:
     return np.union1d(anyway, np.searchsorted(total, (np.arange(left) + 0.5) / left * total[-1]))
 
 
-def _spread(n: int, most: int) -> np.ndarray:
+def _spread(n: int, most: int) -> Int[np.ndarray, " chosen"]:
     """Chooses at most `most` of n positions, evenly spread, ascending."""
     return np.arange(n) if n <= most else (np.arange(most) * n + n // 2) // most
 
 
 def _pairs(
-    time: np.ndarray, start: np.ndarray, drifter: np.ndarray, half: int, duration: int
-) -> tuple[np.ndarray, np.ndarray]:
+    time: Int64[np.ndarray, " m"],
+    start: Int64[np.ndarray, " n"],
+    drifter: Int64[np.ndarray, " n"],
+    half: int,
+    duration: int,
+) -> tuple[Int[np.ndarray, " pairs"], Int[np.ndarray, " pairs"]]:
     """Pairs of a time and a segment that contains the window about it; each drifter once a time, thinned to `MOST`.
 
     Args:
@@ -203,7 +208,9 @@ def _pairs(
     return which, row
 
 
-def _places(scratch: Path, plan: Plan, index: np.ndarray, since: np.ndarray) -> np.ndarray:
+def _places(
+    scratch: Path, plan: Plan, index: Int[np.ndarray, " n"], since: Int64[np.ndarray, "n 9"]
+) -> Float64[np.ndarray, "n 9 2"]:
     """Positions (lon, lat) [degrees] in the segments `index` of the survey, `since` their starts [s], `(n, 9, 2)`."""
     segment, of = np.unique(index, return_inverse=True)
     records = read_records(scratch, plan.layout.n_obs, segment)
@@ -214,7 +221,7 @@ def _places(scratch: Path, plan: Plan, index: np.ndarray, since: np.ndarray) -> 
     return records["origin"][of, None] + lonlat
 
 
-def _velocity(lonlat: np.ndarray, window: int) -> np.ndarray:
+def _velocity(lonlat: Float64[np.ndarray, "n 9 2"], window: int) -> Complex128[np.ndarray, " n"]:
     """Displacement by time [m/s], complex, `(n,)`, from positions `(n, 9, 2)` that `window` [s] lies between."""
     rise = lonlat[:, -1] - lonlat[:, 0]
     east = rise[:, 0] * np.cos(np.radians(lonlat[:, HALF, 1]))
@@ -222,8 +229,11 @@ def _velocity(lonlat: np.ndarray, window: int) -> np.ndarray:
 
 
 def _currents(
-    source: Currents, levels: np.ndarray, which: np.ndarray, lonlat: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
+    source: Currents,
+    levels: Int[np.ndarray, "m 3 9"],
+    which: Int[np.ndarray, " n"],
+    lonlat: Float64[np.ndarray, "n 9 2"],
+) -> tuple[Complex128[np.ndarray, "n 3"], Float64[np.ndarray, " n"]]:
     """Mean current [m/s] along every window, complex `(n, 3)`, and `Encounters.still`.
 
     Args:
@@ -254,7 +264,9 @@ class _Grid:
     def __init__(self, source: Currents):
         self.lat, self.lon, self.periodic, self.land = source.lat, source.lon, source.periodic, source.land()
 
-    def at(self, level: np.ndarray, lonlat: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def at(
+        self, level: Int16[np.ndarray, "2 lat lon"], lonlat: Float64[np.ndarray, "*n 2"]
+    ) -> tuple[Complex128[np.ndarray, "*n"], Bool[np.ndarray, "*n"]]:
         """The `level` [m/s] at positions `(..., 2)`, complex, by bilinear interpolation; and where all around is 0.
 
         NaN where a current around is missing, too fast to be stored, or land, and outside the grid.

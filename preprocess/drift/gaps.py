@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Bool, Int
 
 from driftcal.preprocess.drift.advice import OF_SAMPLES
 from driftcal.preprocess.drift.funnel import explain
@@ -69,7 +70,9 @@ def known(plan: Plan, currents: Sequence[Currents]) -> Gaps:
     return Gaps(len(status), unusable, levels)
 
 
-def _hold(cells: np.ndarray, plan: Plan, samples: np.ndarray, source: Currents) -> np.ndarray:
+def _hold(
+    cells: Bool[np.ndarray, "lat lon"], plan: Plan, samples: Int[np.ndarray, " n"], source: Currents
+) -> Bool[np.ndarray, " n"]:
     """Tells whether the window of each of `samples` has one of the `cells`, `(lat, lon)`; bool."""
     if not cells.any():
         return np.zeros(len(samples), bool)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Complex128, Float64, Int, Num
 from scipy.special import stdtrit
 
 
@@ -15,24 +16,26 @@ from scipy.special import stdtrit
 class Sums:
     """Sums over the encounters of each unit, arrays `(units,)`: all that the statistics need."""
 
-    vu: np.ndarray
+    vu: Complex128[np.ndarray, "*units"]
     """Sum of v u*, complex."""
-    mirrored: np.ndarray
+    mirrored: Complex128[np.ndarray, "*units"]
     """Sum of v u, complex."""
-    vv: np.ndarray
+    vv: Float64[np.ndarray, "*units"]
     """Sum of |v|²."""
-    uu: np.ndarray
+    uu: Float64[np.ndarray, "*units"]
     """Sum of |u|²."""
-    v2: np.ndarray
+    v2: Complex128[np.ndarray, "*units"]
     """Sum of v², complex."""
-    u2: np.ndarray
+    u2: Complex128[np.ndarray, "*units"]
     """Sum of u², complex."""
 
     @classmethod
-    def of(cls, track: np.ndarray, current: np.ndarray, unit: np.ndarray) -> "Sums":
+    def of(
+        cls, track: Complex128[np.ndarray, " n"], current: Complex128[np.ndarray, " n"], unit: Int[np.ndarray, " n"]
+    ) -> "Sums":
         """The sums of velocities `(n,)` over the encounters of each `unit`, numbers from 0 on, `(n,)`."""
 
-        def total(values: np.ndarray) -> np.ndarray:
+        def total(values: Num[np.ndarray, " n"]) -> Num[np.ndarray, " units"]:
             out = np.zeros(int(unit.max(initial=-1)) + 1, values.dtype)
             np.add.at(out, unit, values)
             return out

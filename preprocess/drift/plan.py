@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Int, Int8, Int64, Shaped
 
 from driftcal.preprocess.drift import advice, splits, windows
 from driftcal.preprocess.drift.candidates import Survey, read_records
@@ -41,10 +42,10 @@ class Plan:
 
     layout: Layout
     shape: windows.Shape
-    candidate: np.ndarray
-    current: np.ndarray
+    candidate: Int64[np.ndarray, " n"]
+    current: Int8[np.ndarray, " n"]
     placement: windows.Placement
-    split: np.ndarray
+    split: Int8[np.ndarray, " n"]
     split_counts: dict[str, tuple[int, int]]
     funnel: tuple[Stage, ...]
     warnings: tuple[str, ...]
@@ -114,12 +115,12 @@ def plan(recipe: Recipe, survey: Survey, scratch: Path, currents: list[Currents]
     )
 
 
-def take(placement: windows.Placement, index: np.ndarray) -> windows.Placement:
+def take(placement: windows.Placement, index: Shaped[np.ndarray, " n"]) -> windows.Placement:
     """The windows `index` of `placement`."""
     return windows.Placement(*(getattr(placement, name)[index] for name in placement.__dataclass_fields__))
 
 
-def _widest(recipe: Recipe, survey: Survey, usable: np.ndarray, currents: list[Currents]) -> float:
+def _widest(recipe: Recipe, survey: Survey, usable: Int[np.ndarray, " n"], currents: list[Currents]) -> float:
     """The latitude [degrees, without sign] for which windows must be wide enough: the furthest that has currents.
 
     Drifters beyond the currents have no window, so they must not widen those of the others.
@@ -132,7 +133,7 @@ def _widest(recipe: Recipe, survey: Survey, usable: np.ndarray, currents: list[C
     return float(np.abs(lat[covered]).max(initial=0.0))
 
 
-def _unusable(recipe: Recipe, survey: Survey) -> np.ndarray:
+def _unusable(recipe: Recipe, survey: Survey) -> Int8[np.ndarray, " n"]:
     """Reason for which each candidate cannot be a sample whatever the currents, an index in `REASONS`; int8."""
     reason = np.zeros(len(survey.drifter), np.int8)
     latitude = np.abs(windows.centre_of(survey.origin[:, 1], survey.extent[:, :, 1]))
@@ -153,8 +154,8 @@ def _seconds(day: str) -> int:
 
 
 def _place(
-    recipe: Recipe, survey: Survey, currents: list[Currents], shape: windows.Shape, usable: np.ndarray
-) -> tuple[windows.Placement, np.ndarray]:
+    recipe: Recipe, survey: Survey, currents: list[Currents], shape: windows.Shape, usable: Int[np.ndarray, " n"]
+) -> tuple[windows.Placement, Int8[np.ndarray, " n"]]:
     """Windows on the first source of currents that has one for the segment; reasons are those of the first."""
     duration = recipe.segment.n_steps * recipe.segment.step
     placement, current = windows.Placement.empty(len(usable)), np.zeros(len(usable), np.int8)
@@ -173,9 +174,9 @@ def _place(
 
 def _refuse_land(
     placement: windows.Placement,
-    current: np.ndarray,
-    read: Callable[[np.ndarray], np.ndarray],
-    usable: np.ndarray,
+    current: Int8[np.ndarray, " n"],
+    read: Callable[[Int[np.ndarray, " m"]], Shaped[np.ndarray, " m"]],
+    usable: Int[np.ndarray, " n"],
     currents: list[Currents],
 ) -> None:
     """Refuses tracks with a fix in a cell that has no current at any of its corners in the whole record."""
@@ -188,7 +189,7 @@ def _refuse_land(
             placement.reason[block[windows.enters(closed, lonlat, grid)]] = REASONS.index(windows.ON_LAND)
 
 
-def _order(survey: Survey, kept: np.ndarray, recipe: Recipe) -> np.ndarray:
+def _order(survey: Survey, kept: Int[np.ndarray, " n"], recipe: Recipe) -> Int[np.ndarray, " n"]:
     """Order of the samples: by start time, then permuted within each shard (so that a run of samples is mixed)."""
     order = np.lexsort((survey.source_row[kept], survey.drifter[kept], survey.start_time[kept]))
     size = recipe.store.samples_per_shard
@@ -210,7 +211,7 @@ def _check_grids(recipe: Recipe, currents: list[Currents]) -> None:
             )
 
 
-def _check_reach(recipe: Recipe, survey: Survey, usable: np.ndarray, placement: windows.Placement) -> None:
+def _check_reach(recipe: Recipe, survey: Survey, usable: Int[np.ndarray, " n"], placement: windows.Placement) -> None:
     """Refuses a window that too many tracks leave: to drop the fast ones biases the constant low."""
     leaves = placement.reason == REASONS.index(windows.TRACK_LEAVES)
     covered = (placement.reason == 0) | leaves | (placement.reason == REASONS.index(windows.ON_LAND))

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Bool, Float32, Float64, Int, Int8, Int64
 
 from driftcal.preprocess.recipe import DAY, DrifterSource, Segment
 from driftcal.preprocess.sources.drifters.drifters import Fixes
@@ -48,13 +49,13 @@ class Segments:
         dropped: Fixes of the block dropped, by reason; likewise.
     """
 
-    row: np.ndarray
-    start_time: np.ndarray
-    origin: np.ndarray
-    positions: np.ndarray
-    drogue: np.ndarray
-    source_row: np.ndarray
-    aground: np.ndarray
+    row: Int64[np.ndarray, " n"]
+    start_time: Int64[np.ndarray, " n"]
+    origin: Float64[np.ndarray, "n 2"]
+    positions: Float32[np.ndarray, "n obs 2"]
+    drogue: Int8[np.ndarray, " n"]
+    source_row: Int64[np.ndarray, " n"]
+    aground: Bool[np.ndarray, " n"]
     kept: Counter
     dropped: Counter
 
@@ -110,8 +111,12 @@ def cut(fixes: Fixes, source: DrifterSource, segment: Segment, has_drogue: bool)
 
 
 def _cut_runs(
-    row: np.ndarray, time: np.ndarray, lonlat: np.ndarray, max_speed: float, segment: Segment
-) -> tuple[np.ndarray, Counter]:
+    row: Int64[np.ndarray, " n"],
+    time: Int64[np.ndarray, " n"],
+    lonlat: Float64[np.ndarray, "n 2"],
+    max_speed: float,
+    segment: Segment,
+) -> tuple[Int[np.ndarray, " segments"], Counter]:
     """Index of the first fix of every segment, ascending; and counts of fixes in none, by the break of their run."""
     if not len(row):
         return np.empty(0, np.int64), Counter()
@@ -131,7 +136,7 @@ def _cut_runs(
     return first + within * segment.stride, Counter(dict(zip(LEFT_OVER, left.astype(int).tolist(), strict=True)))
 
 
-def _fast(lonlat: np.ndarray, limit: float) -> np.ndarray:
+def _fast(lonlat: Float64[np.ndarray, "n 2"], limit: float) -> Bool[np.ndarray, " n-1"]:
     """Tells for each fix of `(n, 2)` degrees whether it is over `limit` [m] from the one before it, `(n - 1,)`."""
     # along a meridian and the equator it is further: the great circle is asked for where that, but for rounding, is far
     step = np.abs(np.diff(lonlat, axis=0))
@@ -141,7 +146,7 @@ def _fast(lonlat: np.ndarray, limit: float) -> np.ndarray:
     return fast
 
 
-def _aground(relative: np.ndarray, segment: Segment) -> np.ndarray:
+def _aground(relative: Float64[np.ndarray, "n obs 2"], segment: Segment) -> Bool[np.ndarray, " n"]:
     """Selects segments with a stretch of `AGROUND_HOURS` without motion; `relative` is `(n, obs, 2)` degrees."""
     span = min(round(AGROUND_HOURS * 3600 / segment.step), segment.n_steps)
     if not len(relative) or span < 1 or segment.days * DAY < AGROUND_HOURS * 3600:

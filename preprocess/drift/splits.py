@@ -3,13 +3,14 @@
 import hashlib
 
 import numpy as np
+from jaxtyping import Int, Int8
 
 from driftcal.preprocess.recipe import Recipe
 from driftcal.shared.errors import ConfigError
 from driftcal.shared.store.schema import SPLITS
 
 
-def of_drifters(recipe: Recipe, drifters: list[str]) -> np.ndarray:
+def of_drifters(recipe: Recipe, drifters: list[str]) -> Int8[np.ndarray, " drifters"]:
     """Split of every drifter, an index in `schema.SPLITS`, int8: by a hash of its name, never by row.
 
     A drifter keeps its split when others are added. Only the fractions and the seed decide.
@@ -24,7 +25,7 @@ def of_drifters(recipe: Recipe, drifters: list[str]) -> np.ndarray:
     return np.searchsorted(edges, uniform, side="right").astype(np.int8)
 
 
-def check(recipe: Recipe, split: np.ndarray, drifter: np.ndarray, before: str) -> None:
+def check(recipe: Recipe, split: Int8[np.ndarray, " n"], drifter: Int[np.ndarray, " n"], before: str) -> None:
     """Refuses a split that was asked for and has no sample.
 
     Args:

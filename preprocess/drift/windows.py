@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Bool, Float, Float64, Int, Int8, Int16, Int32, Int64
 from numpy.lib.stride_tricks import sliding_window_view
 
 from driftcal.preprocess.sources.gridded.currents import Currents
@@ -75,12 +76,12 @@ class Placement:
         reason: Index in `REASONS`, int8 (n); 0 where there is a window.
     """
 
-    level: np.ndarray
-    row: np.ndarray
-    column: np.ndarray
-    time: np.ndarray
-    corner: np.ndarray
-    reason: np.ndarray
+    level: Int32[np.ndarray, " n"]
+    row: Int32[np.ndarray, " n"]
+    column: Int32[np.ndarray, " n"]
+    time: Int64[np.ndarray, " n"]
+    corner: Float64[np.ndarray, "n 2"]
+    reason: Int8[np.ndarray, " n"]
 
     @classmethod
     def empty(cls, n: int) -> "Placement":
@@ -95,16 +96,18 @@ class Placement:
         )
 
 
-def centre_of(origin: np.ndarray, extent: np.ndarray) -> np.ndarray:
+def centre_of(
+    origin: Float64[np.ndarray, "n ..."], extent: Float[np.ndarray, "n 2 ..."]
+) -> Float64[np.ndarray, "n ..."]:
     """Middle of each track's bounding box [degrees], float64 `(n, ...)`, from `(n, ...)` and `(n, 2, ...)`."""
     return origin + extent.mean(axis=1, dtype=np.float64)
 
 
 def place(
-    start_time: np.ndarray,
+    start_time: Int64[np.ndarray, " n"],
     duration: int,
-    origin: np.ndarray,
-    extent: np.ndarray,
+    origin: Float64[np.ndarray, "n 2"],
+    extent: Float[np.ndarray, "n 2 2"],
     shape: Shape,
     currents: Currents,
 ) -> Placement:
@@ -121,7 +124,7 @@ def place(
     n = len(start_time)
     reason = np.zeros(n, np.int8)
 
-    def refuse(mask: np.ndarray, why: str) -> None:
+    def refuse(mask: Bool[np.ndarray, " n"], why: str) -> None:
         reason[mask & (reason == 0)] = REASONS.index(why)
 
     level, time, in_period, whole = _levels(start_time, duration, shape.n_times, currents)
@@ -153,7 +156,9 @@ def place(
     return Placement(level, row, column, time, corner, reason)
 
 
-def _levels(start: np.ndarray, duration: int, n_times: int, currents: Currents) -> tuple[np.ndarray, ...]:
+def _levels(
+    start: Int64[np.ndarray, " n"], duration: int, n_times: int, currents: Currents
+) -> tuple[Int[np.ndarray, " n"], Int64[np.ndarray, " n"], Bool[np.ndarray, " n"], Bool[np.ndarray, " n"]]:
     """First level, its time, whether the record covers the segment's window, and whether it has every level of it."""
     if currents.frozen:
         time = start - start % currents.step
@@ -173,7 +178,9 @@ def _levels(start: np.ndarray, duration: int, n_times: int, currents: Currents) 
     return clipped, time, in_period, whole
 
 
-def _first_cell(centre: np.ndarray, half: float, n: int, size: int | None) -> tuple[np.ndarray, np.ndarray]:
+def _first_cell(
+    centre: Float64[np.ndarray, " n"], half: float, n: int, size: int | None
+) -> tuple[Int[np.ndarray, " n"], Bool[np.ndarray, " n"]]:
     """First of `n` cells around `centre` [cells], and whether they cover `half` cells on both sides of it.
 
     On a bounded axis the cells may slide by what rounding up to a multiple of 4 has added.
@@ -186,12 +193,14 @@ def _first_cell(centre: np.ndarray, half: float, n: int, size: int | None) -> tu
     return slid, covers & (n <= size)
 
 
-def needed(level: np.ndarray, n_times: int) -> np.ndarray:
+def needed(level: Int32[np.ndarray, " n"], n_times: int) -> Int[np.ndarray, " levels"]:
     """The levels of windows that begin at `level`, `(n,)`: each once, ascending."""
     return np.unique(np.unique(level)[:, None] + np.arange(n_times))
 
 
-def cut(placement: Placement, shape: Shape, currents: Currents) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def cut(
+    placement: Placement, shape: Shape, currents: Currents
+) -> Iterator[tuple[Int[np.ndarray, " m"], Int16[np.ndarray, "m 2 time lat lon"]]]:
     """Cuts the windows of `placement`, FILL and OVER as the source has them.
 
     Levels are taken in order, each once; the memory needed depends neither on how many there are nor on how many
@@ -208,7 +217,7 @@ def cut(placement: Placement, shape: Shape, currents: Currents) -> Iterator[tupl
     out = np.empty((min(AT_ONCE, len(order)), 2, shape.n_times, shape.n_lat, shape.n_lon), np.int16)
     for first in range(0, len(order), AT_ONCE):
         chosen = order[first : first + AT_ONCE]
-        for k, room in zip(chosen, out, strict=False):
+        for k, room in zip(chosen.tolist(), out, strict=False):
             window = range(int(placement.level[k]), int(placement.level[k]) + n_times)
             for gone in [level for level in in_memory if level < window.start]:
                 del in_memory[gone]
@@ -220,7 +229,13 @@ def cut(placement: Placement, shape: Shape, currents: Currents) -> Iterator[tupl
         yield chosen, out[: len(chosen)]
 
 
-def copy(levels: Sequence[np.ndarray], placement: Placement, k: int, currents: Currents, out: np.ndarray) -> None:
+def copy(
+    levels: Sequence[Int16[np.ndarray, "2 rows columns"]],
+    placement: Placement,
+    k: int,
+    currents: Currents,
+    out: Int16[np.ndarray, "2 time lat lon"],
+) -> None:
     """Copies the window `k` out of its `levels`, each `(2, lat, lon)`, into `out`, `(2, time, lat, lon)`.
 
     A single level fills all times: the record is frozen.
@@ -238,7 +253,7 @@ def copy(levels: Sequence[np.ndarray], placement: Placement, k: int, currents: C
             into[..., before_seam:] = level[:, row : row + n_lat, : n_lon - before_seam]
 
 
-def closed_cells(currents: Currents) -> np.ndarray:
+def closed_cells(currents: Currents) -> Bool[np.ndarray, "rows columns"]:
     """Cells without any current in the whole record: all four corners are land, bool `(lat - 1, lon - 1 or lon)`."""
     land = currents.land()
     if currents.periodic:
@@ -246,7 +261,9 @@ def closed_cells(currents: Currents) -> np.ndarray:
     return land[:-1, :-1] & land[1:, :-1] & land[:-1, 1:] & land[1:, 1:]
 
 
-def enters(closed: np.ndarray, lonlat: np.ndarray, currents: Currents) -> np.ndarray:
+def enters(
+    closed: Bool[np.ndarray, "rows columns"], lonlat: Float64[np.ndarray, "n obs 2"], currents: Currents
+) -> Bool[np.ndarray, " n"]:
     """Tells for each track `(n, obs, 2)` (lon, lat) [degrees] whether a fix lies in a `closed` cell; bool (n)."""
     column = np.floor((lonlat[..., 0] - currents.lon.start) % 360.0 / currents.lon.step).astype(np.int64)
     row = np.floor((lonlat[..., 1] - currents.lat.start) / currents.lat.step).astype(np.int64)
@@ -254,7 +271,7 @@ def enters(closed: np.ndarray, lonlat: np.ndarray, currents: Currents) -> np.nda
     return (inside & closed[np.clip(row, 0, closed.shape[0] - 1), np.clip(column, 0, closed.shape[1] - 1)]).any(axis=1)
 
 
-def masked_always(placement: Placement, shape: Shape, currents: Currents) -> np.ndarray:
+def masked_always(placement: Placement, shape: Shape, currents: Currents) -> Bool[np.ndarray, "n lat lon"]:
     """The cells of every window that have no current in the whole record; bool `(n, lat, lon)`."""
     land, column, size = currents.land(), placement.column, currents.lon.size
     if currents.periodic:
@@ -262,7 +279,7 @@ def masked_always(placement: Placement, shape: Shape, currents: Currents) -> np.
     return sliding_window_view(land, (shape.n_lat, shape.n_lon))[placement.row, column]
 
 
-def judge(windows: np.ndarray, land: np.ndarray) -> np.ndarray:
+def judge(windows: Int16[np.ndarray, "n 2 time lat lon"], land: Bool[np.ndarray, "n lat lon"]) -> Int[np.ndarray, " n"]:
     """Marks land in `windows`, in place, and tells which windows cannot be used.
 
     Land that the source gives as zeros becomes FILL, and so does OVER. A window with a cell that has a current at some

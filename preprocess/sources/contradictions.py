@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from jaxtyping import Num, Shaped
 
 from driftcal.preprocess.sources.encoding import Encoding
 from driftcal.shared.errors import DataError
@@ -31,13 +32,13 @@ FLAGS = 4
 """Different numbers out of a valid range that may be flags, of land or ice, and no values."""
 
 
-def sample(stored: np.ndarray) -> np.ndarray:
+def sample(stored: Shaped[np.ndarray, "..."]) -> Shaped[np.ndarray, " n"]:
     """Some of the numbers of a level, spread over it, `(n,)`."""
     flat = stored.reshape(-1)
     return flat[:: max(1, flat.size // SAMPLE) | 1]
 
 
-def is_decoded(numbers: np.ndarray, encoding: Encoding) -> bool:
+def is_decoded(numbers: Num[np.ndarray, "..."], encoding: Encoding) -> bool:
     """Tells whether floats are decoded already: all are whole multiples of `scale_factor`, and not whole numbers.
 
     Args:
@@ -55,7 +56,7 @@ def is_decoded(numbers: np.ndarray, encoding: Encoding) -> bool:
     return bool((np.abs(multiples - np.rint(multiples)) <= slack).all())
 
 
-def check_angles(numbers: np.ndarray, attributes: Mapping[str, Any], limit: float, where: str) -> None:
+def check_angles(numbers: Shaped[np.ndarray, "..."], attributes: Mapping[str, Any], limit: float, where: str) -> None:
     """Refuses coordinates that are decoded already and have their scale_factor still.
 
     Args:
@@ -75,7 +76,7 @@ def check_angles(numbers: np.ndarray, attributes: Mapping[str, Any], limit: floa
         raise left_over(encoding, "all are whole multiples of it", where)
 
 
-def settle_range(encoding: Encoding, numbers: np.ndarray, where: str) -> tuple[Encoding, list[str]]:
+def settle_range(encoding: Encoding, numbers: Num[np.ndarray, " n"], where: str) -> tuple[Encoding, list[str]]:
     """The encoding with its valid range given for the numbers that it can only be meant for; and notes.
 
     Args:
@@ -105,7 +106,7 @@ def settle_range(encoding: Encoding, numbers: np.ndarray, where: str) -> tuple[E
     raise _contradicted(encoding, share, where)
 
 
-def check_range(encoding: Encoding, numbers: np.ndarray, where: str) -> None:
+def check_range(encoding: Encoding, numbers: Num[np.ndarray, "..."], where: str) -> None:
     """Refuses a valid range that most numbers of a level are out of.
 
     Raises:
@@ -116,7 +117,7 @@ def check_range(encoding: Encoding, numbers: np.ndarray, where: str) -> None:
         raise _contradicted(encoding, share, where)
 
 
-def outside_range(encoding: Encoding, numbers: np.ndarray) -> tuple[float, float]:
+def outside_range(encoding: Encoding, numbers: Num[np.ndarray, "..."]) -> tuple[float, float]:
     """Share of stored numbers that are out of their valid range, flags not counted, and with those; of no fills."""
     if not encoding.has_range:
         return 0.0, 0.0

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from jaxtyping import Bool, Num, Shaped
 
 from driftcal.shared.errors import DataError
 
@@ -73,11 +74,11 @@ class Encoding:
             packed="scale_factor" in attributes or "add_offset" in attributes,
         )
 
-    def read(self, stored: np.ndarray) -> np.ndarray:
+    def read(self, stored: Num[np.ndarray, "*shape"]) -> Num[np.ndarray, "*shape"]:
         """Stored numbers with the sign that `_Unsigned` gives them; a view."""
         return stored if self.signed is None else stored.view(self.signed.newbyteorder(stored.dtype.byteorder))
 
-    def missing(self, stored: np.ndarray) -> np.ndarray:
+    def missing(self, stored: Num[np.ndarray, "*shape"]) -> Bool[np.ndarray, "*shape"]:
         """Marks stored numbers that are NaN, a fill or out of the valid range; bool, of the same shape."""
         values = self.read(stored)
         lost = np.isnan(values) if values.dtype.kind == "f" else None
@@ -86,17 +87,17 @@ class Encoding:
         if self.has_range:
             outside = self.outside(values)
             lost = outside if lost is None else lost | outside
-        return np.zeros(values.shape, bool) if lost is None else lost
+        return np.zeros(values.shape, bool) if lost is None else np.asarray(lost)
 
     @property
     def has_range(self) -> bool:
         """Tells whether a valid range is declared."""
         return self.valid != (-np.inf, np.inf)
 
-    def outside(self, stored: np.ndarray) -> np.ndarray:
+    def outside(self, stored: Num[np.ndarray, "*shape"]) -> Bool[np.ndarray, "*shape"]:
         """Marks stored numbers that are out of the valid range, NaN excepted; bool, of the same shape."""
         least, greatest = self.valid_as_stored
-        return (stored < least) | (stored > greatest)
+        return np.asarray((stored < least) | (stored > greatest))
 
     @functools.cached_property
     def valid_as_stored(self) -> tuple[float, float]:
@@ -108,7 +109,7 @@ class Encoding:
         slack = 1e-6 * max((abs(end) for end in ends if np.isfinite(end)), default=0.0)
         return min(ends) - slack, max(ends) + slack
 
-    def decoded(self, stored: np.ndarray) -> np.ndarray:
+    def decoded(self, stored: Shaped[np.ndarray, "*shape"]) -> Shaped[np.ndarray, "*shape"]:
         """Decoded numbers, missing ones as NaN.
 
         Integers that are neither packed nor missing stay integers; what is not a number is returned as it came.
@@ -119,10 +120,12 @@ class Encoding:
         values = self.read(stored)
         if self.packed:
             values = values * np.float64(self.scale) + np.float64(self.offset)
-        return np.where(lost, np.nan, values) if lost.any() else values
+        return np.where(lost, np.nan, values) if lost.any() else np.asarray(values)
 
 
-def decode(stored: np.ndarray, attributes: Mapping[str, Any], where: str) -> np.ndarray:
+def decode(
+    stored: Shaped[np.ndarray, "*shape"], attributes: Mapping[str, Any], where: str
+) -> Shaped[np.ndarray, "*shape"]:
     """Stored numbers as the CF attributes mean them, as `Encoding.decoded` gives them.
 
     Raises:
@@ -134,7 +137,7 @@ def decode(stored: np.ndarray, attributes: Mapping[str, Any], where: str) -> np.
     return Encoding.of(stored.dtype, attributes, where).decoded(stored)
 
 
-def texts(values: np.ndarray) -> list[str]:
+def texts(values: Shaped[np.ndarray, " n"]) -> list[str]:
     """Values as text: whole numbers without `.0`, bytes decoded, blanks stripped, empty where missing."""
     return [_text(value) for value in values.tolist()]
 

@@ -285,7 +285,7 @@ def _without_default_fills(dataset: xr.Dataset, path: str) -> None:
 
 
 def _is_zero(fill: Any) -> bool:
-    return isinstance(fill, int | float | np.number | np.bool_) and fill == 0
+    return isinstance(fill, int | float | np.number | np.bool_) and bool(fill == 0)
 
 
 def _guard(path: str) -> AbstractContextManager[Any]:

@@ -4,6 +4,7 @@ import re
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Num
 
 _LOOKS = (
     (1e8, 5e9, "seconds since 1970-01-01"),
@@ -25,7 +26,7 @@ _DIGITS = re.compile(r"(?:19|20)\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])(?:[
 _SAMPLE = 1000
 
 
-def remedy(stored: np.ndarray, units: str | None) -> str:
+def remedy(stored: Num[np.ndarray, "..."], units: str | None) -> str:
     """Remedy for times whose `units` have no reference date, judged by the numbers `stored`."""
     numbers = stored[..., :_SAMPLE].astype(np.float64).ravel()
     numbers = numbers[np.isfinite(numbers)]
@@ -60,6 +61,6 @@ def remedy(stored: np.ndarray, units: str | None) -> str:
     return f"Say since when they count ({size:g}, for example): {ask}; or write times as 2010-01-31T06:00:00Z."
 
 
-def _are_digits(numbers: np.ndarray) -> bool:
+def _are_digits(numbers: Num[np.ndarray, " n"]) -> bool:
     """Tells whether all `numbers` can be dates in digits."""
     return bool(numbers.size) and all(_DIGITS.fullmatch(f"{number:.0f}") for number in numbers)

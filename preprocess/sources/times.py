@@ -8,6 +8,7 @@ from typing import Any
 import cftime
 import numpy as np
 import pandas as pd
+from jaxtyping import Int64, Shaped
 
 from driftcal.preprocess.sources.encoding import MISSING, decode, texts
 from driftcal.preprocess.sources.units import SECONDS, units_of
@@ -36,7 +37,9 @@ _EPOCH = re.compile(
 )
 
 
-def seconds(stored: np.ndarray, attributes: Mapping[str, Any], where: str) -> np.ndarray:
+def seconds(
+    stored: Shaped[np.ndarray, "*shape"], attributes: Mapping[str, Any], where: str
+) -> Int64[np.ndarray, "*shape"]:
     """Times as int64 seconds since 1970-01-01 UTC, rounded; `NO_TIME` where missing.
 
     Takes numbers with CF `units` (any epoch, the calendars of real dates), datetime64, and ISO 8601 text.
@@ -80,7 +83,7 @@ def seconds(stored: np.ndarray, attributes: Mapping[str, Any], where: str) -> np
     return times
 
 
-def of_text(stamps: Sequence[str]) -> tuple[np.ndarray, list[str]]:
+def of_text(stamps: Sequence[str]) -> tuple[Shaped[np.ndarray, " n"], list[str]]:
     """Instants of ISO 8601 text as datetime64 `[n]`, NaT if missing; and the texts that cannot be read.
 
     `24:00` is the end of its day; text without an offset, or with `UTC` or `GMT` after it, is UTC.
@@ -166,7 +169,7 @@ def _epoch(text: str, calendar: str, where: str) -> int:
     return start + round(part["hour"] * 3600 + part["minute"] * 60 + part["second"] - ahead)
 
 
-def _check_alike(times: np.ndarray, where: str) -> None:
+def _check_alike(times: Int64[np.ndarray, "..."], where: str) -> None:
     """Refuses times of the calendar `julian` [s since 1970-01-01] outside the years that fix their dates."""
     first, last = (np.datetime64(f"{year}-01-01", "s").astype(np.int64) for year in (_ALIKE[0], _ALIKE[1] + 1))
     if times.size and not (times.min() >= first and times.max() < last):

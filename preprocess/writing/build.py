@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Int
 
 from driftcal.preprocess.drift import windows
 from driftcal.preprocess.drift.plan import Plan, take
@@ -99,7 +100,7 @@ class Build:
         self.levels.expect(wanted)
         return [Pending(k, n, functools.partial(self.task, k, lock)) for k, n in zip(shards, days, strict=True)]
 
-    def needed(self, samples: range) -> dict[int, np.ndarray]:
+    def needed(self, samples: range) -> dict[int, Int[np.ndarray, " levels"]]:
         """The levels of each source that the samples `samples` need, ascending."""
         level, current = (
             values[samples.start : samples.stop] for values in (self.plan.placement.level, self.plan.current)

@@ -16,6 +16,7 @@ from dask.base import compute
 from dask.callbacks import Callback
 from dask.delayed import delayed
 from dask.local import get_sync
+from jaxtyping import Int, Int64, Shaped, UInt8
 from tqdm import tqdm
 
 from driftcal.preprocess.drift import windows
@@ -59,13 +60,13 @@ class ShardTask:
     layout: schema.Layout
     shape: windows.Shape
     currents: dict[int, Currents]
-    current: np.ndarray
+    current: Int[np.ndarray, " n"]
     placement: windows.Placement
-    land: np.ndarray
+    land: UInt8[np.ndarray, "n bytes"]
     lock: Path
     scratch: Path
-    candidate: np.ndarray
-    labels: dict[str, np.ndarray]
+    candidate: Int64[np.ndarray, " n"]
+    labels: dict[str, Shaped[np.ndarray, "n ..."]]
 
     @property
     def mark(self) -> Path:
@@ -149,7 +150,7 @@ def odd_of(mark: Mark) -> dict[int, Odd]:
     }
 
 
-def _records(task: ShardTask) -> np.ndarray:
+def _records(task: ShardTask) -> Shaped[np.ndarray, " n"]:
     """The samples of `task` as the survey's file has them, `(n,)` of `survey.record`."""
     try:
         return read_records(task.scratch, task.layout.n_obs, task.candidate)

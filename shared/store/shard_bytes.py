@@ -9,7 +9,7 @@ This skips the machinery that zarr-python runs for every chunk it reads.
 
 import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from awscrt import checksums
@@ -185,6 +185,7 @@ def encoded(spec: ArraySpec, data: np.ndarray, layout: Layout) -> Encoder:
     return encoder
 
 
+@runtime_checkable
 class Bytes(Protocol):
     """The bytes of a file: in memory, mapped, or read as they are asked for."""
 

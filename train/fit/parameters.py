@@ -17,7 +17,7 @@ import io
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -63,7 +63,7 @@ class Positive(eqx.Module):
         self.log = jnp.log(jnp.asarray(value, float))
 
     @classmethod
-    def of_log(cls, log: Array) -> Self:
+    def of_log(cls, log: Array) -> "Positive":
         """The parameter with this logarithm, as it is: nothing is computed."""
         made = cls.__new__(cls)
         object.__setattr__(made, "log", log)

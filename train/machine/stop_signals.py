@@ -9,7 +9,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from types import FrameType, TracebackType
-from typing import Any, Self
+from typing import Any
 
 from driftcal.shared.errors import Interrupted
 
@@ -29,7 +29,7 @@ class Stop:
         self._waits = False
         self._before: dict[signal.Signals, Any] = {}
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "Stop":
         if threading.current_thread() is threading.main_thread():
             self._before = {number: signal.signal(number, self._caught) for number in SIGNALS}
         return self

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from queue import SimpleQueue
-from typing import Any, Self, TypeVar
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 
@@ -30,7 +30,7 @@ class Crew:
         self._closed, self._lock = False, threading.Lock()
         self._threads = [threading.Thread(target=self._work, name=f"{name}-{k}", daemon=True) for k in range(threads)]
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "Crew":
         for thread in self._threads:
             thread.start()
         return self

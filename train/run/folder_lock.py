@@ -12,7 +12,6 @@ import os
 import sys
 from pathlib import Path
 from types import TracebackType
-from typing import Self
 
 from driftcal.shared.command import say
 from driftcal.shared.disk import durable, litter
@@ -34,7 +33,7 @@ class FolderLock:
         self._taken = contextlib.ExitStack()
         self._has = False
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "FolderLock":
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -96,7 +96,7 @@ class MetricsLog:
         self._writes, self._board = writes, board
         self._phase, self._epoch, self._began, self._bar = "", 0, 0.0, tqdm(disable=True)
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "MetricsLog":
         with contextlib.ExitStack() as stack:
             try:
                 if not self._writes:

@@ -1,7 +1,7 @@
 """The result of a run, as `result.json` holds it. Loads no jax, so a page is written without it."""
 
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from typing import Any
 
 from driftcal.shared.json_record import JsonRecord, entry
 
@@ -147,7 +147,7 @@ class Result(JsonRecord):
     examination: Examination | None = None
 
     @classmethod
-    def from_json(cls, tree: Any, where: str = "") -> Self:
+    def from_json(cls, tree: Any, where: str = "") -> "Result":
         """The inverse of `as_json`."""
         calibrated = super().from_json(tree, where)
         if "profile" not in tree:
@@ -158,7 +158,7 @@ class Result(JsonRecord):
         """The tree that is written."""
         return super().as_json() | (self.examination.as_json() if self.examination is not None else {})
 
-    def examined(self, examination: Examination) -> Self:
+    def examined(self, examination: Examination) -> "Result":
         """This result with its examination."""
         return replace(self, examination=examination)
 

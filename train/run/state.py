@@ -7,7 +7,7 @@ samples are functions of the seed and need not be saved.
 """
 
 import time
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -82,7 +82,7 @@ class PassResults:
         }
 
     @classmethod
-    def of(cls, arrays: dict[str, np.ndarray]) -> Self:
+    def of(cls, arrays: dict[str, np.ndarray]) -> "PassResults":
         """The inverse of `arrays`."""
         n, taken = (int(k) for k in arrays["samples"])
         held = cls(arrays["parameters"], n, arrays["loss"].dtype)

@@ -6,6 +6,7 @@ fixes without a word.
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Float64
 
 from driftcal.preprocess.sources.encoding import MISSING
 from driftcal.preprocess.sources.units import Axis
@@ -22,7 +23,7 @@ _ANGLE = (
 _WAYS = {"lat": {"N": 1.0, "S": -1.0}, "lon": {"E": 1.0, "W": -1.0}}
 
 
-def degrees(texts: pd.Series, axis: Axis, name: str, where: str) -> np.ndarray:
+def degrees(texts: pd.Series, axis: Axis, name: str, where: str) -> Float64[np.ndarray, " n"]:
     """Degrees north or east of the cells `texts`; NaN where they are missing.
 
     Raises:
@@ -57,7 +58,7 @@ def has_letters(texts: pd.Series) -> bool:
     return bool((stripped.str.contains(r"(?:^[NSEWnsew]|[NSEWnsew]$)", regex=True) & ~missing).any())
 
 
-def numbers(texts: pd.Series, name: str, where: str) -> np.ndarray:
+def numbers(texts: pd.Series, name: str, where: str) -> Float64[np.ndarray, " n"]:
     """The numbers of the cells `texts`, with a point or a comma as decimal mark; NaN where they are missing.
 
     Raises:

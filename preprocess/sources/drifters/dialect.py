@@ -16,7 +16,7 @@ import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, TextIO
+from typing import IO, Any
 
 from driftcal.preprocess.sources.encoding import MISSING
 from driftcal.preprocess.sources.variable_roles import listing
@@ -104,7 +104,7 @@ def _members(archive: zipfile.ZipFile) -> list[str]:
 
 
 @contextlib.contextmanager
-def text(path: Path, dialect: "Dialect") -> Iterator[TextIO]:
+def text(path: Path, dialect: "Dialect") -> Iterator[io.TextIOWrapper]:
     """The table at `path` as text, from its first fix on."""
     with contextlib.ExitStack() as stack:
         if dialect.compression == "zip":

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 import xarray as xr
+from jaxtyping import Int, Int64, Shaped
 
 from driftcal.preprocess.sources.drifters.ids import identifiers
 from driftcal.preprocess.sources.encoding import decode
@@ -34,20 +35,20 @@ class Rows:
     row_dim: str | None
     size: int
     """Length of the flattened observations."""
-    index: np.ndarray
+    index: Int[np.ndarray, " rows"]
     """Index along `row_dim`."""
-    starts: np.ndarray
+    starts: Int[np.ndarray, " rows"]
     """First fix along the observations, or along `order`."""
-    counts: np.ndarray
+    counts: Int[np.ndarray, " rows"]
     ids: list[str]
     width: int = 0
     """Fixes stored per row of a 2-D table, 0 for other layouts."""
-    filled: np.ndarray | None = None
+    filled: Int[np.ndarray, " table"] | None = None
     """Number of fixes of each row of a 2-D table that are not padding, if the source gives it."""
-    order: np.ndarray | None = None
+    order: Int[np.ndarray, " obs"] | None = None
     """Order of the observations by drifter `[size]`, if drifters interleave."""
 
-    def take(self, variable: xr.Variable, start: int, stop: int) -> np.ndarray:
+    def take(self, variable: xr.Variable, start: int, stop: int) -> Shaped[np.ndarray, " n"]:
         """Values of `variable` for the fixes of rows [start, stop) `[n]`, as stored."""
         counts, index = self.counts[start:stop], self.index[start:stop]
         near = slice(int(index[0]), int(index[-1]) + 1)
@@ -62,7 +63,7 @@ class Rows:
         places = self._places(start, stop)
         return variable[places].values if self.order is None else variable.values[self.order[places]]
 
-    def source_rows(self, start: int, stop: int) -> np.ndarray:
+    def source_rows(self, start: int, stop: int) -> Int64[np.ndarray, " n"]:
         """Index of the fixes of rows [start, stop) along the flattened observations, int64 `[n]`."""
         if self.width:
             return (self.index[start:stop, None] * self.width + np.arange(self.width)).ravel()
@@ -240,7 +241,7 @@ def _grouped_rows(lat: xr.DataArray, ids: xr.Variable, where: str) -> tuple[Rows
     ), notes
 
 
-def _filled_rows(sizes: np.ndarray, where: str, notes: list[str]) -> np.ndarray:
+def _filled_rows(sizes: Int[np.ndarray, " rows"], where: str, notes: list[str]) -> Int[np.ndarray, " filled"]:
     """Indices of the rows with fixes; skipped rows are counted in `notes`."""
     index = np.flatnonzero(sizes)
     if not len(index):
@@ -250,7 +251,7 @@ def _filled_rows(sizes: np.ndarray, where: str, notes: list[str]) -> np.ndarray:
     return index
 
 
-def _row_sizes(rowsize: xr.DataArray, where: str) -> np.ndarray:
+def _row_sizes(rowsize: xr.DataArray, where: str) -> Int64[np.ndarray, " rows"]:
     """Checked row sizes, int64 `[rows]`."""
     sizes = decode(rowsize.values, rowsize.attrs, f"{where}: {rowsize.name!r}")
     content = f"{sizes.dtype} values"
@@ -274,7 +275,7 @@ def _changes(time: xr.DataArray) -> bool:
     return len(np.unique(time.values)) > 1
 
 
-def _runs(ids: xr.Variable) -> tuple[np.ndarray, np.ndarray]:
+def _runs(ids: xr.Variable) -> tuple[Int[np.ndarray, " runs"], Shaped[np.ndarray, " runs"]]:
     """Start `[runs]` and id of each run of equal ids along the observations; read piece by piece."""
     firsts, run_ids, last = [], [], None
     for start in range(0, ids.size, _PIECE):

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float64, Int64
 
 from driftcal.preprocess.recipe import DrifterSource
 from driftcal.preprocess.sources import files, fingerprint
@@ -118,7 +119,7 @@ class Drifters:
     def _path_of(self, row: int) -> str:
         return self._file_of(row)[0].path
 
-    def _track(self, row: int) -> tuple[np.ndarray, np.ndarray]:
+    def _track(self, row: int) -> tuple[Int64[np.ndarray, " n"], Float64[np.ndarray, "n 2"]]:
         """Times [s] `[n]` and positions [degrees] `[n, 2]` of a row."""
         file, number = self._file_of(row)
         with file.opened() as dataset:

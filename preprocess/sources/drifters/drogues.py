@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Int8, Int64, Shaped
 
 from driftcal.preprocess.sources.encoding import MISSING, decode, texts
 from driftcal.preprocess.sources.times import NO_TIME, of_text, seconds
@@ -28,7 +29,7 @@ _UNKNOWN = (*MISSING, "unknown", "u")
 _NEVER = (*MISSING, "never", "not lost", "on")
 
 
-def of_status(values: np.ndarray, attributes: Mapping[str, Any], where: str) -> np.ndarray:
+def of_status(values: Shaped[np.ndarray, " n"], attributes: Mapping[str, Any], where: str) -> Int8[np.ndarray, " n"]:
     """State from a status: 1 on, 0 lost, -1 unknown; int8 `[n]`.
 
     Takes numbers, truth values, and their names in text; numbers other than 0 and 1 are unknown.
@@ -74,7 +75,9 @@ def _state(word: str, where: str) -> int:
     return {1.0: 1, 0.0: 0}.get(number, -1)
 
 
-def of_lost_date(values: np.ndarray, attributes: Mapping[str, Any], time: np.ndarray, where: str) -> np.ndarray:
+def of_lost_date(
+    values: Shaped[np.ndarray, " n"], attributes: Mapping[str, Any], time: Int64[np.ndarray, " n"], where: str
+) -> Int8[np.ndarray, " n"]:
     """State at `time` [s since 1970-01-01] from the date on which the drogue was lost: 1, 0 or -1; int8 `[n]`.
 
     In GDP files no date means never lost, and 1970-01-01 unknown from the start.

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
+from jaxtyping import Bool, Float, Float64, Int8, Int64, Shaped
 
 from driftcal.preprocess.sources.contradictions import check_angles
 from driftcal.preprocess.sources.drifters import drogues, namesakes, quality
@@ -58,19 +59,19 @@ _LIMITS = {"lat": 90.0, "lon": 360.0}
 class Fixes:
     """Whole trajectories, one after the other, each sorted by time without duplicates."""
 
-    row: np.ndarray
+    row: Int64[np.ndarray, " n"]
     """Trajectory of each fix, int64 `[n]`, increasing; counts the source's trajectories that hold fixes."""
-    time: np.ndarray
+    time: Int64[np.ndarray, " n"]
     """Seconds since 1970-01-01, int64 `[n]`."""
-    lon: np.ndarray
+    lon: Float64[np.ndarray, " n"]
     """Longitude [degrees] in [-180, 180), float64 `[n]`."""
-    lat: np.ndarray
+    lat: Float64[np.ndarray, " n"]
     """Latitude [degrees], float64 `[n]`."""
-    drogue: np.ndarray
+    drogue: Int8[np.ndarray, " n"]
     """1 on, 0 lost, -1 unknown, int8 `[n]`."""
-    gap: np.ndarray
+    gap: Float[np.ndarray, " n"]
     """Time between the satellite fixes around each fix [s], float64 `[n]`, NaN where unknown."""
-    source_row: np.ndarray
+    source_row: Int64[np.ndarray, " n"]
     """Index along the source's flattened observation dimension, int64 `[n]`."""
     drifter: dict[int, str]
     """Drifter id of each row of the block."""
@@ -105,7 +106,7 @@ class DrifterFile:
         """The content, to read fixes from; undecoded."""
         return opened(self.path, self.where) if self.loaded is None else nullcontext(self.loaded)
 
-    def _stored(self, dataset: xr.Dataset, start: int, stop: int) -> dict[str, np.ndarray]:
+    def _stored(self, dataset: xr.Dataset, start: int, stop: int) -> dict[str, Shaped[np.ndarray, " n"]]:
         """Values of the fixes of rows [start, stop) as stored, by role, each `[n]`."""
         stored = {}
         for role in ("time", "lat", "lon", "gap", *drogues.ROLES, *quality.FLAGS):
@@ -115,7 +116,9 @@ class DrifterFile:
                     stored[role] = retried(lambda variable=variable: self.rows.take(variable, start, stop))
         return stored
 
-    def _numbers(self, role: str, stored: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+    def _numbers(
+        self, role: str, stored: Shaped[np.ndarray, " n"]
+    ) -> tuple[Float64[np.ndarray, " n"], Bool[np.ndarray, " n"] | None]:
         """Numbers of a role, NaN where missing; and which are so because they are out of their valid range."""
         where = f"{self.where}: {self.names[role]!r}"
         if stored.dtype.kind not in "iufb":
@@ -194,7 +197,7 @@ class DrifterFile:
             mixed=mixed,
         )
 
-    def _flagged(self, stored: Mapping[str, np.ndarray]) -> list[tuple[str, np.ndarray]]:
+    def _flagged(self, stored: Mapping[str, Shaped[np.ndarray, " n"]]) -> list[tuple[str, Bool[np.ndarray, " n"]]]:
         """Reasons for which quality flags exclude fixes, each with the mask of those fixes."""
         return [
             (why, quality.bad(stored[role], self.attributes[role], f"{self.where}: {self.names[role]!r}"))
@@ -202,7 +205,9 @@ class DrifterFile:
             if role in stored
         ]
 
-    def _padding(self, start: int, stop: int, time: np.ndarray, unplaced: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _padding(
+        self, start: int, stop: int, time: Int64[np.ndarray, " n"], unplaced: Bool[np.ndarray, " n"]
+    ) -> tuple[Bool[np.ndarray, " n"], Bool[np.ndarray, " n"]]:
         """Selects fixes of a 2-D table that only pad its rows, and fixes with data that `rowsize` counts as padding."""
         rows = self.rows
         if not rows.width:
@@ -219,7 +224,9 @@ class DrifterFile:
             tail[:, 0] &= table[:, 0] == NO_TIME
         return tail.ravel(), np.zeros(len(time), bool)
 
-    def _drogue(self, stored: Mapping[str, np.ndarray], time: np.ndarray) -> np.ndarray:
+    def _drogue(
+        self, stored: Mapping[str, Shaped[np.ndarray, " n"]], time: Int64[np.ndarray, " n"]
+    ) -> Int8[np.ndarray, " n"]:
         """State of the drogue from its status, or from the date it was lost: 1, 0 or -1, int8 `[n]`."""
         for role in drogues.ROLES:
             if role in stored:
@@ -229,7 +236,7 @@ class DrifterFile:
                 return drogues.of_lost_date(stored[role], attributes, time, where)
         return np.full(len(time), -1, np.int8)
 
-    def _gap(self, stored: Mapping[str, np.ndarray], n: int) -> np.ndarray:
+    def _gap(self, stored: Mapping[str, Shaped[np.ndarray, " n"]], n: int) -> Float[np.ndarray, " n"]:
         """Time between satellite fixes [s], NaN where unknown, `[n]`."""
         if "gap" not in stored:
             return np.full(n, np.nan)
@@ -237,7 +244,13 @@ class DrifterFile:
         return np.where((gap >= 0) & (gap < 1e12), gap, np.nan)  # beyond 30,000 years it is an undecoded fill
 
 
-def _proof(row: int, of_fix: np.ndarray, time: np.ndarray, lon: np.ndarray, lat: np.ndarray) -> str:
+def _proof(
+    row: int,
+    of_fix: Int64[np.ndarray, " n"],
+    time: Int64[np.ndarray, " n"],
+    lon: Float64[np.ndarray, " n"],
+    lat: Float64[np.ndarray, " n"],
+) -> str:
     """Two fixes of a row that one drifter cannot have, as text."""
     of_row = np.flatnonzero(of_fix == row)
     at, east, north = time[of_row], lon[of_row], lat[of_row]
@@ -254,7 +267,7 @@ def gap_unit(attributes: Mapping[str, Any], name: str, where: str) -> float:
     return SECONDS.get(units, 1.0)
 
 
-def _check_scale(values: np.ndarray, where: str) -> None:
+def _check_scale(values: Float64[np.ndarray, " n"], where: str) -> None:
     """Refuses positions most of which are too large for degrees, and too various for fill values."""
     large = values[np.abs(values) >= UNDECODED]
     if len(large) > np.isfinite(values).sum() / 2 and len(np.unique(large)) > _FILLS:
@@ -265,7 +278,7 @@ def _check_scale(values: np.ndarray, where: str) -> None:
         )
 
 
-def _check_degrees(lat: np.ndarray, lon: np.ndarray, where: str) -> None:
+def _check_degrees(lat: Float64[np.ndarray, " n"], lon: Float64[np.ndarray, " n"], where: str) -> None:
     off = np.flatnonzero((np.abs(lat) > 90) | (np.abs(lon) > 720))
     if off.size:
         swapped = np.abs(lon).max() <= 90

@@ -10,6 +10,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
+from jaxtyping import Shaped
 
 from driftcal.preprocess.sources.drifters.drifter_roles import ID_ATTRIBUTES
 from driftcal.preprocess.sources.encoding import decode, texts
@@ -20,7 +21,9 @@ _ROUNDED_IMEI = re.compile(r"30\d{4,7}0{6,}")
 _RESTORE = "Restore the ids from the original, as text"
 
 
-def identifiers(values: np.ndarray, attributes: Mapping[str, Any], where: str, positions: Sequence[int]) -> list[str]:
+def identifiers(
+    values: Shaped[np.ndarray, " n"], attributes: Mapping[str, Any], where: str, positions: Sequence[int]
+) -> list[str]:
     """Identifiers `[n]` as text: whole numbers without `.0`, bytes decoded, blanks stripped.
 
     Args:

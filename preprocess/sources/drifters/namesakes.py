@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Bool, Float64, Int, Int64
 
 from driftcal.preprocess.recipe import DAY
 from driftcal.preprocess.sources.times import NO_TIME
@@ -48,7 +49,12 @@ REASON = "several drifters under one id"
 """Reasons for dropping fixes of a row."""
 
 
-def impossible(row: np.ndarray, time: np.ndarray, lon: np.ndarray, lat: np.ndarray) -> np.ndarray:
+def impossible(
+    row: Int64[np.ndarray, " n"],
+    time: Int64[np.ndarray, " n"],
+    lon: Float64[np.ndarray, " n"],
+    lat: Float64[np.ndarray, " n"],
+) -> Bool[np.ndarray, " steps"]:
     """Marks the steps between neighbouring fixes of a row that no drifter makes, bool `[n - 1]`.
 
     Args:
@@ -70,7 +76,12 @@ def impossible(row: np.ndarray, time: np.ndarray, lon: np.ndarray, lat: np.ndarr
     return far
 
 
-def astray(row: np.ndarray, time: np.ndarray, lon: np.ndarray, lat: np.ndarray) -> np.ndarray:
+def astray(
+    row: Int64[np.ndarray, " n"],
+    time: Int64[np.ndarray, " n"],
+    lon: Float64[np.ndarray, " n"],
+    lat: Float64[np.ndarray, " n"],
+) -> Bool[np.ndarray, " n"]:
     """Marks fixes `[n]` at exactly 0° N 0° E that no drifter makes: receivers without a position write them.
 
     Such are those from which the nearest other fix of the row cannot be reached; a drifter there has neighbours.
@@ -93,7 +104,12 @@ def astray(row: np.ndarray, time: np.ndarray, lon: np.ndarray, lat: np.ndarray) 
     return astray
 
 
-def mixed(row: np.ndarray, time: np.ndarray, lon: np.ndarray, lat: np.ndarray) -> np.ndarray:
+def mixed(
+    row: Int64[np.ndarray, " n"],
+    time: Int64[np.ndarray, " n"],
+    lon: Float64[np.ndarray, " n"],
+    lat: Float64[np.ndarray, " n"],
+) -> Int[np.ndarray, " mixed"]:
     """Rows that hold several drifters: they jump away and come back all the time, or are in two places at one time.
 
     Args:
@@ -138,7 +154,8 @@ class Track:
 
 
 def apart(
-    tracks: Mapping[str, Sequence[Track]], read: Callable[[int], tuple[np.ndarray, np.ndarray]]
+    tracks: Mapping[str, Sequence[Track]],
+    read: Callable[[int], tuple[Int64[np.ndarray, " n"], Float64[np.ndarray, "n 2"]]],
 ) -> tuple[list[tuple[str, Track, Track]], int]:
     """Pairs of trajectories under one id that cannot be one drifter's.
 
@@ -167,7 +184,12 @@ def apart(
     return proved, compared
 
 
-def _elsewhere(time: np.ndarray, lonlat: np.ndarray, other_time: np.ndarray, other: np.ndarray) -> bool:
+def _elsewhere(
+    time: Int64[np.ndarray, " n"],
+    lonlat: Float64[np.ndarray, "n 2"],
+    other_time: Int64[np.ndarray, " m"],
+    other: Float64[np.ndarray, "m 2"],
+) -> bool:
     """Tells whether two tracks are in two places for most of the time that they share."""
     shared = (other_time >= time[0]) & (other_time <= time[-1])
     if not shared.any() or len(time) < 2:

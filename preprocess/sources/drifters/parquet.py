@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
+from jaxtyping import Shaped
 
 from driftcal.preprocess.recipe import DrifterSource
 from driftcal.preprocess.sources import formats
@@ -79,7 +80,7 @@ def _word(value: bytes) -> str:
     return value.decode("utf-8", "replace")
 
 
-def _values(column: Any, role: str, name: str, where: str) -> np.ndarray:
+def _values(column: Any, role: str, name: str, where: str) -> Shaped[np.ndarray, " n"]:
     """A column as numbers, datetime64 or text; missing ones as NaN, NaT and empty."""
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)

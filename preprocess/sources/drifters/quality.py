@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Bool, Shaped
 
 from driftcal.preprocess.sources.encoding import MISSING, decode, texts
 from driftcal.shared.errors import DataError
@@ -29,7 +30,7 @@ ADVICE = (
 USED = (0, 1, 2)
 
 
-def bad(values: np.ndarray, attributes: Mapping[str, Any], where: str) -> np.ndarray:
+def bad(values: Shaped[np.ndarray, "*shape"], attributes: Mapping[str, Any], where: str) -> Bool[np.ndarray, "*shape"]:
     """Marks flags that say not to use a value; a missing flag says nothing. Bool, of the same shape.
 
     Raises:

@@ -8,6 +8,7 @@ import itertools
 from collections.abc import Callable
 
 import numpy as np
+from jaxtyping import Float64, Int64
 
 from driftcal.preprocess.recipe import DAY, DrifterSource
 from driftcal.preprocess.sources.drifters import namesakes
@@ -52,7 +53,7 @@ class Suspects:
         source: DrifterSource,
         n_rows: int,
         n_ids: int,
-        read: Callable[[int], tuple[np.ndarray, np.ndarray]],
+        read: Callable[[int], tuple[Int64[np.ndarray, " n"], Float64[np.ndarray, "n 2"]]],
         path_of: Callable[[int], str],
     ) -> list[str]:
         """Notes on the suspect ids.

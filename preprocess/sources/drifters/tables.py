@@ -15,6 +15,7 @@ from typing import Any, TextIO
 import numpy as np
 import pandas as pd
 import xarray as xr
+from jaxtyping import Float64, Shaped
 
 from driftcal.preprocess.recipe import DrifterSource
 from driftcal.preprocess.sources.drifters import angles, hemispheres
@@ -153,7 +154,7 @@ def _lines(path: Path, dialect: Dialect, n: int) -> Iterator[TextIO]:
 class _Prefixed(io.TextIOBase):
     """A text, with something before it."""
 
-    def __init__(self, before: str, text: TextIO):
+    def __init__(self, before: str, text: io.TextIOWrapper):
         self._before, self._text = before, text
 
     def read(self, size: int | None = -1) -> str:
@@ -171,7 +172,9 @@ class _Prefixed(io.TextIOBase):
         return line
 
 
-def _positions(cells: pd.Series, role: Any, name: str, attributes: Mapping[str, Any], where: str) -> np.ndarray:
+def _positions(
+    cells: pd.Series, role: Any, name: str, attributes: Mapping[str, Any], where: str
+) -> Float64[np.ndarray, " n"]:
     if cells.dtype.kind == "f":
         return cells.to_numpy(np.float64)
     if angles.has_letters(cells) and angle_factor(attributes["units"] or None, role, f"{where}: {name!r}") < 0:
@@ -182,11 +185,11 @@ def _positions(cells: pd.Series, role: Any, name: str, attributes: Mapping[str, 
     return angles.degrees(cells, role, name, where)
 
 
-def _texts(cells: pd.Series) -> np.ndarray:
+def _texts(cells: pd.Series) -> Shaped[np.ndarray, " n"]:
     return cells.fillna("").str.strip().to_numpy(object)
 
 
-def _times(cells: pd.Series, name: str, attributes: Mapping[str, Any], where: str) -> np.ndarray:
+def _times(cells: pd.Series, name: str, attributes: Mapping[str, Any], where: str) -> Shaped[np.ndarray, " n"]:
     """A column of times: numbers as float64, else the original text."""
     first = cells.first_valid_index()
     if first is not None and _NUMBER.fullmatch(str(cells[first]).strip()):  # to try on a column of text takes long

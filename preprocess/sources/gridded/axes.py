@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float64, Int, Int64, Num, Shaped
 
 from driftcal.preprocess.sources.times import NO_TIME, seconds
 from driftcal.shared.errors import DataError
@@ -36,12 +37,12 @@ class Axis:
     size: int
 
     @property
-    def values(self) -> np.ndarray:
+    def values(self) -> Float64[np.ndarray, " size"]:
         """The coordinates [degrees], float64 `(size,)`."""
         return self.start + self.step * np.arange(self.size, dtype=np.float64)
 
 
-def latitude(values: np.ndarray, where: str) -> tuple[Axis, Order, tuple[str, ...]]:
+def latitude(values: Num[np.ndarray, " n"], where: str) -> tuple[Axis, Order, tuple[str, ...]]:
     """The latitude axis, ascending.
 
     Args:
@@ -69,7 +70,7 @@ def latitude(values: np.ndarray, where: str) -> tuple[Axis, Order, tuple[str, ..
     return axis, order, (*notes, *more)
 
 
-def longitude(values: np.ndarray, where: str) -> tuple[Axis, Order, bool, tuple[str, ...]]:
+def longitude(values: Num[np.ndarray, " n"], where: str) -> tuple[Axis, Order, bool, tuple[str, ...]]:
     """The longitude axis, ascending and continuous.
 
     Whatever the convention ([0, 360), [-180, 180), across the seam), the columns of a regular axis are one step apart
@@ -123,7 +124,9 @@ def longitude(values: np.ndarray, where: str) -> tuple[Axis, Order, bool, tuple[
     return axis, _as_slice(order, values.size), periodic, (*notes, *more)
 
 
-def _once(lon: np.ndarray, order: np.ndarray, near: float, where: str) -> tuple[np.ndarray, np.ndarray, list[str]]:
+def _once(
+    lon: Float64[np.ndarray, " n"], order: Int[np.ndarray, " n"], near: float, where: str
+) -> tuple[Float64[np.ndarray, " kept"], Int[np.ndarray, " kept"], list[str]]:
     """Columns less those that are there already, up to `near` [degrees]; their order likewise; and notes."""
     notes = []
     gaps = _gaps(lon)
@@ -152,7 +155,9 @@ def _once(lon: np.ndarray, order: np.ndarray, near: float, where: str) -> tuple[
     return lon, order, notes
 
 
-def level_times(stored: np.ndarray, attributes: Mapping[str, Any], where: str) -> np.ndarray:
+def level_times(
+    stored: Shaped[np.ndarray, "..."], attributes: Mapping[str, Any], where: str
+) -> Int64[np.ndarray, " n"]:
     """Times of a record's levels, int64 seconds since 1970-01-01 `(n,)`, rounded to the second.
 
     Raises:
@@ -169,7 +174,7 @@ def level_times(stored: np.ndarray, attributes: Mapping[str, Any], where: str) -
     return times
 
 
-def time_step(time: np.ndarray, where: str) -> int:
+def time_step(time: Int64[np.ndarray, " n"], where: str) -> int:
     """The most common difference [s] between neighbouring levels; every difference must be a multiple of it.
 
     Args:
@@ -193,7 +198,7 @@ def time_step(time: np.ndarray, where: str) -> int:
     return step
 
 
-def _irregular(steps: np.ndarray) -> str:
+def _irregular(steps: Int64[np.ndarray, " n"]) -> str:
     """Advice on times that are `steps` [s] apart."""
     days = steps / 86_400
     if ((days >= 28) & (days <= 31)).all():
@@ -201,7 +206,7 @@ def _irregular(steps: np.ndarray) -> str:
     return "use one product at a time, and interpolate one without a regular step in time first"
 
 
-def _checked(values: np.ndarray, where: str, limit: float) -> np.ndarray:
+def _checked(values: Num[np.ndarray, " n"], where: str, limit: float) -> Float64[np.ndarray, " n"]:
     if values.ndim != 1 or values.size < 2 or values.dtype.kind not in "iuf":
         raise DataError(
             f"{where}: expected a one-dimensional numeric axis of two or more points, came shape {values.shape} of "
@@ -218,14 +223,14 @@ def _checked(values: np.ndarray, where: str, limit: float) -> np.ndarray:
     return values
 
 
-def tolerance(values: np.ndarray, step: float) -> float:
+def tolerance(values: Num[np.ndarray, " n"], step: float) -> float:
     """Distance [degrees] that coordinates may be off a regular axis of this `step`: 1 % of a cell, or by rounding."""
     allowed, rounding = max(0.01 * abs(step), JITTER), _rounding(values)
     # of two coordinates that are compared each is rounded, and so is the step between them
     return 1.5 * rounding if allowed < 1.5 * rounding and rounding <= ROUNDED * abs(step) else allowed
 
 
-def _rounding(values: np.ndarray) -> float:
+def _rounding(values: Num[np.ndarray, " n"]) -> float:
     """Half of the last decimal to which all `values` are rounded [degrees]; 0 where there are more than three."""
     for decimals in (1, 2, 3):
         if np.abs(values - np.round(values, decimals)).max() <= JITTER:
@@ -233,7 +238,7 @@ def _rounding(values: np.ndarray) -> float:
     return 0.0
 
 
-def _fit(values: np.ndarray, where: str) -> tuple[Axis, list[str]]:
+def _fit(values: Float64[np.ndarray, " n"], where: str) -> tuple[Axis, list[str]]:
     """The regular axis through ascending `values`, and notes.
 
     It goes through both ends, and all values must lie within 1 % of a cell of it. Where they are rounded more coarsely
@@ -263,7 +268,7 @@ def _fit(values: np.ndarray, where: str) -> tuple[Axis, list[str]]:
     return axis, notes
 
 
-def _nearest_line(values: np.ndarray) -> Axis:
+def _nearest_line(values: Float64[np.ndarray, " n"]) -> Axis:
     """The regular axis from which the furthest of `values` is least far."""
     from scipy.optimize import linprog  # noqa: PLC0415 - a fifth of a second, for coarsely rounded axes only
 
@@ -277,7 +282,9 @@ def _nearest_line(values: np.ndarray) -> Axis:
     return Axis(float(values[0]) + start, slope / values.size, values.size)
 
 
-def repeats(values: np.ndarray, order: Order) -> tuple[np.ndarray, np.ndarray]:
+def repeats(
+    values: Num[np.ndarray, " n"], order: Order
+) -> tuple[Int[np.ndarray, " left_out"], Int[np.ndarray, " left_out"]]:
     """Columns that `longitude` left out, and for each the one that it kept in the same place; indices `(n,)`.
 
     Args:
@@ -293,18 +300,18 @@ def repeats(values: np.ndarray, order: Order) -> tuple[np.ndarray, np.ndarray]:
     return out[same], kept[nearest[same]]
 
 
-def _gaps(lon: np.ndarray) -> np.ndarray:
+def _gaps(lon: Float64[np.ndarray, " n"]) -> Float64[np.ndarray, " n"]:
     """Degrees eastward from each column to the next, the last to the first: [0, 360), jitter about 0 kept small."""
     gaps = (np.roll(lon, -1) - lon) % 360.0
     return np.where(gaps > 360.0 - 1e-4, gaps - 360.0, gaps)
 
 
-def _median_step(gaps: np.ndarray) -> float:
+def _median_step(gaps: Float64[np.ndarray, " n"]) -> float:
     # The lower median: of two columns the short way round is the step.
     return float(np.sort(gaps)[(gaps.size - 1) // 2])
 
 
-def _as_slice(order: np.ndarray, size: int) -> Order:
+def _as_slice(order: Int[np.ndarray, " n"], size: int) -> Order:
     """Returns `order` as a slice if it is one: views cost nothing, gathers cost a pass over the field."""
     if np.array_equal(order, np.arange(order.size)):
         return slice(None) if order.size == size else slice(0, order.size)

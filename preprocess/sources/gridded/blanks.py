@@ -20,6 +20,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+from jaxtyping import Bool, Float, Int, Int16, Num
 
 from driftcal.preprocess.sources.gridded.packing import LIMIT, Packing
 from driftcal.preprocess.sources.gridded.remarks import Blank
@@ -59,7 +60,10 @@ _SAMPLE = 8192
 
 
 def remove_blanks(
-    level: np.ndarray, stored: Sequence[np.ndarray], packings: Sequence[Packing], always_zero: int | None = None
+    level: Int16[np.ndarray, "2 rows columns"],
+    stored: Sequence[Num[np.ndarray, "rows columns"]],
+    packings: Sequence[Packing],
+    always_zero: int | None = None,
 ) -> Blank:
     """Puts `FILL` where exact zeros of a packed level mean that there is no current.
 
@@ -104,7 +108,7 @@ def remove_blanks(
     return Blank(int(np.count_nonzero(gone)), int(np.count_nonzero(gone & ~(zeros[0] & zeros[1]))))
 
 
-def _suspicious(level: np.ndarray, packings: Sequence[Packing], moving: Sequence[int]) -> bool:
+def _suspicious(level: Int16[np.ndarray, "2 rows columns"], packings: Sequence[Packing], moving: Sequence[int]) -> bool:
     """Tells quickly whether there may be a patch, which is hardly ever so on a level of a moving sea in small steps.
 
     There are `LEAST` cells where both components are 0, or four of one component that touch.
@@ -123,7 +127,7 @@ def _suspicious(level: np.ndarray, packings: Sequence[Packing], moving: Sequence
     return False
 
 
-def _near_zero(part: np.ndarray, packing: Packing) -> np.ndarray:
+def _near_zero(part: Int16[np.ndarray, "rows columns"], packing: Packing) -> Bool[np.ndarray, "rows columns"]:
     """Cells of a packed component with the number that 0, decoded or stored, is packed as."""
     zeros = part == 0
     if packing.offset and abs(tick := packing.pack(0.0)) <= LIMIT:
@@ -131,14 +135,14 @@ def _near_zero(part: np.ndarray, packing: Packing) -> np.ndarray:
     return zeros
 
 
-def _adjoin(zeros: np.ndarray) -> bool:
+def _adjoin(zeros: Bool[np.ndarray, "rows columns"]) -> bool:
     """Tells whether there are enough cells for a patch, and two of them side by side."""
     if np.count_nonzero(zeros) < LEAST:
         return False
     return bool((zeros[1:] & zeros[:-1]).any() or (zeros[:, 1:] & zeros[:, :-1]).any())
 
 
-def _wide_somewhere(zeros: np.ndarray) -> bool:
+def _wide_somewhere(zeros: Bool[np.ndarray, "rows columns"]) -> bool:
     """Tells whether there are `WIDTH` x `WIDTH` cells of zeros, which is 2 x 2."""
     every_other = zeros[::2]  # one of two rows: a sea without patches is told by half of the work
     if not (every_other[:, 1:] & every_other[:, :-1]).any():
@@ -147,7 +151,7 @@ def _wide_somewhere(zeros: np.ndarray) -> bool:
     return bool((beside[1:] & beside[:-1]).any())
 
 
-def _narrowed(zeros: np.ndarray) -> np.ndarray:
+def _narrowed(zeros: Bool[np.ndarray, "rows columns"]) -> Bool[np.ndarray, "rows-1 columns-1"]:
     """Southern and western corners of blocks of `WIDTH` x `WIDTH` cells of zeros."""
     for axis in (0, 1):
         n = zeros.shape[axis] - WIDTH + 1
@@ -158,7 +162,7 @@ def _narrowed(zeros: np.ndarray) -> np.ndarray:
     return zeros
 
 
-def _widened(corners: np.ndarray) -> np.ndarray:
+def _widened(corners: Bool[np.ndarray, "rows columns"]) -> Bool[np.ndarray, "rows+1 columns+1"]:
     """Cells of the blocks with these corners: the inverse of `_narrowed`, except for narrow parts."""
     if not corners.size:
         return corners
@@ -176,8 +180,12 @@ def _least(n: int, share: float, least: int) -> float:
 
 
 def _patches(
-    zeros: np.ndarray, level: np.ndarray, sea: np.ndarray, components: Sequence[int], least: float
-) -> np.ndarray:
+    zeros: Bool[np.ndarray, "rows columns"],
+    level: Int16[np.ndarray, "2 rows columns"],
+    sea: Bool[np.ndarray, "rows columns"],
+    components: Sequence[int],
+    least: float,
+) -> Bool[np.ndarray, "rows columns"]:
     """Cells of the patches of `zeros` that are of `least` cells and end in a jump of the `components`."""
     if np.count_nonzero(zeros) < least:
         return np.zeros(zeros.shape, bool)
@@ -200,7 +208,7 @@ def _patches(
     return inside & ~np.isin(labels, smooth) if smooth else inside
 
 
-def _is_smooth(jump: np.ndarray, beyond: np.ndarray) -> bool:
+def _is_smooth(jump: Float[np.ndarray, " n"], beyond: Float[np.ndarray, " n"]) -> bool:
     """Tells whether the flow sets in gently at the edge of a patch, by the differences across it and those beyond."""
     if np.median(jump) < JUMP:
         return True
@@ -209,8 +217,12 @@ def _is_smooth(jump: np.ndarray, beyond: np.ndarray) -> bool:
 
 
 def _edges(
-    inside: np.ndarray, labels: np.ndarray, level: np.ndarray, sea: np.ndarray, components: Sequence[int]
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    inside: Bool[np.ndarray, "rows columns"],
+    labels: Int[np.ndarray, "rows columns"],
+    level: Int16[np.ndarray, "2 rows columns"],
+    sea: Bool[np.ndarray, "rows columns"],
+    components: Sequence[int],
+) -> tuple[Int[np.ndarray, " n"], Num[np.ndarray, " n"], Float[np.ndarray, " n"]]:
     """Every pair of cells across an edge, the outer one with a current.
 
     Returns:
@@ -243,7 +255,7 @@ def _edges(
     return np.concatenate(patch), np.concatenate(jump), np.concatenate(beyond)
 
 
-def _step(part: np.ndarray) -> float:
+def _step(part: Int16[np.ndarray, "rows columns"]) -> float:
     """Step of a component's packed numbers: the least difference between those of a sample of its cells."""
     flat = part.reshape(-1)
     sample = np.sort(flat[:: max(1, flat.size // _SAMPLE)])

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
+from jaxtyping import Bool, Float64, Num, Shaped
 
 from driftcal.preprocess.sources.contradictions import check_angles
 from driftcal.preprocess.sources.encoding import Encoding
@@ -46,7 +47,7 @@ _FILL = ("_FillValue", "missing_value")
 _RANGE = ("valid_range", "valid_min", "valid_max")
 
 
-def stored(variable: xr.Variable, subject: str, path: str) -> np.ndarray:
+def stored(variable: xr.Variable, subject: str, path: str) -> Shaped[np.ndarray, "..."]:
     """Values of `variable` as they are stored."""
     with reading(path, f"currents {path}", subject):
         return retried(lambda: variable.values)
@@ -57,7 +58,7 @@ def without_range(attributes: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in attributes.items() if name not in _RANGE}
 
 
-def range_notes(values: np.ndarray, attributes: Mapping[str, Any], where: str) -> list[str]:
+def range_notes(values: Num[np.ndarray, "..."], attributes: Mapping[str, Any], where: str) -> list[str]:
     """A note where stored `values` leave the valid range that is declared for them."""
     if values.dtype.kind not in "iuf" or not any(name in attributes for name in _RANGE):
         return []
@@ -68,7 +69,7 @@ def range_notes(values: np.ndarray, attributes: Mapping[str, Any], where: str) -
     return [f"leaves its valid range ({least:g} to {greatest:g}), which is not kept to in a coordinate"]
 
 
-def decoded(dataset: xr.Dataset, name: str, path: str) -> tuple[np.ndarray, list[str]]:
+def decoded(dataset: xr.Dataset, name: str, path: str) -> tuple[Shaped[np.ndarray, "..."], list[str]]:
     """Values of the coordinate `name`, missing ones NaN, and notes.
 
     Raises:
@@ -96,7 +97,7 @@ def elsewhere_of(dataset: xr.Dataset, name: str) -> str | None:
 class Angles:
     """Latitudes north or longitudes east [degrees] of a grid, float64 `(n,)`, and the dimension that they lie on."""
 
-    values: np.ndarray
+    values: Float64[np.ndarray, " n"]
     dim: str
     notes: tuple[str, ...]
 
@@ -128,7 +129,9 @@ def angles(dataset: xr.Dataset, name: str, axis: Axis, stated: str | None, path:
     )
 
 
-def _degrees(dataset: xr.Dataset, name: str, axis: Axis, stated: str | None, path: str) -> tuple[np.ndarray, list[str]]:
+def _degrees(
+    dataset: xr.Dataset, name: str, axis: Axis, stated: str | None, path: str
+) -> tuple[Float64[np.ndarray, "..."], list[str]]:
     """Latitudes north or longitudes east [degrees] of the coordinate `name`, float64 in its shape; and notes.
 
     Args:
@@ -169,7 +172,7 @@ def _degrees(dataset: xr.Dataset, name: str, axis: Axis, stated: str | None, pat
     return values * factor, notes
 
 
-def without_fill(raw: np.ndarray, attributes: Mapping[str, Any], where: str) -> dict[str, Any] | None:
+def without_fill(raw: Num[np.ndarray, "..."], attributes: Mapping[str, Any], where: str) -> dict[str, Any] | None:
     """Attributes of a coordinate less its fill value, where that is one of its regular values; None where it is not.
 
     zarr declares 0 where nobody chose a fill, and axes go through 0.
@@ -182,7 +185,9 @@ def without_fill(raw: np.ndarray, attributes: Mapping[str, Any], where: str) -> 
     return plain if (np.abs(steps - np.median(steps)) <= 0.02 * abs(np.median(steps))).all() else None
 
 
-def _kept(variable: xr.Variable, lost: np.ndarray, where: str, path: str) -> tuple[np.ndarray, list[str]]:
+def _kept(
+    variable: xr.Variable, lost: Bool[np.ndarray, "*shape"], where: str, path: str
+) -> tuple[Num[np.ndarray, "*shape"], list[str]]:
     """Coordinates of which some equal the fill value.
 
     Raises:

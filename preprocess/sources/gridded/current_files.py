@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import xarray as xr
+from jaxtyping import Int, Int64, Shaped
 
 from driftcal.preprocess.recipe import CurrentSource
 from driftcal.preprocess.sources.gridded import current_roles, stamps
@@ -73,7 +74,9 @@ class Layout:
             return replace(packing, encoding=replace(encoding, valid_is_decoded=not encoding.valid_is_decoded))
         return packing
 
-    def stored(self, dataset: xr.Dataset, role: str, start: int, stop: int, path: str) -> np.ndarray:
+    def stored(
+        self, dataset: xr.Dataset, role: str, start: int, stop: int, path: str
+    ) -> Shaped[np.ndarray, "levels rows columns"]:
         """Levels [start, stop) of component `role` as stored, `(stop - start, rows, columns)`."""
         name = self.names[role]
         variable, dims = dataset.variables[name].isel(self.pick), (self.lat_dim, self.lon_dim)
@@ -223,8 +226,8 @@ def scan(
 
 
 def merge(
-    times: list[np.ndarray], paths: list[str], where: str
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[str]]:
+    times: list[Int64[np.ndarray, " _"]], paths: list[str], where: str
+) -> tuple[Int64[np.ndarray, " nt"], Int[np.ndarray, " nt"], Int[np.ndarray, " nt"], list[str]]:
     """The record's levels in order of time: time, file and index in the file, each `(nt,)`, and notes."""
     every = np.concatenate(times)
     if not every.size:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+from jaxtyping import Bool, Int, Int16, Int64, Num
 
 from driftcal.preprocess.recipe import DAY
 from driftcal.preprocess.sources import files
@@ -57,7 +58,7 @@ COMPONENTS = ("u", "v")
 class Currents:
     """One record of surface currents; read it with `each` or `read`."""
 
-    time: np.ndarray
+    time: Int64[np.ndarray, " nt"]
     """Levels [s since 1970-01-01], int64 `(nt,)`, strictly increasing; levels may be missing."""
     step: int
     """Seconds between neighbouring levels; a day for a record of one level."""
@@ -82,9 +83,9 @@ class Currents:
     """Layout that all files share."""
     paths: tuple[str, ...] = field(repr=False)
     """Paths of the files."""
-    file: np.ndarray = field(repr=False)
+    file: Int[np.ndarray, " nt"] = field(repr=False)
     """Index into `paths` of the file of each level, `(nt,)`."""
-    level: np.ndarray = field(repr=False)
+    level: Int[np.ndarray, " nt"] = field(repr=False)
     """Index of each level in its file, `(nt,)`."""
     number: int = 0
     """Number of the source among those that share decoded levels."""
@@ -99,7 +100,7 @@ class Currents:
     """Cells of every level that hold exact zeros and no current, of the whole record."""
     _levels: Levels | None = field(default=None, repr=False)
     """Cache of decoded levels that will be wanted again."""
-    _wanted: np.ndarray | None = field(default=None, repr=False)
+    _wanted: Int[np.ndarray, " wanted"] | None = field(default=None, repr=False)
     """The levels that will be read where this is sent to, each once; None: all."""
 
     @property
@@ -112,7 +113,7 @@ class Currents:
         """Name of this record in messages."""
         return f"currents {self.fingerprint['path']}"
 
-    def each(self, wanted: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+    def each(self, wanted: Int[np.ndarray, " levels"]) -> Iterator[tuple[int, Int16[np.ndarray, "2 lat lon"]]]:
         """The levels `wanted` (indices into `time`) one by one, with their index; decoded some `AHEAD_BYTES` ahead.
 
         Each is int16 `(2, lat, lon)` in units of 1e-4 m/s, read-only. The first axis is (u, v), eastward and northward.
@@ -133,7 +134,7 @@ class Currents:
                 del level  # whoever takes it may be the last to hold it
                 yield index, before
 
-    def read(self, i0: int, i1: int) -> np.ndarray:
+    def read(self, i0: int, i1: int) -> Int16[np.ndarray, "levels 2 lat lon"]:
         """Levels i0 up to but not including i1, int16 `(i1 - i0, 2, lat, lon)`, as `each` gives them.
 
         Raises:
@@ -146,12 +147,12 @@ class Currents:
             out[index - i0] = values
         return out
 
-    def keys(self, wanted: Sequence[int] | np.ndarray) -> list[Key]:
+    def keys(self, wanted: Sequence[int] | Int[np.ndarray, " levels"]) -> list[Key]:
         """Keys, in the cache, of the levels `wanted` (indices into `time`)."""
         places = zip(self.file[wanted].tolist(), self.level[wanted].tolist(), strict=True)
         return [(self.number, self.paths[file], level) for file, level in places]
 
-    def land(self) -> np.ndarray:
+    def land(self) -> Bool[np.ndarray, "lat lon"]:
         """Mask of cells that never have a current, bool `(lat, lon)`.
 
         True where both components are missing or exactly 0 on every one of up to 24 levels spread over the record and
@@ -169,7 +170,7 @@ class Currents:
             self._memo["blank"] = np.array([self._blank(index).still for index in looked_at.tolist()]).min()
         return self._memo["land"]
 
-    def odd(self, wanted: np.ndarray) -> Odd:
+    def odd(self, wanted: Int[np.ndarray, " levels"]) -> Odd:
         """Oddities of the levels `wanted` (indices into `time`), all of which were decoded in this process."""
         usual = int(self._memo.get("blank", self._usual_blank))
         # where land is given as zeros, its islands are patches on some levels and not on others
@@ -182,14 +183,14 @@ class Currents:
             tuple(time for time in followed if self.remarks.repeated(time)),
         )
 
-    def notes_on(self, wanted: np.ndarray) -> list[str]:
+    def notes_on(self, wanted: Int[np.ndarray, " levels"]) -> list[str]:
         """Notes on oddities of the levels `wanted`, all of which were decoded in this process."""
         return self.odd(wanted).notes(self.where, len(wanted), pairs(wanted))
 
     def _blank(self, index: int) -> Blank:
         return self.remarks.blank(self.paths[self.file[index]], int(self.level[index]))
 
-    def part(self, wanted: np.ndarray) -> "Currents":
+    def part(self, wanted: Int[np.ndarray, " levels"]) -> "Currents":
         """Part from the first to the last of the levels `wanted`, with their files alone: a small pickle for a worker.
 
         The worker reads each of `wanted` once and no other level. Values of the whole record (`land`,
@@ -222,11 +223,11 @@ class Currents:
         levels.expect(self.keys(np.arange(self.time.size) if self._wanted is None else self._wanted))
         self.__dict__["_levels"] = levels
 
-    def _take(self, wanted: list[int]) -> list[np.ndarray]:
+    def _take(self, wanted: list[int]) -> list[Int16[np.ndarray, "2 lat lon"]]:
         keys = self.keys(wanted)
         return self.load(keys) if self._levels is None else self._levels.read(keys, self)
 
-    def load(self, keys: list[Key]) -> list[np.ndarray]:
+    def load(self, keys: list[Key]) -> list[Int16[np.ndarray, "2 lat lon"]]:
         """Decodes the levels `keys`, each int16 `(2, lat, lon)`, whether or not they are kept somewhere."""
         levels: dict[Key, np.ndarray] = {}
         for path, of_file in itertools.groupby(sorted(keys), key=lambda key: key[1]):
@@ -240,11 +241,13 @@ class Currents:
                         levels[self.number, path, level] = self.packed(stored, packings, path, level)
         return [levels[key] for key in keys]
 
-    def oriented(self, stored: np.ndarray) -> np.ndarray:
+    def oriented(self, stored: Num[np.ndarray, "rows columns"]) -> Num[np.ndarray, "lat lon"]:
         """One component as stored, `(rows, columns)`, on the axes `lat` and `lon`."""
         return stored[self._lat_order][:, self._lon_order]
 
-    def packed(self, stored: Sequence[np.ndarray], packings: Sequence[Packing], path: str, index: int) -> np.ndarray:
+    def packed(
+        self, stored: Sequence[Num[np.ndarray, "lat lon"]], packings: Sequence[Packing], path: str, index: int
+    ) -> Int16[np.ndarray, "2 lat lon"]:
         """Level `index` of a file, int16 `(2, lat, lon)`, from both components `stored` on the axes `lat` and `lon`."""
         level = SLABS.take((2, *stored[0].shape), np.dtype(np.int16))
         names = [f"currents {path}: {self.layout.names[role]}" for role in COMPONENTS]
@@ -261,7 +264,7 @@ class Currents:
         return level
 
 
-def land_levels(time: np.ndarray) -> np.ndarray:
+def land_levels(time: Int64[np.ndarray, " nt"]) -> Int[np.ndarray, " levels"]:
     """Indices of the `LAND_LEVELS` levels that tell land, ascending; both ends of the record among them.
 
     Evenly spaced levels may all fall into one season: of 23 years, one a year and every one in winter. So, in a record

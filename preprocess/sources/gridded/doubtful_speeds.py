@@ -4,6 +4,7 @@ What the numbers prove is refused; what is merely odd is warned of (see `sources
 """
 
 import numpy as np
+from jaxtyping import Num
 
 from driftcal.preprocess.sources.contradictions import is_decoded, left_over, named
 from driftcal.preprocess.sources.gridded.packing import Packing
@@ -15,7 +16,7 @@ SLOWEST, FASTEST = 0.005, 5.0
 """Medians [m/s] beyond which there are no surface currents."""
 
 
-def check_packing(packing: Packing, numbers: np.ndarray, where: str) -> None:
+def check_packing(packing: Packing, numbers: Num[np.ndarray, " n"], where: str) -> None:
     """Refuses speeds that are decoded already and have their scale_factor still.
 
     Args:
@@ -30,7 +31,7 @@ def check_packing(packing: Packing, numbers: np.ndarray, where: str) -> None:
         raise left_over(packing.encoding, "all are whole multiples of it", where)
 
 
-def doubts(packing: Packing, numbers: np.ndarray, where: str) -> list[str]:
+def doubts(packing: Packing, numbers: Num[np.ndarray, " n"], where: str) -> list[str]:
     """Warns of speeds as floats that have a scale_factor.
 
     Args:
@@ -60,7 +61,7 @@ def doubts(packing: Packing, numbers: np.ndarray, where: str) -> list[str]:
     ]
 
 
-def doubt_units(packing: Packing, units: str | None, numbers: np.ndarray, where: str) -> list[str]:
+def doubt_units(packing: Packing, units: str | None, numbers: Num[np.ndarray, " n"], where: str) -> list[str]:
     """Warns of speeds that are too slow for surface currents by their units, and would be some in m/s.
 
     Args:

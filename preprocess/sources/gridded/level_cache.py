@@ -10,9 +10,10 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
+from jaxtyping import Int16
 
 Key = tuple[int, str, int]
 """A level: the number of its source in the manifest, its file, and its place there."""
@@ -24,6 +25,7 @@ PLANNED = 512 * 2**20
 """Bytes of those that planning may leave: all that it looks at of a globe at an eighth of a degree."""
 
 
+@runtime_checkable
 class Source(Protocol):
     """A source of decoded levels."""
 
@@ -37,7 +39,7 @@ class Source(Protocol):
         """Size of one decoded level."""
         ...
 
-    def load(self, keys: list[Key]) -> list[np.ndarray]:
+    def load(self, keys: list[Key]) -> list[Int16[np.ndarray, "2 lat lon"]]:
         """Decodes the levels `keys`, each int16 `(2, lat, lon)`."""
         ...
 
@@ -72,7 +74,7 @@ class Levels:
             for key in [key for key in self._held if key not in self._left]:
                 self._drop(key)
 
-    def read(self, keys: Sequence[Key], source: Source) -> list[np.ndarray]:
+    def read(self, keys: Sequence[Key], source: Source) -> list[Int16[np.ndarray, "2 lat lon"]]:
         """The levels `keys` of `source`, each int16 `(2, lat, lon)`, read-only.
 
         Of two threads that want a level one decodes it and the other waits.
@@ -97,7 +99,7 @@ class Levels:
                 self._count_down(key)
         return [ready[key] for key in keys]
 
-    def put(self, key: Key, level: np.ndarray) -> None:
+    def put(self, key: Key, level: Int16[np.ndarray, "2 lat lon"]) -> None:
         """Keeps a level that was decoded elsewhere, if there is room."""
         level.flags.writeable = False
         with self._lock:
@@ -115,7 +117,9 @@ class Levels:
         keys_left = (key for key in every if key in self._left and key not in taken)
         return [key for key in keys_left if key not in self._held and key not in self._coming][:room]
 
-    def _decode(self, asked: list[Key], beside: list[Key], source: Source, done: Future) -> dict[Key, np.ndarray]:
+    def _decode(
+        self, asked: list[Key], beside: list[Key], source: Source, done: Future
+    ) -> dict[Key, Int16[np.ndarray, "2 lat lon"]]:
         began, keys = time.perf_counter(), asked + beside
         try:
             loaded = dict(zip(keys, source.load(keys), strict=True))
@@ -140,7 +144,7 @@ class Levels:
         done.set_result(loaded)
         return loaded
 
-    def _keep(self, key: Key, level: np.ndarray, after: int = 0) -> None:
+    def _keep(self, key: Key, level: Int16[np.ndarray, "2 lat lon"], after: int = 0) -> None:
         """Keeps a level that will be read once more `after` so many reads that have not been counted yet."""
         cap = PLANNED if self._left is None else CAP
         wanted = self._left is None or self._left[key] > after

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import xarray as xr
+from jaxtyping import Bool, Float64, Int16, Num
 
 from driftcal.preprocess.sources.encoding import Encoding
 from driftcal.preprocess.sources.units import speed_factor
@@ -69,11 +70,11 @@ class Packing:
         """Stored numbers that mean no data."""
         return self.encoding.fills
 
-    def speeds(self, stored: np.ndarray) -> np.ndarray:
+    def speeds(self, stored: Num[np.ndarray, "*shape"]) -> Float64[np.ndarray, "*shape"]:
         """Absolute values [m/s] of stored numbers, float64."""
         return np.abs(self.encoding.read(stored).astype(np.float64) * self.scale + self.offset)
 
-    def missing(self, stored: np.ndarray) -> np.ndarray:
+    def missing(self, stored: Num[np.ndarray, "*shape"]) -> Bool[np.ndarray, "*shape"]:
         """Mask of stored numbers that mean no data, bool."""
         return self.encoding.missing(stored)
 
@@ -81,12 +82,12 @@ class Packing:
         """A stored number in the packed unit."""
         return round((stored * self.scale + self.offset) / SCALE)
 
-    def zero(self, stored: np.ndarray) -> np.ndarray:
+    def zero(self, stored: Num[np.ndarray, "*shape"]) -> Bool[np.ndarray, "*shape"]:
         """Mask of numbers that are 0, stored or decoded, up to the rounding of the tool that decoded them, bool."""
         values = self.encoding.read(stored)
         return (values == 0) | (np.abs(values * np.float64(self.scale) + self.offset) <= ROUNDING)
 
-    def check(self, strange: np.ndarray, where: str) -> None:
+    def check(self, strange: Num[np.ndarray, " n"], where: str) -> None:
         """Refuses stored numbers that `pack_slab` found `strange`, if any."""
         if numbers := strange.tolist():
             raise DataError(
@@ -95,7 +96,9 @@ class Packing:
                 f"{', '.join(f'{fill:.10g}' for fill in self.fills) or 'none'}). Declare it as _FillValue in the file."
             )
 
-    def pack_slab(self, stored: np.ndarray, out: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def pack_slab(
+        self, stored: Num[np.ndarray, "*shape"], out: Int16[np.ndarray, "*shape"]
+    ) -> tuple[Bool[np.ndarray, "*shape"], Num[np.ndarray, " n"]]:
         """Packs `stored` into `out`, int16 of the same shape, where it is not lost.
 
         Returns:
@@ -123,7 +126,9 @@ class Packing:
         """Tells whether integers are in the packed unit, with fills beyond all currents."""
         return self._in_ticks and all(abs(fill) > LIMIT for fill in self.fills)
 
-    def _pack_any(self, stored: np.ndarray, lost: np.ndarray, out: np.ndarray) -> np.ndarray:
+    def _pack_any(
+        self, stored: Num[np.ndarray, "*shape"], lost: Bool[np.ndarray, "*shape"], out: Int16[np.ndarray, "*shape"]
+    ) -> Num[np.ndarray, " n"]:
         """Packs all but the `lost` numbers, and adds scaled fills to those; returns numbers that are no currents."""
         if stored.dtype.kind in "iu" and self._in_ticks:
             ticks = stored
@@ -149,7 +154,7 @@ class Packing:
         return stored[high] if high.size else stored[:0].ravel()
 
 
-def _only_lost_beyond(stored: np.ndarray, lost: np.ndarray, most: int) -> bool:
+def _only_lost_beyond(stored: Num[np.ndarray, "*shape"], lost: Bool[np.ndarray, "*shape"], most: int) -> bool:
     """Tells whether exactly the `lost` ones of the numbers `stored`, none above `most`, are beyond `LIMIT`."""
     beyond = stored < -LIMIT
     if most > LIMIT:
@@ -158,7 +163,10 @@ def _only_lost_beyond(stored: np.ndarray, lost: np.ndarray, most: int) -> bool:
 
 
 def pack_level(
-    stored: Sequence[np.ndarray], packings: Sequence[Packing], names: Sequence[str], level: np.ndarray
+    stored: Sequence[Num[np.ndarray, "rows columns"]],
+    packings: Sequence[Packing],
+    names: Sequence[str],
+    level: Int16[np.ndarray, "2 rows columns"],
 ) -> None:
     """Packs one level, with `FILL` in both components where either is missing.
 

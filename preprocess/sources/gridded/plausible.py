@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
+from jaxtyping import Float64, Int, Num
 
 from driftcal.preprocess.sources.gridded.packing import Packing
 from driftcal.shared.errors import DataError
@@ -21,7 +22,10 @@ _TICK = 1e-3
 
 
 def check_units(
-    speeds: Sequence[np.ndarray], units: Sequence[tuple[str | None, str, float]], stated: bool, where: str
+    speeds: Sequence[Float64[np.ndarray, " _"]],
+    units: Sequence[tuple[str | None, str, float]],
+    stated: bool,
+    where: str,
 ) -> None:
     """Refuses components whose values contradict their units.
 
@@ -76,10 +80,10 @@ def _check_beside(
 
 
 def repeated_columns(
-    stored: Sequence[np.ndarray],
+    stored: Sequence[Num[np.ndarray, "rows columns"]],
     packings: Sequence[Packing],
-    pairs: tuple[np.ndarray, np.ndarray],
-    lon: np.ndarray,
+    pairs: tuple[Int[np.ndarray, " n"], Int[np.ndarray, " n"]],
+    lon: Num[np.ndarray, " columns"],
     where: str,
 ) -> list[str]:
     """Notes on omitted duplicate columns whose currents differ from those kept.

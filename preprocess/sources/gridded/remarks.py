@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Int, Int16
 
 from driftcal.shared.store.schema import FILL
 from driftcal.shared.text import stamp
@@ -120,12 +121,12 @@ def longest(where: str) -> list[str]:
     return Odd(dict.fromkeys(times, 10**9), tuple(times)).notes(where, 10**7, 10**7)
 
 
-def pairs(levels: np.ndarray) -> int:
+def pairs(levels: Int[np.ndarray, " n"]) -> int:
     """Number of levels, ascending, that follow another one without a gap."""
     return int((np.diff(levels) == 1).sum())
 
 
-def is_repeat(level: np.ndarray, before: np.ndarray) -> bool:
+def is_repeat(level: Int16[np.ndarray, "2 lat lon"], before: Int16[np.ndarray, "2 lat lon"]) -> bool:
     """Tells whether a decoded level equals the one before exactly, and has any current."""
     sparse = np.s_[:, :: _SPARSE[0], :: _SPARSE[1]]
     return (

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 import xarray as xr
+from jaxtyping import Int64
 
 from driftcal.preprocess.recipe import DAY
 from driftcal.preprocess.sources.encoding import decode
@@ -39,7 +40,7 @@ class Stamps:
         climatology: True for means over several years.
     """
 
-    time: np.ndarray
+    time: Int64[np.ndarray, " n"]
     kind: Literal["mean", "point", "known"] | None
     notes: tuple[str, ...]
     shifted: bool = False
@@ -100,7 +101,7 @@ def check(files: Sequence[Stamps], paths: Sequence[str], where: str) -> None:
         )
 
 
-def remark(files: Sequence[Stamps], time: np.ndarray, step: int) -> list[str]:
+def remark(files: Sequence[Stamps], time: Int64[np.ndarray, " nt"], step: int) -> list[str]:
     """Notes, without their source, on stamps that may be half a step off.
 
     Args:
@@ -114,7 +115,7 @@ def remark(files: Sequence[Stamps], time: np.ndarray, step: int) -> list[str]:
     return [*notes[: int(climatology)], *_half_a_step(kinds, time, step)]
 
 
-def _half_a_step(kinds: set[Any], time: np.ndarray, step: int) -> list[str]:
+def _half_a_step(kinds: set[Any], time: Int64[np.ndarray, " nt"], step: int) -> list[str]:
     if not kinds & {"mean", None} or (time % min(step, DAY)).any():
         return []  # stated, or in the middle of a step
     at = "00:00" if step >= DAY else f"whole multiples of {duration(step)}"
@@ -141,8 +142,8 @@ def duration(seconds_: int) -> str:
 
 
 def _middles(
-    dataset: xr.Dataset, name: str, attributes: Mapping[str, Any], time: np.ndarray, path: str
-) -> tuple[np.ndarray | None, list[str]]:
+    dataset: xr.Dataset, name: str, attributes: Mapping[str, Any], time: Int64[np.ndarray, " n"], path: str
+) -> tuple[Int64[np.ndarray, " n"] | None, list[str]]:
     """Middles of the bounds of every level [s], and notes; None where there are no bounds, or none that can be used."""
     bounds = _bounds_of(dataset, name, attributes)
     if bounds is None:
