@@ -110,9 +110,9 @@ class Quadratic(Varied):
     def __init__(self, least: np.ndarray, steep: np.ndarray):
         self.least, self.steep, self.seen = least, steep, 0
 
-    def at(self, which: np.ndarray, log_value: np.ndarray) -> Found:
+    def at(self, which: np.ndarray, log_values: np.ndarray) -> Found:
         self.seen += len(which)
-        away = log_value - self.least[which]
+        away = log_values - self.least[which]
         gradient = self.steep[which] * (away + 0.2 * away**2 * np.tanh(away))
         good = which != 3
         return Found(away**2, np.where(good, gradient, np.nan), away, np.zeros(len(which), int), good)
@@ -138,9 +138,9 @@ def test_all_groups_reach_their_own_minimum() -> None:
 
 def test_a_group_without_a_minimum_is_said_to_have_none() -> None:
     class Falling(Quadratic):
-        def at(self, which: np.ndarray, log_value: np.ndarray) -> Found:
-            found = super().at(which, log_value)
-            return found._replace(gradient=np.where(which % 2 == 0, np.exp(0.1 * log_value), found.gradient))
+        def at(self, which: np.ndarray, log_values: np.ndarray) -> Found:
+            found = super().at(which, log_values)
+            return found._replace(gradient=np.where(which % 2 == 0, np.exp(0.1 * log_values), found.gradient))
 
     rng = np.random.default_rng(2)
     found = group_estimates.fit(
@@ -152,8 +152,8 @@ def test_a_group_without_a_minimum_is_said_to_have_none() -> None:
 
 def test_a_group_of_poisoned_samples_alone_leaves_the_others_as_they_are() -> None:
     class Poisoned(Quadratic):
-        def at(self, which: np.ndarray, log_value: np.ndarray) -> Found:
-            found = super().at(which, log_value)
+        def at(self, which: np.ndarray, log_values: np.ndarray) -> Found:
+            found = super().at(which, log_values)
             return found._replace(gradient=np.where(which % 3 == 1, np.nan, found.gradient))
 
     group, drifter = np.arange(300) % 3, np.arange(300) // 7

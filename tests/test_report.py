@@ -476,4 +476,4 @@ def test_the_minimum_of_the_result_is_no_result_of_its_own(run: Path, store: Sha
     assert "other minima of the score: none beyond chance (12 samples of 11 drifters, C_s from 0.1 to 1)" in said
     alone["profile"] = EXAMINED["profile"] | {"n_clusters": 6}
     (run / run_folder.RESULT).write_text(json.dumps(alone))
-    assert "other minima of the score: too few drifters to tell" in report.summary(run)
+    assert "other minima of the score: too few to tell" in report.summary(run)

@@ -65,11 +65,13 @@ def examine(
     """`profile`, `minima` and `homogeneity` of a calibrated parameter, for JSON; `cluster` is of every sample."""
     which = evenly(len(samples), MOST_TESTED)
     here = passes.at(which, np.full(len(which), found.log))
-    curve = _profile(passes, cluster[samples], found, which[here.good], Found(*(v[here.good] for v in here)))
-    keys = ("value", "score", "gradient", "gradient_error")
+    curve = _profile(store, passes, samples, found, which[here.good], Found(*(v[here.good] for v in here)))
+    value, score, gradient, error = (
+        np.array(curve[key], np.float64) for key in ("value", "score", "gradient", "gradient_error")
+    )
     return {
         "profile": curve,
-        "minima": minima(*(np.array(curve[key], np.float64) for key in keys), np.exp(found.log), curve["n_clusters"]),
+        "minima": minima(value, score, gradient, error, float(np.exp(found.log)), curve["n_clusters"]),
         "homogeneity": _homogeneity(store, samples[which[here.good]], cluster, here),
     }
 

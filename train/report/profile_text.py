@@ -40,7 +40,8 @@ def facts(run: Run) -> list[tuple[str, str]]:
     if result.profile is not None and result.minima is not None:
         profile = result.profile
         ends = f"{profile.value[0]:.2g} to {profile.value[-1]:.2g}"
-        of = f"{counted(profile.n_samples, 'sample')} of {numbers.clusters(result.standard_error_clusters, profile.n_clusters)}, {name} from {ends}"
+        few = numbers.clusters(result.standard_error_clusters, profile.n_clusters)
+        of = f"{counted(profile.n_samples, 'sample')} of {few}, {name} from {ends}"
         if profile.n_clusters < FEWEST_CLUSTERS:
             said = f"too few to tell ({of})"
         else:
