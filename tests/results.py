@@ -12,6 +12,28 @@ from driftcal.train.run.result import Result
 CS, ERROR = 0.3217, 0.0123
 
 EXAMINED: dict[str, Any] = {
+    "model_supported": True,
+    "model_verdict": "none of 2 checks contradicts the model",
+    "model_checks": {
+        "memory": {
+            "question": "do residuals forget?",
+            "statistic": 1.1,
+            "p_value": 0.3,
+            "p_adjusted": 0.6,
+            "rejected": False,
+            "finding": "nothing against the model",
+            "quantity": "correlation of successive increments over one day",
+            "estimates": [
+                {"name": "drifters", "value": 0.21, "interval_90": [0.15, 0.27], "expected": 0.2},
+                {"name": "members", "value": 0.2, "interval_90": None, "expected": None},
+            ],
+        },
+    },
+    "baselines": {
+        "n_samples": 12,
+        "constant_diffusivity": {"diffusivity": 640.0, "east": 0.0, "north": 0.0},
+        "with_mean_drift": {"diffusivity": 630.0, "east": 0.01, "north": -0.02},
+    },
     "profile": {
         "parameter": "cs",
         "n_samples": 12,

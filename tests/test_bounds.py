@@ -29,7 +29,7 @@ def objective(loss: Loss, start: tuple[float, ...], n: int, per_drifter: int = 1
         each, slopes = loss(values)
         return Pass(at, numbers, each[numbers], (slopes * values)[numbers], np.ones(len(numbers)), {})
 
-    return FixedNoise(parameters, pass_at, np.arange(n) // per_drifter, n)
+    return FixedNoise(parameters, pass_at, np.arange(n) // per_drifter, np.arange(n) // per_drifter, n)
 
 
 def minimised(of: FixedNoise) -> Estimate | AtBound:

@@ -120,13 +120,13 @@ def test_page_stands_alone(run: Path) -> None:
 def test_figures_are_numbered_as_they_come(store: ShardStore, tmp_path: Path) -> None:
     out = make(tmp_path / "run", store, **EXAMINED)
     report.write(out, store)
-    assert re.findall(r"Figure (\d)\.", text(out)) == list("12345678")
+    assert re.findall(r"Figure (\d)\.", text(out)) == list("123456789")
 
 
 def test_page_says_the_numbers(run: Path, store: ShardStore) -> None:
     page = text(run)
     for said in (
-        "C<sub>s</sub> = 0.322 ± 0.012",
+        "C<sub>s</sub> from 0.302 to 0.343 (90 % interval), best 0.322 ± 0.012",
         "90 % interval 0.302 to 0.343",
         "0.012, clustered by drifter",
         "K = C_s dx dy sqrt(u_x^2",
@@ -228,7 +228,7 @@ def test_one_sample_of_one_drifter(tmp_path: Path) -> None:
     out = make(tmp_path / "run", one, n=1, steps=1, error=None, **unknown)
     report.write(out, one)
     page = text(out)
-    assert "C<sub>s</sub> = 0.322<" in page
+    assert "C<sub>s</sub> = 0.322, without an interval<" in page
     assert "no standard error: a single drifter" in page
     assert page.count("<img") == 7
     assert ">15.3<" in page
@@ -251,11 +251,22 @@ def test_scores_that_should_not_be_trusted_are_warned_of(store: ShardStore) -> N
     assert evaluation_text.warnings(evaluation(store, scores=scores)) == []
 
 
+WIDE = {
+    "cs": {
+        "value": CS,
+        "trained": float(np.log(CS)),
+        "standard_error": 0.15,
+        "interval_90": [0.12, 0.8],
+        "start": 0.1,
+        "trained_as": "logarithm",
+        "at_bound": False,
+    }
+}
 DUE = {
     "not converged": {"converged": False},
     "no standard error": {"cs_standard_error": None, "cs_interval_90": None},
     "the objective liu is not proper": {"objective": "liu", "proper": False},
-    "the standard error is more than half of C_s": {"cs_standard_error": 0.6 * CS},
+    "hardly known: the 90 % interval of C_s is 0.12 to 0.8, a factor of 6.7": {"parameters": WIDE},
     "1.2 % of the members left": {"escaped_share": 0.012},
     "2 samples gave no finite loss and gradient and were left out: 4, 9.": {"poisoned_samples": [4, 9]},
 }
@@ -271,8 +282,8 @@ def test_a_warning_exactly_when_due(store: ShardStore, said: str) -> None:
 
 @pytest.mark.usefixtures("quick")
 def test_warnings_stand_on_page_and_in_summary(store: ShardStore, tmp_path: Path) -> None:
-    unsure = "the standard error is more than half of C_s"  # contradicts having none
-    due = {warning: change for warning, change in DUE.items() if warning != unsure}
+    # a wide interval contradicts having none
+    due = {warning: change for warning, change in DUE.items() if "parameters" not in change}
     out = make(tmp_path / "bad", store, **{k: v for change in due.values() for k, v in change.items()})
     for name in (run_folder.EVALUATION, run_folder.EXAMPLES, run_folder.METRICS):
         (out / name).unlink()
@@ -286,12 +297,42 @@ def test_warnings_stand_on_page_and_in_summary(store: ShardStore, tmp_path: Path
 def test_summary_is_short_and_names_units(run: Path) -> None:
     said = report.summary(run)
     assert len(said.splitlines()) <= 15
-    assert said.startswith("C_s = 0.322 ± 0.012 in K = C_s dx dy")
+    assert said.startswith("C_s from 0.302 to 0.343 (90 % interval), best 0.322 ± 0.012 in K = C_s dx dy")
     assert "[m2/s]" in said
     assert "converged: yes" in said
     assert "3 (0.04 %)" in said
     assert "WARNING" not in said
     assert "twin" not in said
+
+
+def contradicted() -> dict[str, Any]:
+    """An examination in which a check is rejected."""
+    memory = EXAMINED["model_checks"]["memory"]
+    said = "the drifters keep their velocity for about 2 days; white noise does not"
+    rejected = memory | {"rejected": True, "p_value": 1e-6, "p_adjusted": 2e-6, "finding": said}
+    verdict = {"model_supported": False, "model_verdict": said}
+    return EXAMINED | verdict | {"model_checks": {"memory": rejected, "kappa": memory}}
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_wrong_model_comes_before_its_number(store: ShardStore, tmp_path: Path) -> None:
+    out = make(tmp_path / "run", store, **contradicted())
+    page, said = report.write(out, store).read_text(), report.summary(out).splitlines()
+    wrong = "THE MODEL IS WRONG FOR THESE DRIFTERS: the drifters keep their velocity for about 2 days"
+    assert said[0].startswith(wrong)
+    assert said[1].startswith("C_s from 0.302 to 0.343")
+    assert page.index(wrong) < page.index("C<sub>s</sub> from 0.302")
+    assert wrong in page[page.index("To cite") :]
+    assert report.headline(out).splitlines()[0].startswith(wrong)
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_model_that_is_not_contradicted_follows_its_number(store: ShardStore, tmp_path: Path) -> None:
+    out = make(tmp_path / "run", store, **EXAMINED)
+    said = report.summary(out).splitlines()
+    assert said[0].startswith("C_s from 0.302 to 0.343")
+    assert said[1] == "model: none of 2 checks contradicts the model"
+    assert "WRONG" not in report.write(out, store).read_text()
 
 
 @pytest.mark.usefixtures("quick")

@@ -114,7 +114,8 @@ def _judge(out: Path, store: ShardStore, split: str, progress: bool, most: int |
     cs = run.result.cs
     if cs == 0.0 and run.result.log_cs is not None:  # at its bound
         cs = math.exp(run.result.log_cs)
-    scores, shown = evaluation.evaluate(store, split, run.settings, cs, trained, progress, most, own, digest)
+    fitted = run.result.examination and run.result.examination.baselines
+    scores, shown = evaluation.evaluate(store, split, run.settings, cs, trained, progress, most, own, digest, fitted)
     write_file(out / run_folder.EVALUATION, to_bytes(scores.as_json()))
     run_folder.keep_examples(out, shown)
     return scores

@@ -1,14 +1,16 @@
 """Skill of a calibrated simulator on drifters that it was not trained on.
 
-The calibrated ensemble is set beside three baselines: no motion, the currents alone, and the constant that the run
-began with. Every score is a mean over samples with a clustered standard error (`reading.clusters`); names, units and
-definitions of all are in `evaluation.evaluation`.
+The calibrated ensemble is set beside five baselines: no motion, the currents alone, the constant that the run began
+with, and two that were calibrated on the same drifters: one constant diffusivity, and the same with a mean drift. Every
+score is a mean over samples with a clustered standard error (`reading.clusters`); names, units and definitions of all
+are in `evaluation.evaluation`.
 
 Spread against error, by lead time: root mean square distance of the ensemble's mean position from the drifter, and
 root mean square spread of the members about it, the latter times (S + 1) / S so that the two agree for a perfect
 ensemble (Fortin et al. 2014). Their ratio, and ranks of the drifter among the members: `evaluation.aggregate`.
 """
 
+import dataclasses
 from collections.abc import Collection
 
 import equinox as eqx
@@ -21,8 +23,11 @@ from tqdm import tqdm
 from driftcal.shared.errors import DataError
 from driftcal.shared.spacing import evenly
 from driftcal.shared.store.reader import ShardStore
+from driftcal.train.evaluation import baselines
 from driftcal.train.evaluation.aggregate import MOMENTS, SPREAD, Tally, clustered
+from driftcal.train.evaluation.baseline import Baselines
 from driftcal.train.evaluation.evaluation import ABOVE, Evaluation
+from driftcal.train.learners.drift.diffusivity import Diffusivity
 from driftcal.train.learners.drift.dynamics import calibrated, dynamics_of
 from driftcal.train.learners.drift.examples import examples_of
 from driftcal.train.learners.drift.loss import plan_of
@@ -48,6 +53,7 @@ def evaluate(
     most: int | None = None,
     own: UserDynamics | None = None,
     run_store: str | None = None,
+    fitted: Baselines | None = None,
 ) -> tuple[Evaluation, dict[str, np.ndarray]]:
     """Scores of the constant `cs` on `split`, and a few ensembles to look at.
 
@@ -62,6 +68,7 @@ def evaluate(
         most: Score at most so many samples, spread evenly over the split.
         own: A user's calibrated term.
         run_store: Digest of the store that the run was trained on; by default that is `store`.
+        fitted: The run's calibrated baselines; without them the others are scored alone.
 
     Raises:
         StoreError: the store is damaged or has no sample of `split`.
@@ -85,7 +92,7 @@ def evaluate(
     plan = plan_of(settings, grid)
     with jax.enable_x64(settings.precision == "float64"):
         dynamics, initial = _dynamics(settings, cs, own, dtype)
-        tally = _over(store, samples, plan, settings, dynamics, initial, progress)
+        tally = _over(store, samples, plan, settings, dynamics, initial, fitted, progress)
         readable = samples[~np.isin(samples, list(store.unreadable))]
         examples = examples_of(store, readable, plan, settings, dynamics, dtype)
     good = np.concatenate(tally.good)
@@ -149,6 +156,11 @@ def _dynamics(
     return dynamics_of(parameters, trained), dynamics_of(parameters, jnp.asarray(parameters.start, dtype))
 
 
+def _plan_for(dynamics: Dynamics, plan: Plan) -> Plan:
+    """The plan for a system: engines of other packages know one model, and this one's simulates the rest."""
+    return dataclasses.replace(plan, engine="driftcal") if isinstance(dynamics, Diffusivity) else plan
+
+
 def _over(
     store: ShardStore,
     samples: np.ndarray,
@@ -156,6 +168,7 @@ def _over(
     settings: Training,
     calibrated: Dynamics,
     initial: Dynamics,
+    fitted: Baselines | None,
     progress: bool,
 ) -> Tally:
     """All systems in one pass over `samples`."""
@@ -164,6 +177,10 @@ def _over(
     systems = {
         "calibrated": (calibrated, members),
         "initial constant": (initial, members),
+        **{
+            name: (baselines.dynamics_of(one, dtype), max(baselines.LEAST_MEMBERS, members // 4))
+            for name, one in (fitted.systems.items() if fitted is not None else ())
+        },
         "currents alone": (Smagorinsky.of_log(jnp.log(jnp.asarray(STILL, dtype))), 2),
         "no motion": (Still(), 2),
     }
@@ -172,9 +189,9 @@ def _over(
     size = min(settings.batch_size, len(samples))
 
     def step(batch: Batch) -> dict[str, dict[str, Array]]:
-        return {name: measure(plan, settings.seed, n, of, batch) for name, (of, n) in systems.items()} | {
-            "read": {"weight": batch.weight}
-        }
+        return {
+            name: measure(_plan_for(of, plan), settings.seed, n, of, batch) for name, (of, n) in systems.items()
+        } | {"read": {"weight": batch.weight}}
 
     taken = 0
     with tqdm(total=len(samples), unit="sample", desc="evaluation", disable=not progress, leave=False) as bar:

@@ -71,6 +71,7 @@ class AtBound:
         last: pass at the result.
         names: of the parameters at their bounds, as text calls them, with the bound.
         n_drifters: drifters used.
+        n_clusters: clusters used.
         size: number of parameters.
     """
 
@@ -79,6 +80,7 @@ class AtBound:
     last: Pass
     names: tuple[str, ...]
     n_drifters: int
+    n_clusters: int
     size: int
 
     @property
@@ -113,7 +115,7 @@ class AtBound:
     @property
     def degrees(self) -> float:
         """Degrees of freedom of the others' standard errors."""
-        return float(self.n_drifters - 1) if self.others is None else self.others.degrees
+        return float(self.n_clusters - 1) if self.others is None else self.others.degrees
 
     @property
     def quantile(self) -> float:
@@ -242,8 +244,8 @@ def _judged(
         bounds.append(Bound(k, bound, far))
         symbol, value = parameters.symbol(k), parameters.values(at)[k]
         names.append(f"{symbol} is at its bound: {'zero' if way < 0 else f'{value:.3g}'} fits as well as anything")
-    n_drifters = len(np.unique(objective.cluster[last.samples]))
-    return AtBound(others, tuple(bounds), last, tuple(names), n_drifters, parameters.size)
+    n_drifters, n_clusters = (len(np.unique(of[last.samples])) for of in (objective.drifter, objective.cluster))
+    return AtBound(others, tuple(bounds), last, tuple(names), n_drifters, n_clusters, parameters.size)
 
 
 def _inwards(

@@ -65,7 +65,7 @@ def examine(
     """`profile`, `minima` and `homogeneity` of a calibrated parameter, for JSON; `cluster` is of every sample."""
     which = evenly(len(samples), MOST_TESTED)
     here = passes.at(which, np.full(len(which), found.log))
-    curve = _profile(store, passes, samples, found, which[here.good], Found(*(v[here.good] for v in here)))
+    curve = _profile(passes, cluster[samples], found, which[here.good], Found(*(v[here.good] for v in here)))
     value, score, gradient, error = (
         np.array(curve[key], np.float64) for key in ("value", "score", "gradient", "gradient_error")
     )

@@ -98,4 +98,24 @@ def reliability_lines(scores: Evaluation) -> list[str]:
     """The table of reliability for a terminal."""
     head = f"{'reliability':18s}" + "".join(f"{diagnostic.name:>18s}" for diagnostic in DIAGNOSTICS)
     rows = reliability_rows(scores)
-    return [head, *(f"{first:18s}" + "".join(f"{cell:>18s}" for cell in rest) for first, *rest in rows), RELIABLE]
+    table = [f"{first:18s}" + "".join(f"{cell:>18s}" for cell in rest) for first, *rest in rows]
+    return [head, *table, *(f"{name}: {text}" for name, text in by_lead(scores).items()), RELIABLE]
+
+
+LEADS = (1.0, 6.0, 24.0, 72.0, 120.0)
+"""Lead times that reliability is told at, beside the last [h]."""
+
+
+def by_lead(scores: Evaluation) -> dict[str, str]:
+    """Spread over error of every ensemble at a few lead times, first hours included: pooled, early and late cancel."""
+    hours = scores.lead_hours
+    chosen = sorted({min(range(len(hours)), key=lambda k: abs(hours[k] - lead)) for lead in (*LEADS, hours[-1])})
+    told = {}
+    for name, one in scores.reliability.items():
+        ratios = one.by_lead.spread_skill_ratio.mean
+        parts = (
+            f"{ratios[k]:.2f} at {hours[k] / 24:.3g} d" if hours[k] >= 24 else f"{ratios[k]:.2f} at {hours[k]:g} h"
+            for k in chosen
+        )
+        told[f"spread / error by lead time, {name}"] = ", ".join(parts)
+    return told

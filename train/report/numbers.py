@@ -24,6 +24,27 @@ def bounded(parameter: Parameter) -> str:
     return f"0 (below {high:.2g} at 95 %)" if parameter.value == 0 else f"above {low:.2g} at 95 %"
 
 
+def interval(ends: tuple[float, ...], error: float) -> str:
+    """Text of an interval with the digits that its half width warrants."""
+    digits = max(1 - int(np.floor(np.log10(error))), 0) if error > 0 and np.isfinite(error) else 3
+    return f"{ends[0]:.{digits}f} to {ends[1]:.{digits}f}"
+
+
+def stated(result: Result) -> str:
+    """The calibrated parameters for a first line: the 90 % interval of each before its value."""
+    if not result.few or result.at_bound:
+        return found(result)
+    if result.cs is not None:
+        return _stated("C_s", result.cs, result.cs_standard_error, result.cs_interval_90)
+    return "; ".join(_stated(name, p.value, p.standard_error, p.interval_90) for name, p in result.named.items())
+
+
+def _stated(symbol: str, value: float, error: float | None, ends: tuple[float, ...] | None) -> str:
+    if ends is None or not error:
+        return f"{symbol} = {measured(value, error)}, without an interval"
+    return f"{symbol} from {interval(ends, error)} (90 % interval), best {measured(value, error)}"
+
+
 def own(result: Result) -> bool:
     """Tells whether the dynamics of a run are a user's own, so that there is no C_s."""
     return result.dynamics is not None
@@ -94,12 +115,24 @@ def start(result: Result) -> str:
     return ", ".join(f"{name} = {p.start:.4g}" for name, p in result.named.items())
 
 
-def hardly_known(result: Result) -> list[str]:
-    """Parameters whose standard error is more than half of their value."""
-    if result.cs is not None:
-        return ["C_s"] if (result.cs_standard_error or 0) > 0.5 * result.cs else []
-    known = result.named if result.few else {}
-    return [name for name, p in known.items() if (p.standard_error or 0) > 0.5 * abs(p.value)]
+WIDEST = 3.0
+"""Upper end of a positive parameter's 90 % interval over the lower, beyond which it is hardly known."""
+
+
+def hardly_known(result: Result) -> dict[str, str]:
+    """Parameters that are hardly known, and the width of their 90 % intervals in words."""
+    wide = {}
+    for name, p in result.named.items():
+        if p.interval_90 is None:
+            continue
+        low, high = p.interval_90
+        symbol = "C_s" if result.cs is not None else name
+        ends = f"{low:.2g} to {high:.2g}"
+        if p.trained_as == "logarithm" and high > WIDEST * low:
+            wide[symbol] = f"{ends}, a factor of {high / low:.2g}" if low > 0 else ends
+        elif p.trained_as != "logarithm" and low < 0 < high:
+            wide[symbol] = f"{ends}, which 0 is within"
+    return wide
 
 
 def has_error(result: Result) -> bool:

@@ -10,9 +10,9 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from driftcal.shared.inspection.map_plots import DPI, WIDTH
-from driftcal.train.report import figures_evaluation, figures_profile, figures_run
+from driftcal.train.report import figures_checks, figures_evaluation, figures_profile, figures_run
 
-CAPTIONS = figures_run.CAPTIONS | figures_profile.CAPTIONS | figures_evaluation.CAPTIONS
+CAPTIONS = figures_run.CAPTIONS | figures_checks.CAPTIONS | figures_profile.CAPTIONS | figures_evaluation.CAPTIONS
 
 TEMPLATE = "report.html"
 """Template of the page, beside this module."""

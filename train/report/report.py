@@ -19,7 +19,9 @@ from driftcal.shared.store.reader import ShardStore
 from driftcal.shared.text import counted, listed, were
 from driftcal.train.evaluation.evaluation import DIAGNOSTICS, SCORES
 from driftcal.train.report import (
+    checks_text,
     evaluation_text,
+    figures_checks,
     figures_evaluation,
     figures_profile,
     figures_run,
@@ -56,6 +58,7 @@ def write(out: Path, store: ShardStore) -> Path:
     wanted = {
         "convergence": steps and (lambda: convergence(steps)),
         "examples": shown and (lambda: figures_run.examples(shown)),
+        **figures_checks.wanted(run),
         **figures_evaluation.wanted(run),
         **figures_profile.wanted(run),
         "drifters": same and (lambda: figures_run.starts(store)),
@@ -68,7 +71,9 @@ def write(out: Path, store: ShardStore) -> Path:
         kept = out / FIGURES / f"{name}.png"
         if make or (name == "drifters" and kept.exists()):
             drawn[name] = kept.read_bytes()
-    whole = page.render(drawn, **_headline(run), **_skill(run), **_examination(run), **_origin(run))
+    whole = page.render(
+        drawn, figure_names=list(drawn), **_headline(run), **_skill(run), **_examination(run), **_origin(run)
+    )
     write_file(out / PAGE, whole.encode())
     return out / PAGE
 
@@ -77,8 +82,10 @@ def summary(out: Path) -> str:
     """The result of the run in `out` in a few lines for a terminal."""
     run = read(out)
     unit = "" if numbers.own(run.result) else " [m2/s]"
-    lines = [f"{numbers.found(run.result)} in {run.result.formula}{unit}"]
-    lines += [f"{name}: {text}" for name, text in _facts(run)]
+    stated, said = f"{numbers.stated(run.result)} in {run.result.formula}{unit}", checks_text.verdict(run.result)
+    # a wrong model comes before its number
+    lines = [said, stated] if checks_text.contradicted(run.result) else [stated, *([f"model: {said}"] if said else [])]
+    lines += [f"{name}: {text}" for name, text in [*_facts(run), *checks_text.facts(run.result)]]
     lines += [f"{name}: {text}" for name, text in profile_text.facts(run)]
     scored = {} if run.evaluation is None else evaluation_text.unreadable(run.evaluation)
     judged = [text for text, holds in scored.items() if holds]
@@ -87,13 +94,12 @@ def summary(out: Path) -> str:
 
 
 def headline(out: Path) -> str:
-    """The constant of the run in `out` with its standard error, and the true one where the drifters were simulated."""
+    """The constant of the run in `out`, a wrong model before it, and the true one where the drifters were simulated."""
     run = read(out)
-    found = numbers.found(run.result)
-    lines = [f"recovered {found}" if run.truth is not None else found]
-    if run.truth is not None:
-        lines.insert(0, f"true C_s = {run.truth:g}")
-    return "\n".join(lines)
+    lines = [checks_text.verdict(run.result)] if checks_text.contradicted(run.result) else []
+    if run.truth is None:
+        return "\n".join([*lines, numbers.stated(run.result)])
+    return "\n".join([*lines, f"true C_s = {run.truth:g}", f"recovered {numbers.found(run.result)}"])
 
 
 def warnings(result: Result) -> list[str]:
@@ -102,7 +108,6 @@ def warnings(result: Result) -> list[str]:
     own = numbers.own(result)
     them, doubtful = "the parameters" if own else "C_s", numbers.hardly_known(result)
     stand, longer = "are" if own else "is", "epochs" if result.optimizer == "adam" else "optimizer.final_passes"
-    what = "the constant is" if doubtful == ["C_s"] else "it is" if len(doubtful) == 1 else "they are"
     known = numbers.has_error(result)
     single = "a single drifter" if result.n_drifters < 2 else numbers.drifters(result)
     alone = single if result.n_clusters < 2 else "an objective that is not convex here"
@@ -113,7 +118,8 @@ def warnings(result: Result) -> list[str]:
         **{_at_bound(name, one): True for name, one in result.at_bound.items()},
         f"the objective {result.objective} is not proper: it is least at another constant than the drifters'. Use "
         "energy for a number, this one for comparison.": not result.proper,
-        f"the standard error is more than half of {', '.join(doubtful)}: {what} hardly known.": bool(doubtful),
+        f"hardly known: the 90 % interval of {'; of '.join(f'{k} is {v}' for k, v in doubtful.items())}. More "
+        "drifters narrow it.": bool(doubtful),
         f"no standard error: {alone} cannot tell how far {them} {stand} from that of other drifters.": not known,
         f"{100 * share:.2g} % of the members left their window and were held at its edge, which biases {them}. "
         "Preprocess with a larger window.half_width_deg.": share > MOST_ESCAPED,
@@ -175,7 +181,11 @@ def _headline(run: Run) -> dict[str, Any]:
     return {
         "result": result,
         "own": numbers.own(result),
-        "found": numbers.found(result),
+        "stated": numbers.stated(result),
+        "verdict": checks_text.verdict(result),
+        "contradicted": checks_text.contradicted(result),
+        "checks": checks_text.rows(result),
+        "checks_head": checks_text.HEAD,
         "diffusivity": _diffusivity(run),
         "warnings": warnings(result),
         "facts": _facts(run),
@@ -209,6 +219,7 @@ def _skill(run: Run) -> dict[str, Any]:
             "directions": {score.key: score.direction for score in SCORES},
             "reliability_head": ["reliability", *(diagnostic.name for diagnostic in DIAGNOSTICS)],
             "reliability": evaluation_text.reliability_rows(found),
+            "by_lead": evaluation_text.by_lead(found),
             "figures": list(figures_evaluation.wanted(run)),
         }
     }
@@ -232,6 +243,7 @@ def _origin(run: Run) -> dict[str, Any]:
         ("Data manifest", data and data["recipe"]),
     )
     cited = f"driftcal {r.version}, store {r.store_name} (sha256 {r.store[:12]}), seed {r.seed}: "
+    said = checks_text.verdict(r)
     return {
         "funnel": data and render_funnel([stage_from_json(stage) for stage in data["funnel"]]),
         "configuration": [
@@ -243,5 +255,5 @@ def _origin(run: Run) -> dict[str, Any]:
             ("its sha256", r.store),
             ("seed", str(r.seed)),
         ],
-        "cited": cited + f"{numbers.found(r)}, {r.formula}",
+        "cited": cited + f"{numbers.stated(r)}, {r.formula}" + (f". Model checks: {said}" if said else ""),
     }

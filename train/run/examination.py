@@ -1,6 +1,7 @@
-"""Examination of a finished run: the profile of its parameter, and the parameter of every group.
+"""Examination of a finished run: is its model right, what would a simpler one be, and where else is the score low.
 
-Both are for a model of one positive parameter, as the built-in one is; a user's may have one too.
+Model checks and baselines are for any model. The profile of the parameter, and the parameter of every group, are for a
+model of one positive parameter, as the built-in one is; a user's may have one too.
 """
 
 from collections.abc import Sequence
@@ -13,15 +14,18 @@ from driftcal.shared.errors import ConfigError, DataError
 from driftcal.shared.store.manifest import to_bytes, write_file
 from driftcal.shared.store.reader import ShardStore
 from driftcal.shared.text import counted
+from driftcal.train.evaluation import baselines
 from driftcal.train.fit import group_estimates, group_keys, profile
-from driftcal.train.fit.parameters import Parameters
+from driftcal.train.fit.parameters import Parameters, saved, vector_of
 from driftcal.train.fit.per_sample_parameters import Varied
 from driftcal.train.learners.drift import dynamics
 from driftcal.train.learners.drift.loss import loss_of
+from driftcal.train.model_checks import residual_pass
+from driftcal.train.model_checks.checks import Evidence, model_checks
 from driftcal.train.reading import clusters
 from driftcal.train.reading.batches import Grid
 from driftcal.train.run.result import Examination, Groups, Parameter, Result
-from driftcal.train.run.run_folder import GROUPS, RESULT
+from driftcal.train.run.run_folder import DYNAMICS, GROUPS, RESULT
 from driftcal.train.settings import Training
 
 REACH = 30.0
@@ -43,14 +47,15 @@ def _passes(
 def examine(store: ShardStore, settings: Training, result: Result, out: Path, progress: bool) -> Result:
     """The run's result with its examination, also written to its folder.
 
-    It is null for a model of other than one positive parameter, and for one at its bound.
+    Profile, minima and homogeneity are null for a model of other than one positive parameter, and for one at its bound.
     """
     if result.examination is not None:
         return result
+    samples = store.samples_of("train")
     with jax.enable_x64(settings.precision == "float64"):
         parameters = dynamics.load(settings)
         if _can_vary(settings, parameters) and not result.at_bound:
-            samples, name = store.samples_of("train"), parameters.names[0]
+            name = parameters.names[0]
             passes = _passes(store, settings, parameters, samples, progress, f"score against {parameters.symbol()}")
             found = result.parameters[name]
             assert isinstance(found, Parameter)  # one is few
@@ -59,9 +64,44 @@ def examine(store: ShardStore, settings: Training, result: Result, out: Path, pr
             added = profile.examine(store, passes, samples, clusters.of(store, settings.cluster_by), calibrated)
         else:
             added = dict.fromkeys(("profile", "minima", "homogeneity"))
-    examined = result.examined(Examination.from_json(added))
+        evidence = _evidence(store, settings, parameters, result, out, samples, progress)
+        checks = model_checks(evidence)
+        fitted = baselines.calibrate(store, settings, samples, _guess(evidence), progress)
+    examined = result.examined(Examination.from_json(added | checks.as_json() | {"baselines": fitted.as_json()}))
     write_file(out / RESULT, to_bytes(examined.as_json()))
     return examined
+
+
+def _evidence(
+    store: ShardStore,
+    settings: Training,
+    parameters: Parameters,
+    result: Result,
+    out: Path,
+    samples: np.ndarray,
+    progress: bool,
+) -> Evidence:
+    """Residuals of training samples at the run's parameters."""
+    errors = None
+    if result.few:
+        trained = np.array([one.trained for one in result.named.values()])
+        scaled = [
+            one.standard_error and one.standard_error / (one.value if one.trained_as == "logarithm" else 1.0)
+            for one in result.named.values()
+        ]
+        errors = np.array(scaled) if all(scaled) else None
+    else:
+        trained = np.asarray(vector_of(saved(out / DYNAMICS, parameters.module)), np.float64)
+    calibrated = residual_pass.Calibrated(parameters, trained, errors)
+    cluster = clusters.of(store, settings.cluster_by)[samples]
+    return residual_pass.evidence_of(store, settings, calibrated, samples, cluster, progress)
+
+
+def _guess(evidence: Evidence) -> np.ndarray:
+    """A constant diffusivity [m2/s] and a mean drift [m/s] that move as far as the model and the residuals do."""
+    seconds = 3600 * evidence.lead_hours[-1]
+    diffusivity = evidence.spread2[:, -1].mean() / (4 * seconds)
+    return np.array([max(diffusivity, 1.0), *(evidence.departure[:, -1].mean(axis=0) / seconds)])
 
 
 def check_groups(store: ShardStore, settings: Training, keys: Sequence[str]) -> None:

@@ -4,6 +4,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from driftcal.shared.json_record import JsonRecord, entry
+from driftcal.train.evaluation.baseline import Baselines
+from driftcal.train.model_checks.model_check import ModelChecks
 
 
 @dataclass(frozen=True)
@@ -70,9 +72,13 @@ class Homogeneity(JsonRecord):
 
 
 @dataclass(frozen=True)
-class Examination(JsonRecord):
-    """Examination of a finished run; all null without one positive parameter, or if the engine cannot vary it."""
+class Examination(ModelChecks):
+    """Examination of a finished run: model checks, baselines, and how the score depends on its one parameter.
 
+    The last are null without one positive parameter, or if the engine cannot vary it.
+    """
+
+    baselines: Baselines = entry("simpler models, calibrated on the same drifters, that evaluations score beside it")
     profile: Profile | None = entry("score of some samples against the constant")
     minima: tuple[Minimum, ...] | None = entry("other minima of that curve beyond chance")
     homogeneity: dict[str, Homogeneity | None] | None = entry(
@@ -150,7 +156,7 @@ class Result(JsonRecord):
     def from_json(cls, tree: Any, where: str = "") -> "Result":
         """The inverse of `as_json`."""
         calibrated = super().from_json(tree, where)
-        if "profile" not in tree:
+        if "model_checks" not in tree:
             return calibrated
         return calibrated.examined(Examination.from_json(tree, where))
 
@@ -176,6 +182,11 @@ class Result(JsonRecord):
     def at_bound(self) -> dict[str, Parameter]:
         """The parameters that ran to a bound."""
         return {name: one for name, one in self.named.items() if one.at_bound}
+
+    @property
+    def checks(self) -> ModelChecks | None:
+        """The model checks; None before they are made."""
+        return self.examination
 
     @property
     def profile(self) -> Profile | None:

@@ -80,8 +80,10 @@ class Increments(NamedTuple):
 
 
 def noise_for(
-    seed: int, epoch: int | Array, sample: UInt32[Array, " B"], members: int, stream: int, dtype: np.dtype
+    seed: int | Array, epoch: int | Array, sample: UInt32[Array, " B"], members: int, stream: int, dtype: np.dtype
 ) -> Increments:
     """Increments for every step of an ensemble. Streams keep ensembles apart that must be independent."""
-    run = threefry((jnp.uint32(seed), jnp.uint32(stream)), (jnp.asarray(epoch, jnp.uint32), jnp.uint32(0)), KEY_ROUNDS)
+    run = threefry(
+        (jnp.asarray(seed, jnp.uint32), jnp.uint32(stream)), (jnp.asarray(epoch, jnp.uint32), jnp.uint32(0)), KEY_ROUNDS
+    )
     return Increments(threefry(run, (sample, jnp.zeros_like(sample)), KEY_ROUNDS), members, dtype)

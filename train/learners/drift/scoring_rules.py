@@ -94,6 +94,11 @@ def path_steps(
     return separation(Point(*(f[1:] for f in points)), Point(*(f[:-1] for f in points)))
 
 
+def relative_weight(spread: Float[Array, "obs B"]) -> Float[Array, "obs B"]:
+    """Weight [1/m] of the `energy` objective where members of the reference ensemble are `spread` [m] apart."""
+    return jnp.where(spread > LEAST_SPREAD, 1.0 / jnp.maximum(spread, LEAST_SPREAD), 0.0)
+
+
 def objective(
     name: Objective,
     found: Distances,
@@ -113,7 +118,7 @@ def objective(
     """
     if name == "energy":
         assert spread is not None
-        weight = jnp.where(spread > LEAST_SPREAD, 1.0 / jnp.maximum(spread, LEAST_SPREAD), 0.0)
+        weight = relative_weight(spread)
         return ((found.observed - found.between) * weight).mean(axis=0), (found.between * weight).mean(axis=0)
     if name == "energy-plain":
         return (found.observed - found.between).mean(axis=0), found.between.mean(axis=0)

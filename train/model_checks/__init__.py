@@ -1,0 +1,1 @@
+"""Model checks: where the drifters contradict the calibrated model, and what that says of them."""

@@ -1,0 +1,233 @@
+"""Sentences on what a rejected check says of drifters and currents, and what to do about it."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from driftcal.train.model_checks.model_check import ModelCheck
+
+NOTHING = "nothing against the model"
+
+QUESTIONS = {
+    "lead_time": "is the constant of the first quarter of the track that of the last?",
+    "first_hours": "is the constant of the first hours that of the rest?",
+    "kappa": "is the constant of weak deformation that of strong?",
+    "speed": "is the constant of slow currents that of fast ones?",
+    "latitude": "is the constant of the south that of the north?",
+    "mean_residual": "do drifters on average go where the ensemble goes?",
+    "along_current": "do they on average go as far along its way, and straight?",
+    "objectives": "do two proper scores find the same constant?",
+    "memory": "do residuals forget their direction as fast as the members do?",
+    "turning": "do residuals of a few hours turn, and turn back, as the members do?",
+    "boxes": "is the constant the same in all boxes of 10°?",
+    "bands": "is the constant the same in all bands of 10°?",
+    "seasons": "is the constant the same in all seasons?",
+    "reliability": "does the drifter lie among the members like one of them?",
+}
+
+LEAD_TIME_OF_SEVERAL = (
+    "the parameters that fit the first quarter of the track do not fit the last: the unresolved motion does not spread "
+    "drifters with time as the model's does"
+)
+FIRST_HOURS_OF_SEVERAL = (
+    "the parameters that fit the first hours do not fit the rest: the observed positions have errors, or the "
+    "unresolved motion has a memory of hours"
+)
+OBJECTIVES_OF_SEVERAL = (
+    "the scores energy and energy-plain, both least at the truth of a right model, are least at different parameters: "
+    "calm and energetic waters ask for different ones"
+)
+
+CONDITIONS = {
+    "kappa": ("the deformation of the currents is weak", "strong"),
+    "speed": ("the currents are slow", "fast"),
+    "latitude": ("the south", "the north"),
+}
+
+CAUSES = (
+    "mean_residual",
+    "memory",
+    "turning",
+    "first_hours",
+    "kappa",
+    "objectives",
+    "along_current",
+    "speed",
+    "latitude",
+    "lead_time",
+    "boxes",
+    "bands",
+    "seasons",
+    "reliability",
+)
+"""The checks in the order in which a verdict tells of them: those that name a cause before those that show effects."""
+
+MOST_TOLD = 2
+"""Findings in a verdict; the table has all."""
+
+
+def verdict(supported: bool | None, checks: Mapping[str, ModelCheck], n_clusters: int, fewest: int) -> str:
+    """One sentence on the model: the surest finding where a check is rejected."""
+    if supported is None:
+        have = "a single independent drifter" if n_clusters == 1 else f"{n_clusters} independent drifters"
+        return (
+            f"nothing can be said of the model: {have}, and no fewer than {fewest} can tell chance from a wrong model"
+        )
+    if supported:
+        return f"none of {len(checks)} checks contradicts the model"
+    # a memory that is too short is an effect, of which the turning names the cause
+    short = "memory" in checks and checks["memory"].estimates[0].value < checks["memory"].estimates[1].value
+    order = [name for name in CAUSES if not (short and name == "memory")] + ["memory"] * short
+    failed = [name for name in order if name in checks and checks[name].rejected]
+    return "; ".join(checks[name].finding for name in failed[:MOST_TOLD])
+
+
+def duration(hours: float) -> str:
+    """A length of time in words."""
+    if hours >= 36:
+        days = hours / 24
+        return f"{days:.2g} days"
+    return "one day" if abs(hours - 24) < 1 else f"{hours:.2g} hours"
+
+
+def lead_time(symbol: str, early: float, late: float, early_hours: float, hours: float) -> str:
+    """The finding on lead time."""
+    numbers = (
+        f"{symbol} is {early:.2g} over the first {duration(early_hours)} and {late:.2g} at the end of {duration(hours)}"
+    )
+    if late > early:
+        return (
+            f"{numbers}: drifters leave the ensemble faster than diffusion does, as under a mean drift that the "
+            f"currents lack, a velocity with a memory, or currents that are smoothed or displaced"
+        )
+    return (
+        f"{numbers}: drifters leave the ensemble early and then no more, as under an error of the observed positions, "
+        f"or inertial and tidal motion"
+    )
+
+
+def first_hours(symbol: str, first: float, later: float) -> str:
+    """The finding on the first hours."""
+    numbers = f"{symbol} is {first:.2g} in the first hours and {later:.2g} later"
+    if first > later:
+        return f"{numbers}: the observed positions have errors that the model does not know, or drifters oscillate"
+    return f"{numbers}: drifters keep their velocity for hours, and white noise does not"
+
+
+def condition(name: str, symbol: str, low: float, high: float) -> str:
+    """The finding on a condition by which samples are sorted."""
+    if name == "latitude":
+        numbers = f"{symbol} is {low:.2g} in the southern third and {high:.2g} in the northern"
+        return f"{numbers}: one constant does not fit both"
+    weak, strong = CONDITIONS[name]
+    numbers = f"{symbol} is {low:.2g} where {weak} and {high:.2g} where they are {strong}"
+    if name == "kappa":
+        numbers = f"{symbol} is {low:.2g} where {weak} and {high:.2g} where it is {strong}"
+    if low > high:
+        return f"{numbers}: part of the spreading does not scale with the deformation, as a background diffusivity"
+    return f"{numbers}: the spreading grows faster than the deformation"
+
+
+def condition_of_several(name: str) -> str:
+    """The same where there is no one positive parameter."""
+    weak, strong = CONDITIONS[name]
+    if name == "latitude":
+        return f"the parameters that fit {weak} do not fit {strong}"
+    they = "it is" if name == "kappa" else "they are"
+    return f"the parameters that fit where {weak} do not fit where {they} {strong}"
+
+
+def residual(name: str, first: float, second: float) -> str:
+    """The finding on the mean residual velocity [cm/s], by its two components."""
+    if name == "mean_residual":
+        return (
+            f"drifters move {_towards(first, second)} with {np.hypot(first, second):.2g} cm/s relative to the "
+            f"ensemble: a mean drift is missing, such as that of the wind or the waves"
+        )
+    if abs(first) >= abs(second):
+        more, currents = ("further", "weak") if first > 0 else ("less far", "strong")
+        return (
+            f"drifters go {more} along the currents than the ensemble, by {abs(first):.2g} cm/s: the currents are too "
+            f"{currents}"
+        )
+    side = "left" if second > 0 else "right"
+    return f"drifters go to the {side} of the currents by {abs(second):.2g} cm/s on average"
+
+
+def _towards(east: float, north: float) -> str:
+    """The direction of a vector, in eight."""
+    names = ("east", "northeast", "north", "northwest", "west", "southwest", "south", "southeast")
+    return names[round(np.arctan2(north, east) / (np.pi / 4)) % 8]
+
+
+def objectives(symbol: str, energy: float, plain: float) -> str:
+    """The finding on the two proper scores."""
+    numbers = f"{symbol} is {energy:.2g} by the score energy, which calm waters rule, and {plain:.2g} by energy-plain"
+    if energy > plain:
+        return f"{numbers}: calm waters spread drifters more than the model can with one constant"
+    return f"{numbers}: energetic waters spread drifters more than the model can with one constant"
+
+
+def memory(drifters: float, members: float, own: float, hours: float) -> str:
+    """The finding on the memory of the residual; `own` is the drifters' without the noise of the ensemble's mean."""
+    if drifters <= members:
+        return (
+            f"successive residuals are less alike than the members' ({drifters:.2f} against {members:.2f}): drifters "
+            f"turn back, as in inertial motion, or the observed positions have errors"
+        )
+    long = memory_time(own, hours)
+    time = "much longer than the track" if long is None else f"about {duration(long)}"
+    return (
+        f"the drifters keep their velocity relative to the currents for {time} (successive residuals have a "
+        f"correlation of {drifters:.2f}, the members' {members:.2f}); white noise does not"
+    )
+
+
+def turning(straight: float, left: float, hours: float) -> str:
+    """The finding on increments of a few hours, from the departures of the two correlations in standard errors."""
+    if abs(left) > abs(straight) / 2 and abs(left) > MARKED:
+        way = "clockwise in the northern hemisphere" if left < 0 else "anticlockwise in the northern hemisphere"
+        why = (
+            "inertial motion, which the currents lack"
+            if left < 0
+            else "rotating tides, or eddies that the currents lack"
+        )
+        return f"from one {duration(hours)} to the next drifters turn {way} relative to the ensemble: {why}"
+    if straight < 0:
+        return (
+            f"after {duration(hours)} drifters turn back relative to the ensemble: the observed positions have errors, "
+            f"or there are tides that the currents lack"
+        )
+    return (
+        f"drifters keep their velocity relative to the currents for more than {duration(hours)}; white noise does not"
+    )
+
+
+MARKED = 3.0
+"""Standard errors beyond which a turn has a side."""
+
+
+def memory_time(correlation: float, hours: float) -> float | None:
+    """Time [h] in which a velocity decays whose successive displacements have this correlation; None beyond a month.
+
+    Displacements of an Ornstein-Uhlenbeck velocity over a time D have (1 - e^-a)^2 / (2 (a - 1 + e^-a)), a = D / T.
+    """
+    a = np.geomspace(hours / 720.0, 50.0, 2000)
+    known = (1 - np.exp(-a)) ** 2 / (2 * (a - 1 + np.exp(-a)))
+    if correlation >= known[0]:
+        return None
+    return float(hours / np.interp(-correlation, -known, a))
+
+
+def reliability(ratios: Mapping[str, float], z: Mapping[str, float]) -> str:
+    """The finding on reliability, from spread over error by part of the lead time and the departure of the ranks."""
+    worst = max(z, key=lambda name: abs(z[name]))
+    numbers = ", ".join(f"{value:.2f} {PARTS[name]}" for name, value in ratios.items())
+    verb = "too narrow" if z[worst] > 0 else "too wide"
+    why = ""
+    if worst == "first hours" and z[worst] > 0:
+        why = ": the observed positions have errors that the model does not know"
+    return f"the ensemble is {verb} {PARTS[worst]} (spread over error {numbers}){why}"
+
+
+PARTS = {"first hours": "in the first hours", "early": "early", "late": "late"}
