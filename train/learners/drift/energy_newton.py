@@ -48,7 +48,7 @@ def newton() -> optax.GradientTransformationExtraArgs:
     return optax.GradientTransformationExtraArgs(init, update)
 
 
-def global_step(gradient: Float[Array, ""], dispersion: Float[Array, ""]) -> Float[Array, ""]:
+def global_step(gradient: Float[Array, "*P"], dispersion: Float[Array, "*#P"]) -> Float[Array, "*P"]:
     """The whole step of log C_s that a mean gradient and its dispersion ask for."""
     q = gradient / jnp.maximum(dispersion, jnp.finfo(gradient.dtype).tiny)
     share = jnp.clip((1.0 + 2.0 * jnp.clip(q, -0.5, 0.5)) ** 2 / 2.0, 1e-6, 1.0 - 1e-6)
