@@ -42,7 +42,7 @@ def scored(run, batch, plan, noise, weights_noise, log_cs):
             keep_positions=True,
         )
         grid = plan.grid
-        latitude = batch.latitude + batch.cell[:, 1] * grid.lat_step
+        latitude = batch.latitude + batch.cell[:, 1].astype(batch.latitude.dtype) * grid.lat_step
         path = scoring_rules.path_steps(batch.track, latitude, (grid.lon_step, grid.lat_step))
         spread = 2.0 * still.distances.between
         return [scoring_rules.objective(name, moved.distances, path, spread)[0] for name in OBJECTIVES], moved

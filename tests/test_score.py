@@ -83,7 +83,7 @@ def test_objectives_equal_the_oracle(case, name):
             wanted.append((first - second).mean() if name == "liu" else ((first - second) ** 2).sum())
     with jax.enable_x64(True):
         found, batch = found_distances(case, np.float64, own_lengths=name == "reference")
-        latitude = batch.latitude + batch.cell[:, 1] * flows.GRID.lat_step
+        latitude = batch.latitude + batch.cell[:, 1].astype(batch.latitude.dtype) * flows.GRID.lat_step
         path = scoring_rules.path_steps(batch.track, latitude, (flows.GRID.lon_step, flows.GRID.lat_step))
         loss, _ = scoring_rules.objective(name, found, path, None)
     np.testing.assert_allclose(np.asarray(loss), wanted, rtol=1e-7)

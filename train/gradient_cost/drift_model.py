@@ -27,7 +27,7 @@ def drift() -> Model:
     plan = Plan(GRID, 60, GRID.time_step, "heun")
     noise = noise_for(SEED, 0, jnp.asarray(batch.sample), MEMBERS, 0, batch.latitude.dtype)
     table = tabulate(batch.currents, batch.latitude, GRID, plan.kappa_every, plan.step)
-    origin = Origin.at(batch.latitude + batch.cell[:, 1] * GRID.lat_step)
+    origin = Origin.at(batch.latitude + batch.cell[:, 1].astype(batch.latitude.dtype) * GRID.lat_step)
     radians = np.radians(GRID.lon_step), np.radians(GRID.lat_step)
     seen = origin.point(batch.track[:, 1, 0] * radians[0], batch.track[:, 1, 1] * radians[1])
 

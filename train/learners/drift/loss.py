@@ -83,7 +83,7 @@ def sample_losses(
         table=table,
         checkpoint=checkpoint,
     )
-    latitude = batch.latitude + batch.cell[:, 1] * plan.grid.lat_step
+    latitude = batch.latitude + batch.cell[:, 1].astype(batch.latitude.dtype) * plan.grid.lat_step
     path = scoring_rules.path_steps(batch.track, latitude, steps_deg)
     loss, dispersion = scoring_rules.objective(name, moved.distances, path, spread)
     counts = {"escaped": (~moved.inside).sum(axis=0), "ashore": moved.ashore.sum(axis=0)}

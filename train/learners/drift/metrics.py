@@ -26,7 +26,7 @@ def measure(plan: Plan, seed: int, members: int, dynamics: Dynamics, batch: Batc
 
 
 def _scores(run: Simulation, batch: Batch, plan: Plan) -> dict[str, Array]:
-    latitude = batch.latitude + batch.cell[:, 1] * plan.grid.lat_step
+    latitude = batch.latitude + batch.cell[:, 1].astype(batch.latitude.dtype) * plan.grid.lat_step
     path = scoring_rules.path_steps(batch.track, latitude, (plan.grid.lon_step, plan.grid.lat_step))
     observed, between = run.distances.observed, run.distances.between
     length = jnp.cumsum(path, axis=0).sum(axis=0)
@@ -43,7 +43,8 @@ def departures(run: Simulation, batch: Batch, plan: Plan) -> Float[Array, "obs 2
     """Every member's departure from the drifter, east and north [m], at every fix but the first."""
     assert run.positions is not None
     grid = plan.grid
-    lat = jnp.radians(batch.latitude + (batch.cell[:, 1] + batch.track[:, 1:, 1].T) * grid.lat_step)
+    row = batch.cell[:, 1].astype(batch.track.dtype) + batch.track[:, 1:, 1].T
+    lat = jnp.radians(batch.latitude + row * grid.lat_step)
     scale = jnp.stack([METRES_PER_DEGREE * grid.lon_step * jnp.cos(lat), METRES_PER_DEGREE * grid.lat_step + 0 * lat])
     return (run.positions - batch.track[:, 1:].transpose(1, 2, 0)[:, :, None]) * scale.transpose(1, 0, 2)[:, :, None]
 

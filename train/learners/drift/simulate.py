@@ -89,8 +89,8 @@ def stepper(dynamics: Dynamics, batch: Batch, plan: Plan, noise: Noise, table: T
     grid, dtype = plan.grid, batch.latitude.dtype
     per_x, per_y = 1.0 / (METRES_PER_DEGREE * grid.lon_step), 1.0 / (METRES_PER_DEGREE * grid.lat_step)
     radians_y = np.radians(grid.lat_step)
-    start_longitude = batch.longitude + batch.cell[:, 0] * grid.lon_step
-    start_latitude = batch.latitude + batch.cell[:, 1] * grid.lat_step
+    start_longitude = batch.longitude + batch.cell[:, 0].astype(dtype) * grid.lon_step
+    start_latitude = batch.latitude + batch.cell[:, 1].astype(dtype) * grid.lat_step
     origin = Origin.at(start_latitude)
     dt = dtype.type(plan.step)
     root_dt = jnp.sqrt(dt)
@@ -103,7 +103,7 @@ def stepper(dynamics: Dynamics, batch: Batch, plan: Plan, noise: Noise, table: T
     seconds = jnp.arange((grid.n_obs - 1) * plan.n_sub + 1).astype(dtype)[:, None] * dt
     levels = (batch.phase + seconds) * dtype.type(table.intervals_per_second)
     interval = jnp.clip(jnp.floor(levels).astype(jnp.int32), 0, table.n_intervals - 1)
-    share_of_interval = levels - interval
+    share_of_interval = levels - interval.astype(dtype)
 
     def flow(x: Array, y: Array, step: Array) -> Flow:
         """The flow at positions x, y at the start of `step`."""
@@ -170,7 +170,7 @@ def simulate(
         table = tabulate(batch.currents, batch.latitude, grid, plan.kappa_every, plan.step)
     advance, flow = stepper(dynamics, batch, plan, noise, table)
     radians_x, radians_y = np.radians(grid.lon_step), np.radians(grid.lat_step)
-    origin = Origin.at(batch.latitude + batch.cell[:, 1] * grid.lat_step)
+    origin = Origin.at(batch.latitude + batch.cell[:, 1].astype(batch.latitude.dtype) * grid.lat_step)
 
     def to_next_fix(carry: tuple, given: tuple[Array, Point]) -> tuple[tuple, tuple]:
         fix, seen = given

@@ -136,7 +136,7 @@ class Neighbours(NamedTuple):
         """Neighbours of the nodes of a grid with this mask."""
 
         def weight(there: Array, opposite: Array) -> Array:
-            return (jnp.where(there, jnp.where(opposite, 0.5, 1.0), 0.0) * ocean).astype(dtype)
+            return jnp.where(there, jnp.where(opposite, 0.5, 1.0), 0.0) * ocean.astype(dtype)
 
         east, west, north, south = _around(ocean)
         return cls(weight(east, west), weight(west, east), weight(north, south), weight(south, north))
@@ -154,10 +154,10 @@ def _around(f: Array) -> tuple[Array, Array, Array, Array]:
 
 
 def kappa_of(
-    u: Float[Array, "*batch lat lon"],
-    v: Float[Array, "*batch lat lon"],
+    u: Float[Array, "*#batch lat lon"],
+    v: Float[Array, "*#batch lat lon"],
     neighbours: Neighbours,
-    dx: Float[Array, "*batch lat 1"],
+    dx: Float[Array, "*#batch lat 1"],
     dy: float,
 ) -> Array:
     """Kappa [m2/s] for C_s = 1 on the nodes of a grid with spacings dx, dy [m]; meaningless on land."""
@@ -242,7 +242,7 @@ def flow_at(
     j = jnp.clip(cell[:, 1] + jnp.floor(row).astype(jnp.int32), 0, grid.n_lat - 2)
     x = column - (i - cell[:, 0]).astype(column.dtype)
     y = row - (j - cell[:, 1]).astype(row.dtype)
-    sample, n_nodes = jnp.arange(cell.shape[0]), grid.n_lat * grid.n_lon
+    sample, n_nodes = jnp.arange(cell.shape[0], dtype=cell.dtype), grid.n_lat * grid.n_lon
     node = j * grid.n_lon + i
     ocean = walled(lambda at: table.ocean.at[at].get(mode="clip"), sample * n_nodes + node)
 
