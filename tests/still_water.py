@@ -75,6 +75,7 @@ def evidence(law: Law, seed: int, n_drifters: int = 150, per_drifter: int = 2) -
         members=MEMBERS,
         diffusivity=np.repeat(0.3 * kappa[:, None], len(HOURS), axis=1),
         sorted_by={"kappa": kappa},
+        groups={"seasons": np.arange(n) // per_drifter % 4},
         names=("energy", "energy-plain"),
     )
 

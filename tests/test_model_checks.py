@@ -105,7 +105,7 @@ def test_a_right_model_is_supported() -> None:
     assert sum(one.model_supported is not True for one in found) <= 4, [
         list(one.rejected) for one in found
     ]  # 1 expected
-    assert all(len(one.model_checks) == 9 for one in found)
+    assert all(len(one.model_checks) == 10 for one in found)
 
 
 @pytest.mark.parametrize(

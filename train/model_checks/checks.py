@@ -10,7 +10,9 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
+from scipy import stats
 
+from driftcal.train.fit.group_tests import score_test
 from driftcal.train.model_checks import findings
 from driftcal.train.model_checks.model_check import Estimate, ModelCheck, ModelChecks
 from driftcal.train.model_checks.moment_tests import LEVEL, Interval, MeanTest, holm, mean_test, ratio_interval
@@ -99,6 +101,7 @@ class Evidence:
         diffusivity: Half of the squared spread of the reference ensemble over the time since the start, per direction
             [m2/s]: the diffusivity that deformation has given it, 0 where it has not spread.
         sorted_by: Numbers by which samples are sorted into thirds, by name.
+        groups: Group of every sample, by what makes the groups.
         names: Objective and other score.
     """
 
@@ -118,6 +121,7 @@ class Evidence:
     members: int
     diffusivity: Float[np.ndarray, "n obs"]
     sorted_by: Mapping[str, Float[np.ndarray, " n"]]
+    groups: Mapping[str, Int[np.ndarray, " n"]]
     names: tuple[str, str]
 
     @property
@@ -205,7 +209,7 @@ def _first_hours(evidence: Evidence) -> Iterator[Made]:
 
 
 def _by_condition(evidence: Evidence) -> Iterator[Made]:
-    """The parameters fitted to each third of the samples agree."""
+    """The parameters do not change with a condition: no slope is left along its ranks."""
     moments = evidence.objective
     if moments is None:
         return
@@ -215,8 +219,8 @@ def _by_condition(evidence: Evidence) -> Iterator[Made]:
         if min(evidence.fewest_in(part) for part in parts) < LEAST_PART:
             continue
         ones = np.ones((1, len(evidence.lead_hours)))
-        influence = [moments.adjusted(part[:, None] * ones, moments) for part in (parts[0], parts[2])]
-        if (test := mean_test(np.hstack(influence), evidence.cluster)) is None:
+        ranks = stats.rankdata(values) / len(values) - 0.5
+        if (test := mean_test(moments.adjusted(ranks[:, None] * ones, moments), evidence.cluster)) is None:
             continue
         estimates, quantity, finding = (), "", findings.condition_of_several(name)
         if evidence.parameter is not None:
@@ -226,6 +230,20 @@ def _by_condition(evidence: Evidence) -> Iterator[Made]:
             quantity = evidence.parameter.symbol
             finding = findings.condition(name, quantity, estimates[0].value, estimates[2].value)
         yield Made(name, findings.QUESTIONS[name], test, quantity, estimates, finding)
+
+
+def _by_group(evidence: Evidence) -> Iterator[Made]:
+    """One constant fits all boxes, bands and seasons."""
+    moments = evidence.objective
+    if moments is None or evidence.parameter is None:
+        return
+    slope, scale = moments.slope[..., 0].mean(axis=1), moments.curvature[..., 0, 0].mean(axis=1)
+    for name, group in evidence.groups.items():
+        test = score_test(slope, scale, group, evidence.cluster)
+        if test is not None:
+            finding = findings.groups(name, evidence.parameter.symbol, test.n_groups)
+            made = MeanTest(test.statistic, test.p_value, np.empty(0))
+            yield Made(name, findings.QUESTIONS[name], made, "", (), finding)
 
 
 def _mean_residual(evidence: Evidence) -> Iterator[Made]:
@@ -371,6 +389,7 @@ CHECKS: tuple[Callable[[Evidence], Iterator[Made]], ...] = (
     _by_lead_time,
     _first_hours,
     _by_condition,
+    _by_group,
     _mean_residual,
     _objectives,
     _memory,

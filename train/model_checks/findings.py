@@ -137,6 +137,12 @@ def condition_of_several(name: str) -> str:
     return f"the parameters that fit where {weak} do not fit where {they} {strong}"
 
 
+def groups(name: str, symbol: str, n_groups: int) -> str:
+    """The finding on groups of places or seasons."""
+    words = {"boxes": "boxes of 10°", "bands": "bands of 10°", "seasons": "seasons"}
+    return f"{symbol} differs between {n_groups} {words[name]}: one constant does not fit all"
+
+
 def residual(name: str, first: float, second: float) -> str:
     """The finding on the mean residual velocity [cm/s], by its two components."""
     if name == "mean_residual":

@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from driftcal.shared.spacing import evenly
 from driftcal.shared.store.reader import ShardStore
+from driftcal.train.fit import group_keys
 from driftcal.train.fit.parameters import Parameters
 from driftcal.train.learners.drift.energy_newton import global_step
 from driftcal.train.learners.drift.residuals import DAY, HOURS, Residuals, Slopes, residuals_of, stride_of
@@ -24,6 +25,9 @@ MOST = 8192
 
 MOST_DIFFERENCED = 1024
 """The same for a model whose curvature is measured by one more pass for every parameter."""
+
+GROUPS = {"boxes": "grid:10", "bands": "latitude:10", "seasons": "season"}
+"""Keys of groups that one constant should fit."""
 
 PROPER = ("energy", "energy-plain")
 """Objectives whose slopes have mean zero at the truth."""
@@ -119,6 +123,7 @@ def evidence_of(
             "speed": found.speed,
             "latitude": store.labels["origin"][samples, 1].astype(np.float64),
         },
+        groups={name: group_keys.of(store, samples, key).group for name, key in GROUPS.items()},
         names=(main, other),
     )
 
