@@ -71,10 +71,10 @@ def evidence(law: Law, seed: int, n_drifters: int = 150, per_drifter: int = 2) -
         displacement=random.standard_normal((n, 2)) * 1e4,
         daily=_memory(away, 8),
         hourly=_memory(away, 2),
+        successive=_memory(away, 1),
         south=np.zeros(n, bool),
         members=MEMBERS,
-        diffusivity=np.repeat(0.3 * kappa[:, None], len(HOURS), axis=1),
-        sorted_by={"kappa": kappa},
+        sorted_by={"kappa": np.log(kappa)[:, None]},
         groups={"seasons": np.arange(n) // per_drifter % 4},
         names=("energy", "energy-plain"),
     )

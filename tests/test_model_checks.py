@@ -105,7 +105,7 @@ def test_a_right_model_is_supported() -> None:
     assert sum(one.model_supported is not True for one in found) <= 4, [
         list(one.rejected) for one in found
     ]  # 1 expected
-    assert all(len(one.model_checks) == 10 for one in found)
+    assert all(len(one.model_checks) == 11 for one in found)
 
 
 @pytest.mark.parametrize(
@@ -115,7 +115,7 @@ def test_a_right_model_is_supported() -> None:
         (Law(cs=0.1, flight=(0.08, 2 * 86_400.0)), "memory", "keep their velocity"),
         (Law(drift=(0.05, 0.03)), "mean_residual", "northeast"),
         (Law(inertial=(0.15, 4 * 86_400.0)), "turning", "clockwise"),
-        (Law(cs=0.15, position_error=1000.0), "first_hours", "positions have errors"),
+        (Law(cs=0.15, position_error=1000.0), "jitter", "positions have errors of about"),
     ],
     ids=["background", "flight", "drift", "inertial", "position"],
 )

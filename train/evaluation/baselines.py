@@ -70,7 +70,8 @@ def calibrate(
     def stepped_from(vector: np.ndarray, size: int, moved: np.ndarray) -> np.ndarray:
         few = samples[evenly(len(samples), size)]
         found = residuals_over(store, settings, compiled, vector, few, progress, "baselines")
-        score, of = (found.plain if plain else found.energy), found.plain
+        # in still water the reference ensemble of `energy` does not spread, and weighs nothing
+        score, of = (found.plain if plain or not found.energy.dispersion.any() else found.energy), found.plain
         weight = np.divide(score.dispersion, of.dispersion, out=np.zeros_like(of.dispersion), where=of.dispersion > 0)
         curvature = np.divide(weight, of.dispersion, out=np.zeros_like(weight), where=of.dispersion > 0)
         good = np.isfinite(score.slope).all(axis=(0, 1)) & np.isfinite(curvature).all(axis=0)

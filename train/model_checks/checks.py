@@ -25,6 +25,9 @@ DAY = 24.0
 FEWEST = 10
 """Clusters below which no model is called supported: so few contradict only what is grossly wrong."""
 
+FAR_OUT = 2.5
+"""Standard deviations beyond which a condition weighs no more."""
+
 LEAST_PART = 5
 """Clusters that each part of a comparison needs."""
 
@@ -96,11 +99,10 @@ class Evidence:
         displacement: Mean displacement of the ensemble, east and north [m].
         daily: Memory of the members, by increments over a day.
         hourly: The same by increments over a few hours.
+        successive: The same by increments from fix to fix.
         south: True south of the equator.
         members: Of an ensemble.
-        diffusivity: Half of the squared spread of the reference ensemble over the time since the start, per direction
-            [m2/s]: the diffusivity that deformation has given it, 0 where it has not spread.
-        sorted_by: Numbers by which samples are sorted into thirds, by name.
+        sorted_by: Conditions of the samples by name: one for all fixes, or one for each.
         groups: Group of every sample, by what makes the groups.
         names: Objective and other score.
     """
@@ -117,10 +119,10 @@ class Evidence:
     displacement: Float[np.ndarray, "n 2"]
     daily: MemberMemory
     hourly: MemberMemory
+    successive: MemberMemory
     south: Bool[np.ndarray, " n"]
     members: int
-    diffusivity: Float[np.ndarray, "n obs"]
-    sorted_by: Mapping[str, Float[np.ndarray, " n"]]
+    sorted_by: Mapping[str, Float[np.ndarray, "n leads"]]
     groups: Mapping[str, Int[np.ndarray, " n"]]
     names: tuple[str, str]
 
@@ -209,27 +211,35 @@ def _first_hours(evidence: Evidence) -> Iterator[Made]:
 
 
 def _by_condition(evidence: Evidence) -> Iterator[Made]:
-    """The parameters do not change with a condition: no slope is left along its ranks."""
+    """The parameters do not change with a condition: no slope is left along it."""
     moments = evidence.objective
     if moments is None:
         return
     for name, values in evidence.sorted_by.items():
-        thirds = thirds_of(values)
+        # of several fixes a sample has several values, which are compared with other samples' at the same lead time
+        ranks = np.apply_along_axis(stats.rankdata, 0, values)
+        thirds = np.apply_along_axis(thirds_of, 0, ranks)
         parts = [thirds == k for k in range(3)]
-        if min(evidence.fewest_in(part) for part in parts) < LEAST_PART:
+        if min(evidence.fewest_in(part.any(axis=1)) for part in parts) < LEAST_PART:
             continue
         ones = np.ones((1, len(evidence.lead_hours)))
-        ranks = stats.rankdata(values) / len(values) - 0.5
-        if (test := mean_test(moments.adjusted(ranks[:, None] * ones, moments), evidence.cluster)) is None:
+        if (test := mean_test(moments.adjusted(_contrast(values) * ones, moments), evidence.cluster)) is None:
             continue
         estimates, quantity, finding = (), "", findings.condition_of_several(name)
         if evidence.parameter is not None:
             labels = ("lowest third", "middle third", "highest third")
             found = zip(labels, parts, strict=True)
-            estimates = tuple(_parameter(evidence, part[:, None] * ones, label) for label, part in found)
+            estimates = tuple(_parameter(evidence, part * ones, label) for label, part in found)
             quantity = evidence.parameter.symbol
             finding = findings.condition(name, quantity, estimates[0].value, estimates[2].value)
         yield Made(name, findings.QUESTIONS[name], test, quantity, estimates, finding)
+
+
+def _contrast(values: Float[np.ndarray, "n leads"]) -> Float[np.ndarray, "n leads"]:
+    """A condition about its mean at every lead time, in standard deviations, those far out brought in."""
+    apart = values - values.mean(axis=0)
+    spread = apart.std()
+    return np.clip(apart / (spread if spread > 0 else 1.0), -FAR_OUT, FAR_OUT)
 
 
 def _by_group(evidence: Evidence) -> Iterator[Made]:
@@ -304,26 +314,44 @@ def _memory(evidence: Evidence) -> Iterator[Made]:
 
 def _turning(evidence: Evidence) -> Iterator[Made]:
     """Increments of the residual over a few hours turn, and turn back, as those of the members."""
-    stride, sign = evidence.hourly.stride, np.where(evidence.south, -1.0, 1.0)
-    own = _increments(evidence, stride)
-    if own is None or stride >= evidence.daily.stride:
+    theirs = evidence.hourly
+    own = _increments(evidence, theirs.stride)
+    if own is None or theirs.stride >= evidence.daily.stride:
         return
-    pairs = {
-        name: [_alike(evidence, one._replace(turning=one.turning * sign), name) for one in (own, evidence.hourly)]
-        for name in ("product", "turning")
-    }
-    apart = np.hstack([drifters.influence - members.influence for drifters, members in pairs.values()])
+    sign = np.where(evidence.south, -1.0, 1.0)
+    own, theirs = (one._replace(turning=one.turning * sign) for one in (own, theirs))
+    straight, left = ([_alike(evidence, one, name) for one in (own, theirs)] for name in ("product", "turning"))
+    apart = np.hstack([drifters.influence - members.influence for drifters, members in (straight, left)])
     if (test := mean_test(apart, evidence.cluster)) is None:
         return
-    hours = stride * evidence.lead_hours[0]
-    estimates = []
-    for words, (drifters, members) in zip(
-        ("straight on", "to the left, or right in the south"), pairs.values(), strict=True
-    ):
-        estimates.append(drifters.estimate(words, members.ratio.value))
+    hours = theirs.stride * evidence.lead_hours[0]
+    estimates = (
+        straight[0].estimate("straight on", straight[1].ratio.value),
+        left[0].estimate("to the left*", left[1].ratio.value),
+    )
     finding = findings.turning(float(test.z[0]), float(test.z[1]), hours)
     quantity = f"correlation of successive increments over {findings.duration(hours)}"
-    yield Made("turning", findings.QUESTIONS["turning"], test, quantity, tuple(estimates), finding)
+    yield Made("turning", findings.QUESTIONS["turning"], test, quantity, estimates, finding)
+
+
+def _jitter(evidence: Evidence) -> Iterator[Made]:
+    """Increments of the residual from fix to fix are as alike as those of the members."""
+    theirs = evidence.successive
+    own = _increments(evidence, theirs.stride)
+    if own is None or theirs.stride >= evidence.hourly.stride:
+        return
+    drifters, members = (_alike(evidence, one, "product") for one in (own, theirs))
+    if (test := mean_test(drifters.influence - members.influence, evidence.cluster)) is None:
+        return
+    n_pairs = len(evidence.lead_hours) - 1
+    # an error of variance s2 in each of two directions gives successive increments the product -2 s2
+    excess = (members.ratio.value * own.square / drifters.pairs - own.product).mean() / n_pairs
+    error = float(np.sqrt(max(excess, 0.0) / 2))
+    hours = evidence.lead_hours[0]
+    finding = findings.jitter(drifters.ratio.value, members.ratio.value, error, float(hours))
+    quantity = f"correlation of successive increments over {findings.duration(hours)}"
+    estimates = (drifters.estimate("drifters", members.ratio.value), members.estimate("members", None))
+    yield Made("jitter", findings.QUESTIONS["jitter"], test, quantity, estimates, finding)
 
 
 def _increments(evidence: Evidence, stride: int) -> MemberMemory | None:
@@ -394,6 +422,7 @@ CHECKS: tuple[Callable[[Evidence], Iterator[Made]], ...] = (
     _objectives,
     _memory,
     _turning,
+    _jitter,
     _reliability,
 )
 

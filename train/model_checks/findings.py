@@ -19,6 +19,7 @@ QUESTIONS = {
     "objectives": "do two proper scores find the same constant?",
     "memory": "do residuals forget their direction as fast as the members do?",
     "turning": "do residuals of a few hours turn, and turn back, as the members do?",
+    "jitter": "do residuals turn back from fix to fix as the members do?",
     "boxes": "is the constant the same in all boxes of 10°?",
     "bands": "is the constant the same in all bands of 10°?",
     "seasons": "is the constant the same in all seasons?",
@@ -48,6 +49,7 @@ CAUSES = (
     "mean_residual",
     "memory",
     "turning",
+    "jitter",
     "first_hours",
     "kappa",
     "objectives",
@@ -203,6 +205,18 @@ def turning(straight: float, left: float, hours: float) -> str:
         return (
             f"after {duration(hours)} drifters turn back relative to the ensemble: the observed positions have errors, "
             f"or there are tides that the currents lack"
+        )
+    return (
+        f"drifters keep their velocity relative to the currents for more than {duration(hours)}; white noise does not"
+    )
+
+
+def jitter(drifters: float, members: float, error: float, hours: float) -> str:
+    """The finding on increments from fix to fix; `error` [m] is that of positions which would explain it."""
+    if drifters < members:
+        return (
+            f"residuals turn back from fix to fix: the observed positions have errors of about {error:.2g} m in each "
+            f"direction that the model does not know"
         )
     return (
         f"drifters keep their velocity relative to the currents for more than {duration(hours)}; white noise does not"

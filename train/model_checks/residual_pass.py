@@ -115,23 +115,23 @@ def evidence_of(
         displacement=found.displacement,
         daily=MemberMemory(stride_of(grid, DAY), *found.daily),
         hourly=MemberMemory(stride_of(grid, HOURS), *found.hourly),
+        successive=MemberMemory(1, *found.successive),
         south=store.labels["origin"][samples, 1] < 0,
         members=settings.ensemble.members,
-        diffusivity=_diffusivity(found, grid),
         sorted_by={
-            "kappa": found.kappa,
-            "speed": found.speed,
-            "latitude": store.labels["origin"][samples, 1].astype(np.float64),
+            "kappa": _log_spread(found),
+            "speed": np.asarray(found.speed)[:, None],
+            "latitude": store.labels["origin"][samples, 1].astype(np.float64)[:, None],
         },
         groups={name: group_keys.of(store, samples, key).group for name, key in GROUPS.items()},
         names=(main, other),
     )
 
 
-def _diffusivity(found: Residuals, grid: Grid) -> np.ndarray:
-    """Diffusivity that spreads the reference ensemble as far as it has spread [m2/s], `(n, obs)`.
+def _log_spread(found: Residuals) -> np.ndarray:
+    """Logarithm of the reference ensemble's spread at every fix, `(n, obs)`: what deformation has made of it.
 
-    Two members of a normal ensemble of standard deviation s in each direction are sqrt(pi) s apart in the mean.
+    An ensemble that has not spread counts as the narrowest that has.
     """
     weight = np.divide(
         found.energy.dispersion,
@@ -139,8 +139,8 @@ def _diffusivity(found: Residuals, grid: Grid) -> np.ndarray:
         out=np.zeros_like(found.plain.dispersion),
         where=found.plain.dispersion > 0,
     )
-    spread = np.divide(1.0, np.sqrt(np.pi) * weight, out=np.zeros_like(weight), where=weight > 0)
-    return spread**2 / (2 * np.arange(1, grid.n_obs) * grid.obs_step)
+    narrowest = weight.max(initial=0.0)
+    return -np.log(np.where(weight > 0, weight, narrowest if narrowest > 0 else 1.0))
 
 
 def _parameter(calibrated: Calibrated) -> Parameter | None:

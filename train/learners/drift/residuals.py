@@ -2,8 +2,8 @@
 
 One simulation gives all of it: the proper scores at every fix with their derivatives, carried forward, the drifter's
 departure from the ensemble's mean, ranks and spread, and the memory of the members' own departures. Beside it the
-currents alone are followed, for the diffusivity and the speed that a drifter meets on them: conditions that owe nothing
-to where it was observed, so that samples can be sorted by them without a bias.
+currents alone are followed, for the speed that a drifter meets on them: a condition that owes nothing to where it was
+observed, so that samples can be sorted by it without a bias.
 """
 
 from collections.abc import Callable
@@ -74,8 +74,8 @@ class Residuals(NamedTuple):
         displacement: Mean displacement of the ensemble since the start, east and north [m].
         daily: Memory of the members' departures from their mean, by increments over a day.
         hourly: The same by increments over a few hours.
-        kappa: Mean of kappa where the currents alone carry a particle [m2/s].
-        speed: Mean speed of the currents there [m/s].
+        successive: The same by increments from fix to fix.
+        speed: Mean speed of the currents where they alone carry a particle [m/s].
     """
 
     energy: Slopes
@@ -87,7 +87,7 @@ class Residuals(NamedTuple):
     displacement: Float[Array, "2 B"]
     daily: Memory
     hourly: Memory
-    kappa: Float[Array, " B"]
+    successive: Memory
     speed: Float[Array, " B"]
 
 
@@ -140,7 +140,6 @@ def residuals_of(
         mean = away.mean(axis=2)
         about_mean = away - mean[:, :, None]
         between = run.distances.between
-        kappa, speed = conditions(batch, plan, table)
         return Residuals(
             energy=Slopes(slope * weight[:, None], between * weight),
             plain=Slopes(slope, between),
@@ -150,15 +149,15 @@ def residuals_of(
             **moments(away),
             daily=_memory(about_mean, stride_of(grid, DAY)),
             hourly=_memory(about_mean, stride_of(grid, HOURS)),
-            kappa=kappa,
-            speed=speed,
+            successive=_memory(about_mean, 1),
+            speed=speed_alone(batch, plan, table),
         )
 
     return lambda vector, batch: residuals(vector, batch, jnp.asarray(settings.seed, jnp.uint32))
 
 
-def conditions(batch: Batch, plan: Plan, table: Table) -> tuple[Float[Array, " B"], Float[Array, " B"]]:
-    """Mean kappa [m2/s] and mean speed of the currents [m/s] at a particle that they alone carry from the first fix."""
+def speed_alone(batch: Batch, plan: Plan, table: Table) -> Float[Array, " B"]:
+    """Mean speed of the currents [m/s] at a particle that they alone carry from the first fix."""
     grid, dtype = plan.grid, batch.latitude.dtype
 
     def currents_alone(flow: Flow, gradient_share: float) -> tuple[tuple[Array, Array], Array]:
@@ -172,7 +171,7 @@ def conditions(batch: Batch, plan: Plan, table: Table) -> tuple[Float[Array, " B
 
     advance, flow = own.stepper(currents_alone, batch, plan, no_noise, table)
 
-    def to_next_fix(carry: tuple, fix: Array) -> tuple[tuple, tuple]:
+    def to_next_fix(carry: tuple, fix: Array) -> tuple[tuple, Array]:
         here = flow(carry[0], carry[1], fix * plan.n_sub)
 
         def substep(k: Array, inner: tuple) -> tuple:
@@ -180,11 +179,11 @@ def conditions(batch: Batch, plan: Plan, table: Table) -> tuple[Float[Array, " B
             return advance(x, y, inside, fix * plan.n_sub + k)
 
         there = jax.lax.fori_loop(0, plan.n_sub, substep, carry)
-        return there, (here.kappa[0], jnp.hypot(here.u, here.v)[0])
+        return there, jnp.hypot(here.u, here.v)[0]
 
     x, y = (jnp.broadcast_to(batch.start[:, c], (1, batch.weight.size)) for c in (0, 1))
-    _, (kappa, speed) = jax.lax.scan(to_next_fix, (x, y, jnp.ones_like(x, bool)), jnp.arange(grid.n_obs - 1))
-    return kappa.mean(axis=0), speed.mean(axis=0)
+    _, speed = jax.lax.scan(to_next_fix, (x, y, jnp.ones_like(x, bool)), jnp.arange(grid.n_obs - 1))
+    return speed.mean(axis=0)
 
 
 def _displacement(run: own.Simulation, batch: Batch, grid: Grid) -> Float[Array, "2 B"]:
