@@ -4,7 +4,9 @@ Of one case, two samples and their noise, the oracle's tracks too.
 """
 
 import functools
+from unittest import mock
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,8 +14,10 @@ import numpy as np
 from driftcal.shared.geo import METRES_PER_DEGREE
 from driftcal.shared.store.schema import FILL, SCALE
 from driftcal.train.fit.sample_gradients import gradient
+from driftcal.train.learners.drift import loss
 from driftcal.train.learners.drift.dynamics import dynamics_of
 from driftcal.train.learners.drift.loss import mode_of, sample_losses
+from driftcal.train.learners.drift.simulate import simulate
 from driftcal.train.learners.drift.smagorinsky import Neighbours, Table
 from driftcal.train.reading.batches import Batch, Grid
 from tests import oracle
@@ -21,6 +25,10 @@ from tests import oracle
 GRID = Grid(n_times=7, n_lat=20, n_lon=24, n_obs=121, time_step=86_400, obs_step=3600, lat_step=0.25, lon_step=0.2)
 CS, MEMBERS, N_STEPS = 0.4, 4, 240
 """Of the case that the oracle computes."""
+
+BRIEF = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
+"""Options of XLA that compile a program in a third of the time. They are for float64 programs of seconds that are
+compared with other ones to tolerances far above rounding: what is derived and traced is their subject, not the code."""
 
 
 def eddies(rng, n, grid, speed=0.5, coast=True):
@@ -152,6 +160,24 @@ def oracle_tracks(cs, scheme):
     found = np.stack(tracks, axis=-1)
     found.flags.writeable = False
     return found
+
+
+def simulated(dynamics, batch, plan, members, noise, keep_positions=True, table=None):
+    """`simulate`, compiled as a whole: by itself every operation before its loop would be compiled alone.
+
+    `table` is an argument of the program: as a constant, a gigabyte of it would be copied and hashed on the way.
+    """
+
+    def run(batch, table):
+        return simulate(dynamics, batch, plan, members, noise, keep_positions=keep_positions, table=table)
+
+    return eqx.filter_jit(run)(batch, table)
+
+
+def brief_step(settings, model):
+    """The step of a run on `GRID`, compiled with `BRIEF`."""
+    with mock.patch.object(eqx, "filter_jit", functools.partial(eqx.filter_jit, compiler_options=BRIEF)):
+        return loss.make_step(settings, GRID, model)
 
 
 def gradients(parameters, at, batch, plan, settings, noise, weights_noise):

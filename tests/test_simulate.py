@@ -92,17 +92,15 @@ def spread_out(scheme, kappa, start, grid, members, step=1800, seed=0):
             half = jax.random.normal(jax.random.fold_in(key, n), (2, members // 2, len(start)))
             return jnp.concatenate([half, -half], axis=1)
 
-        run = jax.jit(
-            lambda b: simulate(
-                Smagorinsky.of_log(jnp.zeros(())),
-                b,
-                Plan(grid, step, 86_400, scheme),
-                members,
-                noise,
-                keep_positions=True,
-                table=flows.frozen(kappa, grid, len(start)),
-            )
-        )(batch)
+        run = flows.simulated(
+            Smagorinsky.of_log(jnp.zeros(())),
+            batch,
+            Plan(grid, step, 86_400, scheme),
+            members,
+            noise,
+            keep_positions=True,
+            table=flows.frozen(kappa, grid, len(start)),
+        )
         assert run.positions is not None
         final = np.asarray(run.positions[-1]).transpose(1, 2, 0) + np.asarray(batch.cell)
         return final, np.asarray(run.inside)
@@ -157,7 +155,7 @@ def test_uniform_current_moves_all_members_along_a_parallel():
     batch = flows.still_batch(np.array([[4.5, 9.25]] * n), grid)
     batch = flows.held(**{**vars(batch), "currents": currents, "latitude": np.array([-40.0, 0.0, 55.0])})
     with jax.enable_x64(True):
-        run = simulate(
+        run = flows.simulated(
             Smagorinsky.of_log(jnp.log(0.1)),
             jax.device_put(batch),
             Plan(grid, 1800, 86_400, "heun"),
@@ -182,7 +180,7 @@ def test_members_that_leave_are_held_inside_and_flagged():
     currents[:, 0] = 20_000
     batch = flows.held(**{**vars(flows.still_batch(np.array([[10.5, 9.5]]), grid)), "currents": currents})
     with jax.enable_x64(True):
-        run = simulate(
+        run = flows.simulated(
             Smagorinsky.of_log(jnp.log(0.1)),
             jax.device_put(batch),
             Plan(grid, 1800, 86_400, "heun"),
@@ -206,7 +204,7 @@ def test_a_member_on_land_stays_and_never_reads_a_fill_value():
     batch = flows.still_batch(starts, grid)
     batch = flows.held(**{**vars(batch), "currents": np.repeat(currents, 3, axis=0)})
     with jax.enable_x64(True):
-        run = simulate(
+        run = flows.simulated(
             Smagorinsky.of_log(jnp.log(0.5)),
             jax.device_put(batch),
             Plan(grid, 1800, 1800, "heun"),
@@ -227,7 +225,7 @@ def test_members_that_end_ashore_are_counted():
     currents = np.full((2, 2, 7, 20, 24), FILL)
     currents[1] = 0
     batch = flows.held(**{**vars(flows.still_batch(np.array([[3.4, 8.2], [10.5, 9.5]]), grid)), "currents": currents})
-    run = simulate(
+    run = flows.simulated(
         Smagorinsky.of_log(jnp.log(0.1)),
         jax.device_put(flows.cast(batch, np.float32)),
         Plan(grid, 1800, 86_400, "heun"),
@@ -241,7 +239,7 @@ def test_members_that_end_ashore_are_counted():
 def test_a_nan_in_the_motion_is_not_taken_for_a_member_that_left():
     grid = flows.GRID
     batch = jax.device_put(flows.cast(flows.still_batch(np.array([[10.5, 9.5]]), grid), np.float32))
-    run = simulate(
+    run = flows.simulated(
         lambda flow, share: ((flow.u + jnp.nan, flow.v), 0.0 * flow.u),
         batch,
         Plan(grid, 1800, 86_400, "heun"),
