@@ -1,6 +1,7 @@
 """The score against the float64 oracle, against closed forms, and its gradient against finite differences."""
 
 import math
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -89,6 +90,11 @@ def test_objectives_equal_the_oracle(case, name):
     np.testing.assert_allclose(np.asarray(loss), wanted, rtol=1e-7)
 
 
+def briefly(of, batch):
+    """`of(batch)`, compiled as a whole."""
+    return jax.jit(of, compiler_options=flows.BRIEF)(batch)
+
+
 def test_gradient_equals_finite_differences_of_the_oracle(case):
     """d ES / d log C_s by forward mode against central differences of the independent simulator."""
     batch, noise, _ = case
@@ -106,7 +112,8 @@ def test_gradient_equals_finite_differences_of_the_oracle(case):
     with jax.enable_x64(True):
         draw = lambda n: jnp.asarray(noise)[n]  # noqa: E731
         at = jnp.log(jnp.asarray([flows.CS]))
-        sums = flows.gradients(load_dynamics(settings), at, batch, plan_of(settings, flows.GRID), settings, draw, draw)
+        model, arguments = load_dynamics(settings), (plan_of(settings, flows.GRID), settings, draw, draw)
+        sums = briefly(lambda b: flows.gradients(model, at, b, *arguments), batch)
     np.testing.assert_allclose(np.asarray(sums.gradient)[:, 0], (high - low) / (2 * step), rtol=5e-4)
 
 
@@ -118,10 +125,15 @@ def test_gradient_of_every_objective_equals_finite_differences(name):
         batch = flows.batch(rng, 3)
         noise = jnp.asarray(rng.normal(size=(flows.N_STEPS, 2, 5, 3)))
         weights = jnp.asarray(rng.normal(size=(flows.N_STEPS, 2, 10, 3)))
-        arguments = batch, plan_of(settings, flows.GRID), settings, lambda n: noise[n], lambda n: weights[n]
-        at = jnp.log(jnp.asarray(0.2))
-        sums = flows.gradients(load_dynamics(settings), at[None], *arguments)
-        high, low = (np.asarray(sample_losses(Smagorinsky.of_log(at + d), *arguments)[0]) for d in (1e-5, -1e-5))
+        arguments = plan_of(settings, flows.GRID), settings, lambda n: noise[n], lambda n: weights[n]
+        model, at = load_dynamics(settings), jnp.log(jnp.asarray(0.2))
+        sums = briefly(lambda b: flows.gradients(model, at[None], b, *arguments), batch)
+
+        @partial(jax.jit, compiler_options=flows.BRIEF)
+        def losses(at, batch):
+            return sample_losses(Smagorinsky.of_log(at), batch, *arguments)[0]
+
+        high, low = (np.asarray(losses(at + d, batch)) for d in (1e-5, -1e-5))
     np.testing.assert_allclose(np.asarray(sums.gradient)[:, 0], (high - low) / 2e-5, rtol=5e-4)
 
 
@@ -174,9 +186,9 @@ def test_a_sample_s_noise_depends_on_nothing_but_itself():
     step = make_step(settings, flows.GRID, load_dynamics(settings))
     at = jnp.log(jnp.asarray([0.3], jnp.float32))
     whole = step(at, batch, 3)
-    part = step(at, jax.tree.map(lambda a: a[[4, 1]], batch), 3)
-    np.testing.assert_allclose(np.asarray(part.loss), np.asarray(whole.loss)[[4, 1]], rtol=1e-5)
-    np.testing.assert_allclose(np.asarray(part.gradient), np.asarray(whole.gradient)[[4, 1]], rtol=1e-3)
+    part = step(at, jax.tree.map(lambda a: a[[4, 1, 2]], batch), 3)
+    np.testing.assert_allclose(np.asarray(part.loss), np.asarray(whole.loss)[[4, 1, 2]], rtol=1e-5)
+    np.testing.assert_allclose(np.asarray(part.gradient), np.asarray(whole.gradient)[[4, 1, 2]], rtol=1e-3)
     assert not np.allclose(np.asarray(step(at, batch, 4).loss), np.asarray(whole.loss), rtol=1e-4)
 
 
