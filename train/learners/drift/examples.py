@@ -3,7 +3,7 @@
 import equinox as eqx
 import jax
 import numpy as np
-from jaxtyping import Array
+from jaxtyping import Array, Float
 
 from driftcal.shared.spacing import evenly
 from driftcal.shared.store.reader import ShardStore
@@ -25,19 +25,11 @@ def examples_of(
     grid = plan.grid
     chosen = samples[evenly(len(samples), N_EXAMPLES)]
     batch = load(store, chosen, len(chosen), dtype)
-    members = settings.ensemble.members
-
-    @eqx.filter_jit
-    def tracks(batch: Batch) -> Array:
-        noise = noise_for(settings.seed, 0, batch.sample, members, STREAM, batch.latitude.dtype)
-        run = simulate(dynamics, batch, plan, members, noise, keep_positions=True)
-        assert run.positions is not None
-        return run.positions
-
     corner = store.labels["window_corner"][chosen]
     step = np.array([grid.lon_step, grid.lat_step])
     cell = batch["cell"]
-    positions = np.asarray(tracks(Batch(**jax.device_put(batch))), np.float64)
+    tracks = _tracks(plan, settings.seed, settings.ensemble.members, dynamics, Batch(**jax.device_put(batch)))
+    positions = np.asarray(tracks, np.float64)
     positions = positions.transpose(3, 2, 0, 1)  # (n, member, obs, 2)
     first = np.broadcast_to(batch["start"][:, None, None], (*positions.shape[:2], 1, 2))
     ensemble = np.concatenate([first, positions], axis=2)
@@ -53,3 +45,15 @@ def examples_of(
         "track": corner[:, None] + (cell[:, None] + batch["track"].astype(np.float64)) * step,
         "ensemble": corner[:, None, None] + (cell[:, None, None] + ensemble) * step,
     }
+
+
+@eqx.filter_jit
+def _tracks(plan: Plan, seed: int, members: int, dynamics: Dynamics, batch: Batch) -> Float[Array, "obs 2 S B"]:
+    """Positions of all members at every fix but the first.
+
+    The calibrated numbers are arguments: one program serves every run.
+    """
+    noise = noise_for(seed, 0, batch.sample, members, STREAM, batch.latitude.dtype)
+    run = simulate(dynamics, batch, plan, members, noise, keep_positions=True)
+    assert run.positions is not None
+    return run.positions
