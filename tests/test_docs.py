@@ -112,7 +112,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of C_s with groups and an evaluation; what its figures show does not matter."""
     root = tmp_path_factory.mktemp("documented")
     store = stores.build(root / "store", 60, n_drifters=20, samples_per_shard=32, centre=(30.0, -40.0)).path
-    (root / "tiny.yaml").write_text(yaml.safe_dump(runs.TINY | {"batch_size": 20}))
+    (root / "tiny.yaml").write_text(yaml.safe_dump(runs.TINY))
     arguments = ["run", store, "--out", root / "run", "--config", root / "tiny.yaml", "--group-by", "grid:10"]
     with mock.patch.object(figures_run, "render", return_value={"png": b"\x89PNG" + bytes(16), "pdf": b"%PDF"}):
         assert main([str(text) for text in arguments]) == 0

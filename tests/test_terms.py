@@ -28,7 +28,7 @@ from driftcal.train.reading.batches import Grid
 from driftcal.train.run import run_folder
 from driftcal.train.settings import Training
 from tests import flows, stores
-from tests.commands import refused
+from tests.commands import FAST, refused
 from tests.result_keys import undescribed
 
 EXAMPLE = "docs.examples.background:SmagorinskyBackground"
@@ -384,16 +384,13 @@ def test_settings_without_dynamics_are_refused(small: Path, tmp_path: Path, caps
 
 def test_a_term_that_fails_on_the_way_stops_the_run(own: Path, small: Path, capsys) -> None:
     words = ["--set", "dynamics=my_terms:Any", "--set", "dynamics_settings.how=late nan"]
-    said = refused(capsys, 1, "run", small, "--out", own / "run", *words, "--set", "integration.step=3h")
+    said = refused(capsys, 1, "run", small, "--out", own / "run", *words, *FAST)
     assert "samples give no finite loss and gradient" in said
 
 
-QUICK = ["ensemble.members=4", "batch_size=8", "integration.step=3h", "score.reference_members=4"]
-
-
 def run(small: Path, out: Path, *sets: str) -> dict:
-    words = [word for one in (*QUICK, *sets) for word in ("--set", one)]
-    assert main(["run", str(small), "--out", str(out), *words]) == 0
+    words = [word for one in sets for word in ("--set", one)]
+    assert main(["run", str(small), "--out", str(out), *FAST, *words]) == 0
     return json.loads((out / run_folder.RESULT).read_text())
 
 
