@@ -5,7 +5,6 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import numpy as np
 import pytest
@@ -15,11 +14,11 @@ from docs import tables
 from driftcal.preprocess.recipe import Recipe
 from driftcal.shared.settings import build
 from driftcal.train.__main__ import main
-from driftcal.train.report import figures_run
 from driftcal.train.run import run_folder
 from driftcal.train.run.result import Minimum
 from driftcal.train.settings import Training
 from tests import runs, stores
+from tests.commands import unwritten_figures
 from tests.result_keys import described, keys_in_tables, undescribed, written
 
 ROOT = Path(__file__).parents[1]
@@ -114,7 +113,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     store = stores.build(root / "store", 60, n_drifters=20, samples_per_shard=32, centre=(30.0, -40.0)).path
     (root / "tiny.yaml").write_text(yaml.safe_dump(runs.TINY))
     arguments = ["run", store, "--out", root / "run", "--config", root / "tiny.yaml", "--group-by", "grid:10"]
-    with mock.patch.object(figures_run, "render", return_value={"png": b"\x89PNG" + bytes(16), "pdf": b"%PDF"}):
+    with unwritten_figures():
         assert main([str(text) for text in arguments]) == 0
     return root / "run"
 

@@ -28,7 +28,7 @@ from driftcal.train.reading.batches import Grid
 from driftcal.train.run import run_folder
 from driftcal.train.settings import Training
 from tests import flows, stores
-from tests.commands import FAST, refused
+from tests.commands import FAST, refused, unwritten_figures
 from tests.result_keys import undescribed
 
 EXAMPLE = "docs.examples.background:SmagorinskyBackground"
@@ -420,7 +420,8 @@ def test_a_run_of_a_few_parameters(own: Path, small: Path, capsys) -> None:
 
 
 def test_a_run_of_many_parameters(own: Path, small: Path, capsys) -> None:
-    found = run(small, own / "run", "dynamics=my_terms:Net", "epochs=2")
+    with unwritten_figures():
+        found = run(small, own / "run", "dynamics=my_terms:Net", "epochs=2")
     assert (found["optimizer"], found["gradient_mode"], found["n_parameters"]) == ("adam", "reverse", 26)
     assert "no standard errors" in found["convergence"]
     line = json.loads((own / "run" / run_folder.METRICS).read_text().splitlines()[0])

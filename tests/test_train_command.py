@@ -9,6 +9,7 @@ import re
 import resource
 import shutil
 import struct
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from driftcal.shared.store.reader import ShardStore
 from driftcal.train.__main__ import main
 from driftcal.train.run.metrics_log import MetricsLog
 from tests import fields, stores
-from tests.commands import FAST, refused
+from tests.commands import FAST, refused, unwritten_figures
 
 Capture = pytest.CaptureFixture[str]
 
@@ -29,6 +30,13 @@ Capture = pytest.CaptureFixture[str]
 def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store of five drifters; the last is for test, the one before for validation."""
     return stores.build(tmp_path_factory.mktemp("small") / "store").path
+
+
+@pytest.fixture(autouse=True)
+def unwritten() -> Iterator[None]:
+    """Only the figures of `finished`, which is made before, are written."""
+    with unwritten_figures():
+        yield
 
 
 def settings(folder: Path, text: str | bytes) -> Path:
