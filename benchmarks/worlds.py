@@ -44,7 +44,7 @@ TRUE_FINDINGS = {
     "flight": {"memory"},
     "drift": {"mean_residual"},
     "inertial": {"turning"},
-    "position": {"first_hours", "turning"},
+    "position": {"first_hours", "jitter"},
     "smoothed": {"memory", "lead_time"},
     "shifted": {"memory", "lead_time"},
 }
