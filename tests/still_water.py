@@ -59,6 +59,7 @@ def evidence(law: Law, seed: int, n_drifters: int = 150, per_drifter: int = 2) -
     rank = (to_members + to_drifter < to_drifter.sum(axis=2, keepdims=True)).sum(axis=2)
     departure = seen - mean
     return Evidence(
+        samples=np.arange(n),
         lead_hours=HOURS,
         cluster=np.repeat(np.arange(n_drifters), per_drifter),
         objective=Moments((slope * weight)[..., None], (dispersion * weight)[..., None, None]),

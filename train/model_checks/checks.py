@@ -87,6 +87,7 @@ class Evidence:
     """Residuals of n samples at the calibrated parameters.
 
     Attributes:
+        samples: Their numbers in the store.
         lead_hours: Lead times of the fixes [h].
         cluster: Of every sample.
         objective: Slopes of the score that was minimised; None where it is not proper, or was not differentiated.
@@ -107,6 +108,7 @@ class Evidence:
         names: Objective and other score.
     """
 
+    samples: Int[np.ndarray, " n"]
     lead_hours: Float[np.ndarray, " obs"]
     cluster: Int[np.ndarray, " n"]
     objective: Moments | None

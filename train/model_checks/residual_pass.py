@@ -103,6 +103,7 @@ def evidence_of(
     by_name = {"energy": moments("energy"), "energy-plain": moments("plain")}
     main, other = PROPER if settings.score.objective != PROPER[1] else PROPER[::-1]
     return Evidence(
+        samples=samples,
         lead_hours=np.arange(1, grid.n_obs) * grid.obs_step / 3600,
         cluster=cluster,
         objective=by_name[main],

@@ -11,6 +11,7 @@ import jax
 import numpy as np
 
 from driftcal.shared.errors import ConfigError, DataError
+from driftcal.shared.spacing import evenly
 from driftcal.shared.store.manifest import to_bytes, write_file
 from driftcal.shared.store.reader import ShardStore
 from driftcal.shared.text import counted
@@ -18,15 +19,20 @@ from driftcal.train.evaluation import baselines
 from driftcal.train.fit import group_estimates, group_keys, profile
 from driftcal.train.fit.parameters import Parameters, saved, vector_of
 from driftcal.train.fit.per_sample_parameters import Varied
+from driftcal.train.fit.standard_errors import covariance_of_mean, quantile_90
 from driftcal.train.learners.drift import dynamics
 from driftcal.train.learners.drift.loss import loss_of
 from driftcal.train.model_checks import residual_pass
 from driftcal.train.model_checks.checks import Evidence, model_checks
 from driftcal.train.reading import clusters
 from driftcal.train.reading.batches import Grid
+from driftcal.train.run import run_folder
 from driftcal.train.run.result import Examination, Groups, Parameter, Result
 from driftcal.train.run.run_folder import DYNAMICS, GROUPS, RESULT
 from driftcal.train.settings import Training
+
+MOST_SHOWN = 60
+"""Samples whose residuals are kept to be looked at."""
 
 REACH = 30.0
 """The score is looked at from a parameter divided by this to one times this, unless the model gives a range."""
@@ -66,6 +72,7 @@ def examine(store: ShardStore, settings: Training, result: Result, out: Path, pr
             added = dict.fromkeys(("profile", "minima", "homogeneity"))
         evidence = _evidence(store, settings, parameters, result, out, samples, progress)
         checks = model_checks(evidence)
+        run_folder.keep_residuals(out, _residuals(store, evidence))
         fitted = baselines.calibrate(store, settings, samples, _guess(evidence), progress)
     examined = result.examined(Examination.from_json(added | checks.as_json() | {"baselines": fitted.as_json()}))
     write_file(out / RESULT, to_bytes(examined.as_json()))
@@ -95,6 +102,25 @@ def _evidence(
     calibrated = residual_pass.Calibrated(parameters, trained, errors)
     cluster = clusters.of(store, settings.cluster_by)[samples]
     return residual_pass.evidence_of(store, settings, calibrated, samples, cluster, progress)
+
+
+def _residuals(store: ShardStore, evidence: Evidence) -> dict[str, np.ndarray]:
+    """Residuals of a few samples, and the mean of all with the half width of its 90 % interval."""
+    few = evenly(len(evidence.samples), MOST_SHOWN)
+    values = evidence.departure.reshape(len(evidence.samples), -1)
+    half = np.full(values.shape[1], np.nan)
+    if evidence.n_clusters > 1:
+        errors = np.array([covariance_of_mean(one[:, None], evidence.cluster)[0, 0] for one in values.T]) ** 0.5
+        half = errors * quantile_90(evidence.n_clusters - 1)
+    shape = evidence.departure.shape[1:]
+    return {
+        "sample": evidence.samples[few],
+        "drifter": np.array([store.drifters[k] for k in store.labels["drifter"][evidence.samples[few]]]),
+        "lead_hours": evidence.lead_hours,
+        "departure": evidence.departure[few].astype(np.float32),
+        "mean": values.mean(axis=0).reshape(shape),
+        "half_width_90": half.reshape(shape),
+    }
 
 
 def _guess(evidence: Evidence) -> np.ndarray:

@@ -27,7 +27,7 @@ from driftcal.train.run.result import Groups, Parameter, Result
 from driftcal.train.settings import Training
 
 RESULT, CONFIG, METRICS = "result.json", "config.json", "metrics.jsonl"
-EVALUATION, EXAMPLES = "evaluation.json", "examples.npz"
+EVALUATION, EXAMPLES, RESIDUALS = "evaluation.json", "examples.npz", "residuals.npz"
 PAGE, FIGURES, DATA = "report.html", "figures", "training_data.json"
 GROUPS = "groups.json"
 DYNAMICS = "dynamics.eqx"
@@ -39,6 +39,7 @@ NEEDED: dict[str, tuple[str, ...]] = {
     METRICS: ("step", "phase", "loss", "cs"),
     EVALUATION: Evaluation.keys(),
     EXAMPLES: ("sample", "drifter", "start_time", "corner", "step", "currents", "track", "ensemble"),
+    RESIDUALS: ("sample", "drifter", "lead_hours", "departure", "mean", "half_width_90"),
     DATA: ("recipe", "funnel", "trained_drifters"),
     GROUPS: Groups.keys(),
 }
@@ -59,6 +60,7 @@ class Run(NamedTuple):
         examples: a few ensembles to look at.
         data: the training store's manifest without its lists of files, and `trained_drifters`.
         groups: a constant for each of some groups of samples.
+        residuals: residuals of training samples by lead time.
     """
 
     result: Result
@@ -68,6 +70,7 @@ class Run(NamedTuple):
     examples: dict[str, np.ndarray] | None
     data: dict[str, Any] | None
     groups: Groups | None
+    residuals: dict[str, np.ndarray] | None
 
     @property
     def truth(self) -> float | None:
@@ -115,7 +118,7 @@ def read(out: Path) -> Run:
     if result.dynamics is not None and result.function is None:
         raise ConfigError(f"{out / RESULT} lacks {FUNCTION}. Train again.")
     told = settings.build(Training, _held(out / CONFIG), str(out / CONFIG))
-    return Run(result, told, *(_held(out / name) for name in (METRICS, EVALUATION, EXAMPLES, DATA, GROUPS)))
+    return Run(result, told, *(_held(out / name) for name in (METRICS, EVALUATION, EXAMPLES, DATA, GROUPS, RESIDUALS)))
 
 
 def claim(out: Path, identity: dict[str, Any], resume: bool) -> None:
@@ -155,9 +158,18 @@ def keep_training_data(out: Path, store: ShardStore) -> None:
 
 def keep_examples(out: Path, examples: dict[str, np.ndarray]) -> None:
     """Keeps the examples of an evaluation in `out` for the report."""
+    _keep(out / EXAMPLES, examples)
+
+
+def keep_residuals(out: Path, residuals: dict[str, np.ndarray]) -> None:
+    """Keeps residuals of training samples in `out` for the report."""
+    _keep(out / RESIDUALS, residuals)
+
+
+def _keep(path: Path, arrays: dict[str, np.ndarray]) -> None:
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, allow_pickle=False, **examples)
-    write_file(out / EXAMPLES, buffer.getvalue())
+    np.savez_compressed(buffer, allow_pickle=False, **arrays)
+    write_file(path, buffer.getvalue())
 
 
 def _held(path: Path) -> Any:
@@ -165,10 +177,10 @@ def _held(path: Path) -> Any:
     if not path.exists():
         return None
     again = {RESULT: "Train again.", CONFIG: "Train again.", METRICS: "Remove it, or train again."}
-    again[GROUPS] = again[METRICS]
+    again |= {GROUPS: again[METRICS], RESIDUALS: again[METRICS]}
     remedy = again.get(path.name, "Remove it, and run drift-train evaluate on the training store.")
     try:
-        if path.name == EXAMPLES:
+        if path.suffix == ".npz":
             content = dict(np.load(io.BytesIO(path.read_bytes())))
         elif path.name == METRICS:
             content = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
