@@ -1,35 +1,42 @@
 """Baselines that are calibrated too: one constant diffusivity, and the same with a mean drift.
 
 A model is worth its complexity if it beats the simplest one that was fitted to the same drifters. Both are fitted to
-some of the training samples, by Newton steps with curvatures that are known where ensemble and drifter are alike and
-Gaussian. With D the score's second term, a fair energy score has the second derivatives D / 8 in log K (see
-`drift.energy_newton`, whose step is taken) and pi / (8 D) per squared metre of displacement: E|Z + d| of a normal Z of
-variance 2 s^2 in each direction has the curvature sqrt(pi / 2) / (2 sqrt(2) s) in d, and D is sqrt(pi) s / 2. A mean
-drift displaces by its product with the time t, so its curvature is pi t^2 / (8 D). The steps contract to the
-score's own minimum whether or not that is so.
+some of the training samples, by the very score that evaluations compare by, the energy score in metres. With the noise
+fixed that is a smooth function; it is minimised in log K, and then along the drift that the members' mean pull asks for
+(`drift.metrics.Pulls`), and in log K again. No derivative of a simulation is needed.
 """
+
+import dataclasses
+from collections.abc import Callable
 
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array
+from scipy.optimize import minimize_scalar
+from tqdm import tqdm
 
 from driftcal.shared.spacing import evenly
 from driftcal.shared.store.reader import ShardStore
 from driftcal.train.evaluation.baseline import Baseline, Baselines
-from driftcal.train.fit.parameters import Parameters, Positive
+from driftcal.train.fit.parameters import Positive
 from driftcal.train.learners.drift.diffusivity import Diffusivity
-from driftcal.train.learners.drift.energy_newton import global_step
-from driftcal.train.learners.drift.residuals import residuals_of
-from driftcal.train.model_checks.residual_pass import residuals_over
-from driftcal.train.reading.batches import Grid
+from driftcal.train.learners.drift.loss import plan_of
+from driftcal.train.learners.drift.metrics import Pulls, measure
+from driftcal.train.learners.drift.simulate import Plan
+from driftcal.train.reading.batches import Batch, Grid, stepped
 from driftcal.train.settings import Training
 
 SAMPLES = 256
-"""Samples that the baselines are fitted to: K is then known to 6 %, which costs the score less than a thousandth."""
+"""Samples that the baselines are fitted to: enough for K to be known to a tenth, which costs the score a thousandth."""
 
-ROUNDS = (SAMPLES // 4, SAMPLES // 4, SAMPLES)
-"""Samples of the steps of K alone; those that follow move the drift too."""
+WIDTH, AGAIN = 3.0, 0.5
+"""Farthest that log K is looked for from its guess, and when the drift has been found from where it was."""
 
-ROUNDS_WITH_DRIFT = (SAMPLES, SAMPLES)
+NEAR = 0.1
+"""Error of log K, and of the length of the drift as a share, at which the search ends."""
+
+LONGEST = 2.0
+"""Longest step along the drift that is asked for, as a multiple of it."""
 
 LEAST_MEMBERS = 8
 """Members of a baseline's ensemble in an evaluation, at least: the fair score is that of any number, on average."""
@@ -46,46 +53,61 @@ def module_of(vector: np.ndarray, dtype: np.dtype) -> Diffusivity:
     return Diffusivity(Positive.of_log(log), east, north)
 
 
-def calibrate(
-    store: ShardStore, settings: Training, samples: np.ndarray, start: np.ndarray, progress: bool
-) -> Baselines:
+def calibrate(store: ShardStore, settings: Training, samples: np.ndarray, guess: float, progress: bool) -> Baselines:
     """Fits both baselines to some of `samples`, spread evenly.
 
     Args:
         store: The store that was trained on.
-        settings: Those of the run; the score is `energy` where its own is not proper.
+        settings: Those of the run.
         samples: Numbers of samples.
-        start: A guess of K [m2/s] and of the mean drift, east and north [m/s].
+        guess: Of K [m2/s].
         progress: Whether to show a bar.
     """
-    dtype, grid = np.dtype(settings.precision), Grid.of(store.layout)
-    # the kernels of other engines know one model
-    settings = settings.model_copy(update={"engine": "driftcal"})
-    vector = np.array([np.log(start[0]), start[1], start[2]])
-    parameters = Parameters.of(module_of(vector, dtype), Diffusivity.formula)
-    compiled = residuals_of(settings, grid, parameters, sloped=True)
-    hours = np.arange(1, grid.n_obs) * grid.obs_step
-    plain = settings.score.objective == "energy-plain"
+    dtype, size = np.dtype(settings.precision), min(settings.batch_size, len(samples))
+    plan = plan_for_all(plan_of(settings, Grid.of(store.layout)))
+    members = members_of(settings)
 
-    def stepped_from(vector: np.ndarray, size: int, moved: np.ndarray) -> np.ndarray:
-        few = samples[evenly(len(samples), size)]
-        found = residuals_over(store, settings, compiled, vector, few, progress, "baselines")
-        # in still water the reference ensemble of `energy` does not spread, and weighs nothing
-        score, of = (found.plain if plain or not found.energy.dispersion.any() else found.energy), found.plain
-        weight = np.divide(score.dispersion, of.dispersion, out=np.zeros_like(of.dispersion), where=of.dispersion > 0)
-        curvature = np.divide(weight, of.dispersion, out=np.zeros_like(weight), where=of.dispersion > 0)
-        good = np.isfinite(score.slope).all(axis=(0, 1)) & np.isfinite(curvature).all(axis=0)
-        slope = score.slope[..., good].mean(axis=(0, 2))
-        along = (np.pi / 8 * hours[:, None] ** 2 * curvature[:, good]).mean()
-        step = np.array([0.0, -slope[1] / along, -slope[2] / along])
-        step[0] = float(global_step(jnp.asarray(slope[0]), jnp.asarray(score.dispersion[:, good].mean())))
-        return vector + np.where(moved, step, 0.0)
+    few = samples[evenly(len(samples), SAMPLES)]
+    bar = tqdm(unit="pass", desc="baselines", disable=not progress, leave=False)
 
-    alone = vector * [1.0, 0.0, 0.0]
-    for size in ROUNDS:
-        alone = stepped_from(alone, size, np.array([True, False, False]))
-    both = np.concatenate([alone[:1], vector[1:]])
-    for size in ROUNDS_WITH_DRIFT:
-        both = stepped_from(both, size, np.array([True, True, True]))
+    def found_at(vector: np.ndarray) -> np.ndarray:
+        """Means over the samples of the energy score and of the pulls."""
+        model, parts = module_of(vector, dtype), []
+
+        def step(batch: Batch) -> tuple[dict[str, Array], Array]:
+            return measure(plan, settings.seed, members, model, batch), batch.weight
+
+        for _, (values, weight) in stepped(store, few, size, dtype, step, settings.data):
+            rows = np.stack([np.asarray(values[name], np.float64) for name in ("energy_score_km", *Pulls._fields)])
+            parts.append(rows[:, (np.asarray(weight) > 0) & np.isfinite(rows).all(axis=0)])
+        bar.update(1)
+        return np.concatenate(parts, axis=1).mean(axis=1)
+
+    def least(at: Callable[[float], np.ndarray], low: float, high: float, near: float) -> float:
+        score = minimize_scalar(
+            lambda x: float(found_at(at(x))[0]), bounds=(low, high), method="bounded", options={"xatol": near}
+        )
+        return float(score.x)
+
+    with bar:
+        log = np.log(guess)
+        log = least(lambda x: np.array([x, 0.0, 0.0]), log - WIDTH, log + WIDTH, NEAR)
+        alone = np.array([log, 0.0, 0.0])
+        _, east, north, stiffness = found_at(alone)
+        towards = np.array([0.0, -east, -north]) / stiffness
+        share = least(lambda x: alone + x * towards, 0.0, LONGEST, NEAR)
+        drift = share * towards
+        log = least(lambda x: np.array([x, 0.0, 0.0]) + drift, log - AGAIN, log + AGAIN, NEAR)
+    both = np.array([log, drift[1], drift[2]])
     found = [Baseline(float(np.exp(v[0])), float(v[1]), float(v[2])) for v in (alone, both)]
-    return Baselines(min(SAMPLES, len(samples)), *found)
+    return Baselines(len(few), *found)
+
+
+def members_of(settings: Training) -> int:
+    """Members of a baseline's ensemble."""
+    return max(LEAST_MEMBERS, settings.ensemble.members // 4)
+
+
+def plan_for_all(plan: Plan) -> Plan:
+    """The plan with the engine that simulates any dynamics; kernels and other packages know one model."""
+    return dataclasses.replace(plan, engine="driftcal")

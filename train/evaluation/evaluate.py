@@ -10,7 +10,6 @@ root mean square spread of the members about it, the latter times (S + 1) / S so
 ensemble (Fortin et al. 2014). Their ratio, and ranks of the drifter among the members: `evaluation.aggregate`.
 """
 
-import dataclasses
 from collections.abc import Collection
 
 import equinox as eqx
@@ -157,8 +156,8 @@ def _dynamics(
 
 
 def _plan_for(dynamics: Dynamics, plan: Plan) -> Plan:
-    """The plan for a system: engines of other packages know one model, and this one's simulates the rest."""
-    return dataclasses.replace(plan, engine="driftcal") if isinstance(dynamics, Diffusivity) else plan
+    """The plan for a system."""
+    return baselines.plan_for_all(plan) if isinstance(dynamics, Diffusivity) else plan
 
 
 def _over(
@@ -178,7 +177,7 @@ def _over(
         "calibrated": (calibrated, members),
         "initial constant": (initial, members),
         **{
-            name: (baselines.dynamics_of(one, dtype), max(baselines.LEAST_MEMBERS, members // 4))
+            name: (baselines.dynamics_of(one, dtype), baselines.members_of(settings))
             for name, one in (fitted.systems.items() if fitted is not None else ())
         },
         "currents alone": (Smagorinsky.of_log(jnp.log(jnp.asarray(STILL, dtype))), 2),

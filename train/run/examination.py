@@ -73,7 +73,7 @@ def examine(store: ShardStore, settings: Training, result: Result, out: Path, pr
         evidence = _evidence(store, settings, parameters, result, out, samples, progress)
         checks = model_checks(evidence)
         run_folder.keep_residuals(out, _residuals(store, evidence))
-        fitted = baselines.calibrate(store, settings, samples, _guess(evidence), progress)
+        fitted = baselines.calibrate(store, settings, samples, _diffusivity(evidence), progress)
     examined = result.examined(Examination.from_json(added | checks.as_json() | {"baselines": fitted.as_json()}))
     write_file(out / RESULT, to_bytes(examined.as_json()))
     return examined
@@ -123,11 +123,10 @@ def _residuals(store: ShardStore, evidence: Evidence) -> dict[str, np.ndarray]:
     }
 
 
-def _guess(evidence: Evidence) -> np.ndarray:
-    """A constant diffusivity [m2/s] and a mean drift [m/s] that move as far as the model and the residuals do."""
+def _diffusivity(evidence: Evidence) -> float:
+    """A constant diffusivity [m2/s] that spreads an ensemble as far as the model does."""
     seconds = 3600 * evidence.lead_hours[-1]
-    diffusivity = evidence.spread2[:, -1].mean() / (4 * seconds)
-    return np.array([max(diffusivity, 1.0), *(evidence.departure[:, -1].mean(axis=0) / seconds)])
+    return max(float(evidence.spread2[:, -1].mean()) / (4 * seconds), 1.0)
 
 
 def check_groups(store: ShardStore, settings: Training, keys: Sequence[str]) -> None:

@@ -1,5 +1,7 @@
 """Metrics of every sample of an evaluation: scores, error and spread, and ranks of the drifter in its ensemble."""
 
+from typing import NamedTuple
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -12,6 +14,9 @@ from driftcal.train.learners.drift.noise import noise_for
 from driftcal.train.learners.drift.simulate import Dynamics, Plan, Simulation
 from driftcal.train.reading.batches import Batch
 
+LEAST_DISTANCE = 1.0
+"""Distance [m] below which a direction or a spread is not told."""
+
 STREAM = 2
 """Stream of noise of evaluations: independent of training's."""
 
@@ -22,7 +27,40 @@ def measure(plan: Plan, seed: int, members: int, dynamics: Dynamics, batch: Batc
     noise = noise_for(seed, 0, batch.sample, members, STREAM, batch.latitude.dtype)
     run = simulate(dynamics, batch, plan, members, noise, keep_positions=True)
     away = departures(run, batch, plan)
-    return {**_scores(run, batch, plan), **moments(away), **ranks(away), "escaped": (~run.inside).sum(axis=0)}
+    pulls = pulls_on(run, away, plan)._asdict()
+    return {**_scores(run, batch, plan), **moments(away), **ranks(away), **pulls, "escaped": (~run.inside).sum(axis=0)}
+
+
+class Pulls(NamedTuple):
+    """Derivatives of the energy score [m] in a mean drift that displaces all members alike, mean over lead times.
+
+    Attributes:
+        pull_east: First derivative in a drift eastward [s].
+        pull_north: Northward.
+        stiffness: Second derivative, where ensemble and drifter are alike and Gaussian [s2/m].
+    """
+
+    pull_east: Float[Array, " B"]
+    pull_north: Float[Array, " B"]
+    stiffness: Float[Array, " B"]
+
+
+def pulls_on(run: Simulation, away: Float[Array, "obs 2 S B"], plan: Plan) -> Pulls:
+    """Pulls of the drifters on their ensembles, whose members are `away` from them [m].
+
+    E|Z + d| of a normal Z of variance 2 s^2 in each direction has the curvature sqrt(pi / 2) / (2 sqrt(2) s) in d, and
+    the score's second term D is sqrt(pi) s / 2: pi / (8 D).
+    """
+    time = (jnp.arange(1, plan.grid.n_obs) * plan.grid.obs_step).astype(away.dtype)[:, None]
+    between = run.distances.between
+    unit = away / jnp.maximum(jnp.sqrt((away**2).sum(axis=1, keepdims=True)), LEAST_DISTANCE)
+    push = unit.mean(axis=2) * time[:, None]
+    stiffness = jnp.pi / 8 * time**2 / jnp.maximum(between, LEAST_DISTANCE)
+    return Pulls(
+        pull_east=push[:, 0].mean(axis=0),
+        pull_north=push[:, 1].mean(axis=0),
+        stiffness=stiffness.mean(axis=0),
+    )
 
 
 def _scores(run: Simulation, batch: Batch, plan: Plan) -> dict[str, Array]:
