@@ -1,5 +1,6 @@
 """Set-up of all tests."""
 
+import importlib
 import os
 import platform
 import shutil
@@ -36,6 +37,21 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ[COMPILED] = str(folder)
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
     os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def strict_dtypes() -> None:
+    """Lets JAX refuse numbers of two types in one operation, in this process: code of users elsewhere is free."""
+    jax = importlib.import_module("jax")  # not at the top: it reads the environment that `pytest_configure` sets
+    jax.config.update("jax_numpy_dtype_promotion", "strict")
+
+
+@pytest.fixture
+def usual_dtypes() -> Iterator[None]:
+    """JAX's usual promotion of types, as in a run: for terms that users might write."""
+    jax = importlib.import_module("jax")
+    with jax.numpy_dtype_promotion("standard"):
+        yield
 
 
 @pytest.fixture(scope="session")
