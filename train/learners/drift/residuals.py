@@ -189,7 +189,8 @@ def speed_alone(batch: Batch, plan: Plan, table: Table) -> Float[Array, " B"]:
 def _displacement(run: own.Simulation, batch: Batch, grid: Grid) -> Float[Array, "2 B"]:
     """Mean displacement of the members over the whole track, east and north [m], by the scale at its start."""
     assert run.positions is not None
-    lat = jnp.radians(batch.latitude + (batch.cell[:, 1] + batch.start[:, 1]) * grid.lat_step)
+    row = batch.cell[:, 1].astype(batch.start.dtype) + batch.start[:, 1]
+    lat = jnp.radians(batch.latitude + row * grid.lat_step)
     scale = jnp.stack([METRES_PER_DEGREE * grid.lon_step * jnp.cos(lat), METRES_PER_DEGREE * grid.lat_step + 0 * lat])
     return (run.positions[-1].mean(axis=1) - batch.start.T) * scale
 
