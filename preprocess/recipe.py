@@ -4,6 +4,7 @@ Durations are whole seconds here (`1h` in the file is 3600); angles are degrees.
 """
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -14,7 +15,6 @@ from pydantic import (
     BeforeValidator,
     Field,
     PlainSerializer,
-    SerializerFunctionWrapHandler,
     Strict,
     model_serializer,
     model_validator,
@@ -374,7 +374,7 @@ class Synthetic(Settings):
         return self
 
     @model_serializer(mode="wrap")
-    def _without_absent(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+    def _without_absent(self, handler: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
         # A manifest that asks for nothing of this keeps the bytes that it had before there was any of it.
         absent = {name for name in ("truth", "release", "currents_error") if getattr(self, name) is None}
         absent |= set() if self.truth is None else {"cs"}

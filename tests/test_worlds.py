@@ -3,8 +3,8 @@
 import json
 import re
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -20,6 +20,7 @@ from driftcal.preprocess.made.twin import TRUE_CURRENTS, make, simulate
 from driftcal.preprocess.made.unmodelled_motion import EARTH_ROTATION, OwnVelocity, reported
 from driftcal.preprocess.recipe import DAY, CurrentSource, Recipe, Synthetic
 from driftcal.preprocess.sources.gridded.axes import Axis
+from driftcal.preprocess.sources.gridded.currents import Currents
 from driftcal.shared.errors import ConfigError, StoreError
 from driftcal.shared.geo import METRES_PER_DEGREE, separation
 from driftcal.shared.inspection import facts
@@ -41,7 +42,7 @@ def spec(folder: Path | str = "unused", **keys: Any) -> Synthetic:
 def in_still_water(truth: dict[str, Any], n: int, hours: int, lat: float = 35.0, step: str = "1h") -> Floats:
     """Displacements [m] of `n` drifters from where they were released, every hour, (n, hours + 1, 2)."""
     settings = spec(truth=truth, clean=True, step=step)
-    axes = SimpleNamespace(lat=Axis(lat - 10, 0.25, 81), lon=Axis(5.0, 0.25, 121), periodic=False)
+    axes = Mock(spec=Currents, lat=Axis(lat - 10, 0.25, 81), lon=Axis(5.0, 0.25, 121), periodic=False)
     axes.time = np.array([0, 30]) * DAY
     axes.read = lambda a, b: np.zeros((b - a, 2, 81, 121), np.int16)
     place = np.tile([0.5, 0.5, 0.5], (n, 1))
@@ -153,7 +154,7 @@ def test_position_error_is_that_of_every_fix_with_the_first() -> None:
 
 
 def test_without_a_truth_of_its_own_the_draws_are_those_of_the_plain_integrator() -> None:
-    axes = SimpleNamespace(lat=Axis(30.0, 0.25, 41), lon=Axis(5.0, 0.25, 61), periodic=False)
+    axes = Mock(spec=Currents, lat=Axis(30.0, 0.25, 41), lon=Axis(5.0, 0.25, 61), periodic=False)
     shear = np.round(np.linspace(-3000, 3000, 41)).astype(np.int16)[:, None] * np.ones(61, np.int16)
     axes.time, axes.read = np.array([0, 9]) * DAY, lambda a, b: np.broadcast_to(shear, (b - a, 2, 41, 61))
     place = np.random.default_rng(2).random((5, 3))
@@ -249,7 +250,7 @@ def test_displaced_currents_keep_their_coasts_and_have_no_seam() -> None:
 
 def test_drifters_of_a_group_start_near_one_another_at_one_time() -> None:
     settings = spec(drifters=300, release={"together": 8, "within_km": 8}, clean=True)
-    axes = SimpleNamespace(lat=Axis(30.0, 0.25, 41), lon=Axis(175.0, 0.25, 61), periodic=False)
+    axes = Mock(spec=Currents, lat=Axis(30.0, 0.25, 41), lon=Axis(175.0, 0.25, 61), periodic=False)
     fleet = plan_fleet(settings, np.arange(100) * DAY)
     assert fleet.offset is not None
     group = np.arange(300) // 8
@@ -266,7 +267,7 @@ def test_drifters_of_a_group_start_near_one_another_at_one_time() -> None:
 
 
 def test_no_drifter_of_a_group_starts_ashore_or_outside() -> None:
-    axes = SimpleNamespace(lat=Axis(30.0, 0.25, 41), lon=Axis(175.0, 0.25, 61), periodic=False)
+    axes = Mock(spec=Currents, lat=Axis(30.0, 0.25, 41), lon=Axis(175.0, 0.25, 61), periodic=False)
     field = np.zeros((2, 2, 41, 61))
     field[..., 20:, :] = np.nan
     interval = Interval(axes, field, 0, DAY)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Bool, Float64, Int, Int16
 
 from driftcal.preprocess.drift import windows
 from driftcal.preprocess.drift.candidates import read_records
@@ -116,14 +117,14 @@ def _percent(share: float) -> str:
 class _Flow:
     """Frozen flow of windows, each `(windows, lat, lon)`: currents [m/s], kappa [m2/s], its gradient [m/s]."""
 
-    u: np.ndarray
-    v: np.ndarray
-    kappa: np.ndarray
-    kappa_x: np.ndarray
-    kappa_y: np.ndarray
+    u: Float64[np.ndarray, "windows lat lon"]
+    v: Float64[np.ndarray, "windows lat lon"]
+    kappa: Float64[np.ndarray, "windows lat lon"]
+    kappa_x: Float64[np.ndarray, "windows lat lon"]
+    kappa_y: Float64[np.ndarray, "windows lat lon"]
 
 
-def _flows(plan: Plan, currents: Sequence[Currents]) -> tuple[np.ndarray, _Flow]:
+def _flows(plan: Plan, currents: Sequence[Currents]) -> tuple[Int[np.ndarray, " windows"], _Flow]:
     """Samples to simulate, and the flow in their windows."""
     n_times, shape = plan.shape.n_times, plan.shape
     chosen, cut = [], []
@@ -152,7 +153,12 @@ def _flows(plan: Plan, currents: Sequence[Currents]) -> tuple[np.ndarray, _Flow]
     return samples, _flow(packed, plan.placement.corner[samples, 1], plan.layout.lon_step, plan.layout.lat_step)
 
 
-def _flow(packed: np.ndarray, south: np.ndarray, lon_step: float, lat_step: float) -> _Flow:
+def _flow(
+    packed: Int16[np.ndarray, "windows 2 lat lon"],
+    south: Float64[np.ndarray, " windows"],
+    lon_step: float,
+    lat_step: float,
+) -> _Flow:
     """Flow of `packed`, `(windows, 2, lat, lon)` [1e-4 m/s], whose southern rows lie at `south` [degrees]."""
     ocean = np.asarray((packed > OVER).all(axis=1))
     u, v = (np.where(ocean, packed[:, k] * SCALE, 0.0) for k in range(2))
@@ -165,7 +171,9 @@ def _flow(packed: np.ndarray, south: np.ndarray, lon_step: float, lat_step: floa
     return _Flow(u, v, kappa, _slope(kappa, ocean, 2) / dx, _slope(kappa, ocean, 1) / dy)
 
 
-def _slope(field: np.ndarray, ocean: np.ndarray, axis: int) -> np.ndarray:
+def _slope(
+    field: Float64[np.ndarray, "windows lat lon"], ocean: Bool[np.ndarray, "windows lat lon"], axis: int
+) -> Float64[np.ndarray, "windows lat lon"]:
     """Difference of `field` a cell along `axis`: centred, one-sided at coasts and edges, 0 without a neighbour."""
     field, ocean = np.moveaxis(field, axis, -1), np.moveaxis(ocean, axis, -1)
     there = ocean[..., 1:] & ocean[..., :-1]
@@ -176,8 +184,13 @@ def _slope(field: np.ndarray, ocean: np.ndarray, axis: int) -> np.ndarray:
 
 
 def _furthest(
-    flow: _Flow, south: np.ndarray, step: np.ndarray, start: np.ndarray, cs: float, seconds: int
-) -> np.ndarray:
+    flow: _Flow,
+    south: Float64[np.ndarray, " windows"],
+    step: Float64[np.ndarray, " 2"],
+    start: Float64[np.ndarray, "windows 2"],
+    cs: float,
+    seconds: int,
+) -> Float64[np.ndarray, "members 2"]:
     """Furthest that each member was beyond the edges of its window [cells], east-west and north-south; < 0: inside.
 
     Ito's equation by Euler and Maruyama. A member in a cell of land stays there, as in training.

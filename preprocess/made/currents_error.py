@@ -8,6 +8,7 @@ no edge in longitude. Fields are (2, lat, lon), velocities m/s, NaN on land.
 from collections.abc import Iterator
 
 import numpy as np
+from jaxtyping import Float64, Int
 from scipy import ndimage
 from tqdm import tqdm
 
@@ -30,7 +31,9 @@ _RINGING = 16
 """Columns after which a cubic spline has forgotten where it began: its memory falls by 0.27 a column."""
 
 
-def smoothed(values: np.ndarray, lat: Axis, lon: Axis, periodic: bool, deviation: float) -> np.ndarray:
+def smoothed(
+    values: Float64[np.ndarray, "2 Y X"], lat: Axis, lon: Axis, periodic: bool, deviation: float
+) -> Float64[np.ndarray, "2 Y X"]:
     """Components `values` (2, Y, X) averaged with the weights exp(-d² / (2 σ²)) of the ocean nodes at distance d.
 
     A wave of wavenumber k [rad/m] away from land is multiplied by exp(-k² σ² / 2). The distance is that of the plane:
@@ -64,8 +67,12 @@ def smoothed(values: np.ndarray, lat: Axis, lon: Axis, periodic: bool, deviation
 
 
 def displaced(
-    values: np.ndarray, lat: Axis, lon: Axis, periodic: bool, distance: tuple[float, float] | np.ndarray
-) -> np.ndarray:
+    values: Float64[np.ndarray, "2 Y X"],
+    lat: Axis,
+    lon: Axis,
+    periodic: bool,
+    distance: tuple[float, float] | Float64[np.ndarray, " 2"],
+) -> Float64[np.ndarray, "2 Y X"]:
     """Components `values` (2, Y, X), displaced: the current at x is that which was at x - `distance`.
 
     Between nodes they are interpolated by cubic splines.
@@ -91,7 +98,9 @@ def displaced(
     return np.where(ocean, moved, np.nan)
 
 
-def given(values: np.ndarray, currents: Currents, error: CurrentsError) -> np.ndarray:
+def given(
+    values: Float64[np.ndarray, "2 Y X"], currents: Currents, error: CurrentsError
+) -> Float64[np.ndarray, "2 Y X"]:
     """The true velocities `values` (2, Y, X) with `error`: smoothed first, then displaced."""
     grid = (currents.lat, currents.lon, currents.periodic)
     if error.smooth_km:
@@ -126,7 +135,9 @@ def write_given(spec: Synthetic, error: CurrentsError, currents: Currents, progr
             write_month(folder, month, product, currents.time[wanted], _levels(currents, wanted, error, bar))
 
 
-def _levels(currents: Currents, wanted: np.ndarray, error: CurrentsError, bar: tqdm) -> Iterator[np.ndarray]:
+def _levels(
+    currents: Currents, wanted: Int[np.ndarray, " levels"], error: CurrentsError, bar: tqdm
+) -> Iterator[Float64[np.ndarray, "2 Y X"]]:
     for _, packed in currents.each(wanted):
         yield given(velocities(packed), currents, error)
         bar.update()

@@ -13,6 +13,7 @@ Positions are (lon, lat) in degrees, times whole seconds since 1970, fields (lat
 """
 
 import numpy as np
+from jaxtyping import Bool, Float, Float64, Int, Int16
 
 from driftcal.preprocess.recipe import DAY, CurrentSource
 from driftcal.preprocess.sources.gridded.currents import Currents
@@ -21,7 +22,9 @@ from driftcal.shared.geo import EARTH_RADIUS, METRES_PER_DEGREE
 from driftcal.shared.store.schema import FILL, OVER, SCALE
 
 
-def _differences(values: np.ndarray, ocean: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _differences(
+    values: Float[np.ndarray, "*batch Y X"], ocean: Bool[np.ndarray, "*#batch Y X"]
+) -> tuple[Float[np.ndarray, "*batch Y-2 X-2"], Float[np.ndarray, "*batch Y-2 X-2"]]:
     """Differences per node of `values`, northward and eastward, at the inner nodes.
 
     Args:
@@ -53,7 +56,7 @@ class Interval:
         end: time of the second level [s].
     """
 
-    def __init__(self, currents: Currents, velocity: np.ndarray, start: int, end: int):
+    def __init__(self, currents: Currents, velocity: Float[np.ndarray, "2 2 Y X"], start: int, end: int):
         self.lat, self.lon, self.periodic = currents.lat, currents.lon, currents.periodic
         self.start, self.end = start, end
         # Land at either level is land all through the interval: a fill value never enters an interpolation.
@@ -75,7 +78,9 @@ class Interval:
         self.ocean = ocean
         self._fields = np.ascontiguousarray(fields.transpose(2, 3, 0, 1).reshape(-1, 2, 5))
 
-    def _cell(self, position: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _cell(
+        self, position: Float64[np.ndarray, "n 2"]
+    ) -> tuple[Int[np.ndarray, " n"], Int[np.ndarray, " n"], Float64[np.ndarray, "n 2"]]:
         """South-west node (i, j) of each position's cell, and the position in it, (n, 2) as (x, y) in [0, 1)."""
         x = (position[:, 0] - self.lon.start) / self.lon.step
         y = (position[:, 1] - self.lat.start) / self.lat.step
@@ -84,23 +89,30 @@ class Interval:
         i, j = np.floor(y).astype(np.intp), np.floor(x).astype(np.intp)
         return i, j, np.stack([x - j, y - i], axis=1)
 
-    def _nodes(self, i: np.ndarray, j: np.ndarray, around: np.ndarray) -> np.ndarray:
+    def _nodes(
+        self, i: Int[np.ndarray, " n"], j: Int[np.ndarray, " n"], around: Int[np.ndarray, " k"]
+    ) -> Int[np.ndarray, "n k k"]:
+        """Places among all nodes, row by row, of those `around` a cell in y and x."""
         rows, columns = i[:, None] + around, (j[:, None] + around) % self.lon.size
         return rows[:, :, None] * self.lon.size + columns[:, None, :]
 
-    def inside(self, position: np.ndarray) -> np.ndarray:
+    def inside(self, position: Float64[np.ndarray, "n 2"]) -> Bool[np.ndarray, " n"]:
         """True where a position is at least one cell away from the edge of the grid, (n,)."""
         y = (position[:, 1] - self.lat.start) / self.lat.step
         x = (position[:, 0] - self.lon.start) / self.lon.step
         across = (x >= 1) & (x < self.lon.size - 2.001) | self.periodic
         return (y >= 1) & (y < self.lat.size - 2.001) & across
 
-    def aground(self, position: np.ndarray) -> np.ndarray:
+    def aground(self, position: Float64[np.ndarray, "n 2"]) -> Bool[np.ndarray, " n"]:
         """True where all four nodes around a position are land, (n,)."""
         i, j, _ = self._cell(position)
         return np.asarray(~self.ocean.ravel()[self._nodes(i, j, np.arange(2))].any(axis=(1, 2)))
 
-    def at(self, position: np.ndarray, time: float) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    def at(
+        self, position: Float64[np.ndarray, "n 2"], time: float
+    ) -> tuple[
+        Float64[np.ndarray, "n 2"], Float64[np.ndarray, " n"], Float64[np.ndarray, "n 2"], Bool[np.ndarray, " n"]
+    ]:
         """Velocity and diffusivity at `position` (n, 2) and `time` [s].
 
         Returns:
@@ -123,7 +135,7 @@ class Interval:
         return value[:, :2], value[:, 2], value[:, 3:], np.asarray(weights.any(axis=(1, 2)))
 
 
-def _weights(part: np.ndarray, ocean: np.ndarray) -> np.ndarray:
+def _weights(part: Float64[np.ndarray, "n 2"], ocean: Bool[np.ndarray, "n 2 2"]) -> Float64[np.ndarray, "n 2 2"]:
     """Weights of a cell's nodes, (n, 2, 2) as (south-north, west-east), for positions `part` (n, 2) in the cell."""
     x, y = part[:, :1], part[:, 1:]
     weights = np.concatenate([1 - y, y], axis=1)[:, :, None] * np.concatenate([1 - x, x], axis=1)[:, None, :]
@@ -138,15 +150,15 @@ def _weights(part: np.ndarray, ocean: np.ndarray) -> np.ndarray:
 
 def advance(
     interval: Interval,
-    position: np.ndarray,
-    noise: np.ndarray,
+    position: Float64[np.ndarray, "n 2"],
+    noise: Float64[np.ndarray, "n 2"],
     *,
     cs: float,
     time: float,
     step: float,
-    slip: np.ndarray,
+    slip: Float64[np.ndarray, "*slip"],
     background: float = 0.0,
-) -> np.ndarray:
+) -> Float64[np.ndarray, "n 2"]:
     """Positions (n, 2) one Euler-Maruyama step of `step` [s] later.
 
     Args:
@@ -167,7 +179,7 @@ def advance(
     return position + np.degrees(metres / np.stack([eastward, np.full_like(eastward, EARTH_RADIUS)], axis=1))
 
 
-def velocities(packed: np.ndarray) -> np.ndarray:
+def velocities(packed: Int16[np.ndarray, "2 Y X"]) -> Float64[np.ndarray, "2 Y X"]:
     """Velocities [m/s] of a level as `Currents` gives it, NaN where there are none."""
     # Currents too fast for the store are no data here: samples around them are dropped anyway.
     return np.where((packed == FILL) | (packed == OVER), np.nan, packed * SCALE)
@@ -190,7 +202,7 @@ class Record:
                 "expected 2 times and 6 x 6 nodes at least. Give a longer or wider record in synthetic.currents."
             )
 
-    def _level(self, index: int) -> np.ndarray:
+    def _level(self, index: int) -> Float64[np.ndarray, "2 Y X"]:
         return velocities(self._currents.read(*((0, 1) if self._currents.time.size == 1 else (index, index + 1)))[0])
 
     def at(self, time: int) -> Interval:

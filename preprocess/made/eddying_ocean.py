@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Float, Float64, Int64
 from tqdm import tqdm
 
 from driftcal.preprocess.made.product_files import MADE, Product, prepare, write_month
@@ -60,10 +61,10 @@ class Ocean:
         self._make_waves(rng)
         self._make_islands(rng, lon, lat)
 
-    def _zonal(self, wavenumber: np.ndarray | float) -> np.ndarray:
+    def _zonal(self, wavenumber: Float[np.ndarray, " *waves"] | float) -> Float[np.ndarray, " *waves"]:
         """Zonal wavenumber [1/radian] of `wavenumber` [1/m], an integer if the domain encircles the Earth."""
         per_radian = np.asarray(wavenumber) * self._radius
-        return np.rint(per_radian) if self._periodic else per_radian
+        return np.asarray(np.rint(per_radian) if self._periodic else per_radian)
 
     def _make_waves(self, rng: np.random.Generator) -> None:
         # Three cells are the fewest that show a wave as one.
@@ -80,7 +81,9 @@ class Ocean:
         self._east = np.exp(1j * self._zonal(eastward)[:, None] * self._lon)
         self._north = np.exp(1j * self._lat[:, None] * EARTH_RADIUS * northward)
 
-    def _make_islands(self, rng: np.random.Generator, lon: np.ndarray, lat: np.ndarray) -> None:
+    def _make_islands(
+        self, rng: np.random.Generator, lon: Float64[np.ndarray, " columns"], lat: Float64[np.ndarray, " rows"]
+    ) -> None:
         relative, distance_to, shape = [], [], []
         for share_x, share_y, size in _ISLANDS:
             lon_c = lon[1] + share_x * (lon[-2] - lon[1])
@@ -102,7 +105,7 @@ class Ocean:
         self._taper = [1 - s * s * (3 - 2 * s) for s in offshore]
         self.land = np.any(self._islands, axis=0)[1:-1, 1:-1]
 
-    def streamfunction(self, day: float) -> np.ndarray:
+    def streamfunction(self, day: float) -> Float64[np.ndarray, "rows columns"]:
         """ψ [m2/s] on `day`, (Y + 2, X + 2): one node more on each side than the currents."""
         season = 1 + _SEASON * np.cos(2 * np.pi * (day - 181) / 365.25)
         waves = season * self._amplitude * np.exp(1j * (self._phase - self._frequency * day))
@@ -117,7 +120,7 @@ class Ocean:
             psi += taper * (psi[island].mean() - psi)
         return psi
 
-    def velocity(self, day: float) -> np.ndarray:
+    def velocity(self, day: float) -> Float64[np.ndarray, "2 Y X"]:
         """Eastward and northward current [m/s] on `day`, (2, Y, X), NaN on land."""
         psi = self.streamfunction(day)
         step = 2 * np.radians(self._res) * EARTH_RADIUS
@@ -126,7 +129,7 @@ class Ocean:
         return np.where(self.land, np.nan, np.stack([u, v]))
 
 
-def _axes(spec: Synthetic) -> tuple[np.ndarray, np.ndarray]:
+def _axes(spec: Synthetic) -> tuple[Float64[np.ndarray, " X"], Float64[np.ndarray, " Y"]]:
     """Cell centres [degrees] of the domain, longitude in the product's convention.
 
     Raises:
@@ -190,7 +193,7 @@ def write_currents(spec: Synthetic, folder: Path, progress: bool = False) -> lis
     return files
 
 
-def _levels(ocean: Ocean, days: np.ndarray, bar: tqdm) -> Iterator[np.ndarray]:
+def _levels(ocean: Ocean, days: Int64[np.ndarray, " days"], bar: tqdm) -> Iterator[Float64[np.ndarray, "2 Y X"]]:
     for day in days:
         yield ocean.velocity(float(day))
         bar.update()

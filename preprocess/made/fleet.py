@@ -6,6 +6,7 @@ Positions are (lon, lat) in degrees, times whole seconds since 1970.
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Float64, Int64
 
 from driftcal.preprocess.made.drifter_integrator import Interval
 from driftcal.preprocess.recipe import DAY, Synthetic
@@ -33,14 +34,14 @@ class Fleet:
         offset: Distance of each from that position, eastward and northward [m], (N, 2); None: on the spot.
     """
 
-    start: np.ndarray
+    start: Int64[np.ndarray, " N"]
     hours: int
-    place: np.ndarray
-    lost: np.ndarray
-    offset: np.ndarray | None = None
+    place: Float64[np.ndarray, "N 3"]
+    lost: Int64[np.ndarray, " N"]
+    offset: Float64[np.ndarray, "N 2"] | None = None
 
 
-def plan_fleet(spec: Synthetic, time: np.ndarray) -> Fleet:
+def plan_fleet(spec: Synthetic, time: Int64[np.ndarray, " time"]) -> Fleet:
     """Deployments spread over the record with the times `time` [s] and over the ocean's area, one per stratum.
 
     Of drifters that are released together each group has a stratum; its last one may be smaller than the others.
@@ -71,7 +72,7 @@ def plan_fleet(spec: Synthetic, time: np.ndarray) -> Fleet:
     return Fleet(start * HOUR, hours, place, lost, None if spec.release is None else _offsets(spec, spec.release))
 
 
-def _offsets(spec: Synthetic, release: Release) -> np.ndarray:
+def _offsets(spec: Synthetic, release: Release) -> Float64[np.ndarray, "N 2"]:
     """Distances of drifters from the centre of their disc, eastward and northward [m], (N, 2)."""
     rng = np.random.default_rng([spec.seed, 7])
     radius = 1000 * release.within_km / 2 * np.sqrt(rng.random(spec.drifters))
@@ -79,7 +80,7 @@ def _offsets(spec: Synthetic, release: Release) -> np.ndarray:
     return np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1)
 
 
-def deploy(interval: Interval, place: np.ndarray) -> np.ndarray:
+def deploy(interval: Interval, place: Float64[np.ndarray, "n 3"]) -> Float64[np.ndarray, "n 2"]:
     """Positions (n, 2) of the shares `place` (n, 3): uniform over the area of the cells whose four nodes are ocean.
 
     Raises:
@@ -105,7 +106,9 @@ def deploy(interval: Interval, place: np.ndarray) -> np.ndarray:
     return np.stack([lon.start + lon.step * (j + place[:, 1]), lat.start + lat.step * (i + place[:, 2])], axis=1)
 
 
-def scatter(interval: Interval, centre: np.ndarray, offset: np.ndarray) -> np.ndarray:
+def scatter(
+    interval: Interval, centre: Float64[np.ndarray, "n 2"], offset: Float64[np.ndarray, "n 2"]
+) -> Float64[np.ndarray, "n 2"]:
     """Positions (n, 2) `offset` [m] away from `centre` (n, 2).
 
     Where that is ashore or beyond the currents the offset is halved until it is neither: nearer to the centre, which

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import netCDF4
 import numpy as np
+from jaxtyping import Float, Float64, Int64
 
 from driftcal.shared.disk import litter
 from driftcal.shared.errors import ConfigError
@@ -42,8 +43,8 @@ class Product(NamedTuple):
 
     title: str
     source: str
-    lat: np.ndarray
-    lon: np.ndarray
+    lat: Float64[np.ndarray, " Y"]
+    lon: Float64[np.ndarray, " X"]
     units: str
     kinds: tuple[str, str]
 
@@ -96,7 +97,11 @@ def refuse_foreign(file: Path, *expected: str) -> None:
 
 
 def write_month(
-    folder: Path, month: np.datetime64, product: Product, time: np.ndarray, velocities: Iterable[np.ndarray]
+    folder: Path,
+    month: np.datetime64,
+    product: Product,
+    time: Int64[np.ndarray, " T"],
+    velocities: Iterable[Float[np.ndarray, "2 Y X"]],
 ) -> Path:
     """Writes the currents of one month and returns the file, which is there whole or not at all.
 
@@ -115,7 +120,12 @@ def write_month(
     return file
 
 
-def _write(out: netCDF4.Dataset, product: Product, time: np.ndarray, velocities: Iterable[np.ndarray]) -> None:
+def _write(
+    out: netCDF4.Dataset,
+    product: Product,
+    time: Int64[np.ndarray, " T"],
+    velocities: Iterable[Float[np.ndarray, "2 Y X"]],
+) -> None:
     shape = (product.lat.size, product.lon.size)
     out.setncatts({"Conventions": "CF-1.6", "title": product.title, "source": product.source})
     for name, size in (("time", time.size), ("latitude", shape[0]), ("longitude", shape[1])):

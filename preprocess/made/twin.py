@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import xarray as xr
+from jaxtyping import Bool, Float64, Int64
 from tqdm import tqdm
 
 from driftcal.preprocess.made.currents_error import write_given
@@ -48,9 +49,9 @@ _CONFIDENCE_95 = 1.96
 class Tracks:
     """Hourly tracks: `position` (N, H, 2), NaN after the `count` (N,) fixes; `aground` (N,): ended on land."""
 
-    position: np.ndarray
-    count: np.ndarray
-    aground: np.ndarray
+    position: Float64[np.ndarray, "N H 2"]
+    count: Int64[np.ndarray, " N"]
+    aground: Bool[np.ndarray, " N"]
 
 
 def simulate(record: Record, fleet: Fleet, spec: Synthetic, progress: bool = False) -> Tracks:
@@ -106,7 +107,9 @@ def simulate(record: Record, fleet: Fleet, spec: Synthetic, progress: bool = Fal
     return Tracks(position, count, aground)
 
 
-def _interpolate_gaps(tracks: Tracks, spec: Synthetic) -> tuple[np.ndarray, np.ndarray]:
+def _interpolate_gaps(
+    tracks: Tracks, spec: Synthetic
+) -> tuple[Float64[np.ndarray, "N H 2"], Float64[np.ndarray, "N H"]]:
     """Positions with some stretches interpolated linearly, as the product fills gaps, and `gap` [s] of each fix.
 
     Returns:
@@ -126,7 +129,7 @@ def _interpolate_gaps(tracks: Tracks, spec: Synthetic) -> tuple[np.ndarray, np.n
     return position, gap
 
 
-def _velocity(position: np.ndarray) -> np.ndarray:
+def _velocity(position: Float64[np.ndarray, "N H 2"]) -> Float64[np.ndarray, "N H 2"]:
     """Velocity [m/s] from differences between neighbouring hours, one-sided at a track's ends; (N, H, 2)."""
     rise = np.diff(position, axis=1, prepend=np.nan, append=np.nan)
     rise = np.stack([rise[:, :-1], rise[:, 1:]])

@@ -11,6 +11,7 @@ dispersion does not depend on the step. Shares no code with the training stage.
 """
 
 import numpy as np
+from jaxtyping import Complex128, Float64, Int
 
 from driftcal.preprocess.recipe import Synthetic
 from driftcal.shared.geo import METRES_PER_DEGREE
@@ -19,7 +20,7 @@ EARTH_ROTATION = 7.292115e-5
 """Angular velocity of the Earth [rad/s] (WGS 84)."""
 
 
-def _standard(rng: np.random.Generator, n: int) -> np.ndarray:
+def _standard(rng: np.random.Generator, n: int) -> Complex128[np.ndarray, " {n}"]:
     """Complex normal numbers with E|z|² = 1, (n,)."""
     return rng.standard_normal((n, 2)) @ np.array([1, 1j]) * np.sqrt(0.5)
 
@@ -39,7 +40,9 @@ class OwnVelocity:
         self._rng, self._speed, self._time, self._turning = rng, speed, time, turning
         self.now = speed * _standard(rng, n)
 
-    def mean_over(self, who: np.ndarray, lat: np.ndarray, step: float) -> np.ndarray:
+    def mean_over(
+        self, who: Int[np.ndarray, " n"], lat: Float64[np.ndarray, " n"], step: float
+    ) -> Complex128[np.ndarray, " n"]:
         """Mean velocity of the drifters `who` over the next `step` [s], complex (n,); their velocities are stepped.
 
         Args:
@@ -78,7 +81,9 @@ class UnmodelledMotion:
             rng = np.random.default_rng([spec.seed, 5])
             self._own.append(OwnVelocity(rng, n, speed=motion.speed, time=motion.time, turning=True))
 
-    def mean_over(self, who: np.ndarray, lat: np.ndarray, step: float) -> np.ndarray:
+    def mean_over(
+        self, who: Int[np.ndarray, " n"], lat: Float64[np.ndarray, " n"], step: float
+    ) -> Float64[np.ndarray, "n 2"]:
         """Mean velocity of the drifters `who` (n,) at `lat` (n,) over the next `step` [s], [m/s], (n, 2)."""
         total = np.tile(self._drift, (len(who), 1))
         for one in self._own:
@@ -87,7 +92,9 @@ class UnmodelledMotion:
         return total
 
 
-def reported(spec: Synthetic, position: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def reported(
+    spec: Synthetic, position: Float64[np.ndarray, "N H 2"]
+) -> tuple[Float64[np.ndarray, "N H 2"], Float64[np.ndarray, "N H 2"]]:
     """Positions as they are reported: with a random error of every fix and component, independent of all others.
 
     Args:

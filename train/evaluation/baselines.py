@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
+from jaxtyping import Array, Int
 from scipy.optimize import minimize_scalar
 from tqdm import tqdm
 
@@ -53,7 +53,9 @@ def module_of(vector: np.ndarray, dtype: np.dtype) -> Diffusivity:
     return Diffusivity(Positive.of_log(log), east, north)
 
 
-def calibrate(store: ShardStore, settings: Training, samples: np.ndarray, guess: float, progress: bool) -> Baselines:
+def calibrate(
+    store: ShardStore, settings: Training, samples: Int[np.ndarray, " n"], guess: float, progress: bool
+) -> Baselines:
     """Fits both baselines to some of `samples`, spread evenly.
 
     Args:

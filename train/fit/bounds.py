@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from scipy.special import stdtrit
 
 from driftcal.train.fit import trust_region
@@ -84,7 +84,7 @@ class AtBound:
     size: int
 
     @property
-    def _free(self) -> np.ndarray:
+    def _free(self) -> Int[np.ndarray, " free"]:
         return np.setdiff1d(np.arange(self.size), [bound.index for bound in self.bounds])
 
     @property
@@ -160,7 +160,7 @@ class AtBound:
 
 
 def minimise(
-    objective: FixedNoise, start: Callable[[], np.ndarray], numbers: np.ndarray, most: int
+    objective: FixedNoise, start: Callable[[], Float[np.ndarray, " P"]], numbers: Int[np.ndarray, " n"], most: int
 ) -> Estimate | AtBound:
     """Minimises over the samples `numbers`, with parameters that run off held at their bounds.
 
@@ -224,7 +224,11 @@ def running(parameters: Parameters, found: Estimate) -> tuple[int, int] | None:
 
 
 def _judged(
-    objective: FixedNoise, at: np.ndarray, held: dict[int, float], others: Estimate | None, numbers: np.ndarray
+    objective: FixedNoise,
+    at: Float[np.ndarray, " P"],
+    held: dict[int, float],
+    others: Estimate | None,
+    numbers: Int[np.ndarray, " n"],
 ) -> AtBound | None:
     """The estimate with parameters at their bounds; None where the score is lower inside, or falls on beyond."""
     parameters = objective.parameters
@@ -249,7 +253,7 @@ def _judged(
 
 
 def _inwards(
-    objective: FixedNoise, one: Pass, k: int, way: int, held: Collection[int], numbers: np.ndarray
+    objective: FixedNoise, one: Pass, k: int, way: int, held: Collection[int], numbers: Int[np.ndarray, " n"]
 ) -> tuple[float, float]:
     """Derivative in parameter `k` away from its bound over its standard error, and its critical value at 5 %."""
     free = [j for j in range(objective.parameters.size) if j not in held]
@@ -264,8 +268,8 @@ def _inwards(
 
 
 def _others(
-    objective: FixedNoise, held: dict[int, float], near: np.ndarray, numbers: np.ndarray
-) -> tuple[dict[int, float], np.ndarray]:
+    objective: FixedNoise, held: dict[int, float], near: Float[np.ndarray, " P"], numbers: Int[np.ndarray, " n"]
+) -> tuple[dict[int, float], Float[np.ndarray, " free"]]:
     """The parameters that are not `held`, minimised from `near`; with those that run off added to the held ones."""
     parameters = objective.parameters
     while True:
@@ -281,7 +285,7 @@ def _others(
         return held, found.corrected
 
 
-def _whole(size: int, held: dict[int, float], others: np.ndarray) -> Float[np.ndarray, " P"]:
+def _whole(size: int, held: dict[int, float], others: Float[np.ndarray, " free"]) -> Float[np.ndarray, " P"]:
     """All parameters, of those held and of the others."""
     found = np.empty(size)
     found[list(held)] = list(held.values())
@@ -289,7 +293,9 @@ def _whole(size: int, held: dict[int, float], others: np.ndarray) -> Float[np.nd
     return found
 
 
-def _effect_at_start(objective: FixedNoise, at: np.ndarray, k: int, numbers: np.ndarray) -> float:
+def _effect_at_start(
+    objective: FixedNoise, at: Float[np.ndarray, " P"], k: int, numbers: Int[np.ndarray, " n"]
+) -> float:
     """Mean size of the derivative in parameter `k` at its start, with the others where they are."""
     there = at.copy()
     there[k] = objective.parameters.start[k]
@@ -298,7 +304,9 @@ def _effect_at_start(objective: FixedNoise, at: np.ndarray, k: int, numbers: np.
     )
 
 
-def _mixed(objective: FixedNoise, last: Pass, free: list[int], numbers: np.ndarray) -> Float[np.ndarray, "P free"]:
+def _mixed(
+    objective: FixedNoise, last: Pass, free: list[int], numbers: Int[np.ndarray, " n"]
+) -> Float[np.ndarray, "P free"]:
     """Second derivatives of the mean objective in every parameter and every free one, at the last pass."""
     if not free:
         return np.zeros((objective.parameters.size, 0))
@@ -316,7 +324,12 @@ def _mixed(objective: FixedNoise, last: Pass, free: list[int], numbers: np.ndarr
 
 
 def _inner_end(
-    objective: FixedNoise, at: np.ndarray, k: int, way: int, held: dict[int, float], numbers: np.ndarray
+    objective: FixedNoise,
+    at: Float[np.ndarray, " P"],
+    k: int,
+    way: int,
+    held: dict[int, float],
+    numbers: Int[np.ndarray, " n"],
 ) -> float | None:
     """Logarithm of the first value at which the score test says that the score is lower nearer to the bound.
 

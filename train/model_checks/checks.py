@@ -124,7 +124,7 @@ class Evidence:
     successive: MemberMemory
     south: Bool[np.ndarray, " n"]
     members: int
-    sorted_by: Mapping[str, Float[np.ndarray, "n leads"]]
+    sorted_by: Mapping[str, Float[np.ndarray, "n _"]]
     groups: Mapping[str, Int[np.ndarray, " n"]]
     names: tuple[str, str]
 
@@ -133,7 +133,7 @@ class Evidence:
         """Number of clusters."""
         return len(np.unique(self.cluster))
 
-    def fewest_in(self, part: np.ndarray) -> int:
+    def fewest_in(self, part: Bool[np.ndarray, " n"]) -> int:
         """Clusters among the samples of `part`, a mask."""
         return len(np.unique(self.cluster[part]))
 
@@ -434,7 +434,7 @@ def thirds_of(values: Float[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
     return np.searchsorted(np.quantile(values, [1 / 3, 2 / 3]), values, side="left")
 
 
-def lead_parts(hours: Float[np.ndarray, " obs"]) -> list[tuple[str, np.ndarray]]:
+def lead_parts(hours: Float[np.ndarray, " obs"]) -> list[tuple[str, Bool[np.ndarray, " obs"]]]:
     """Parts of the lead time that figures show: the first hours, then days, or quarters of a shorter track."""
     whole = round(hours[-1] / DAY)
     n, unit = (min(whole, 10), "day") if whole >= 3 else (4, "quarter")
@@ -449,7 +449,10 @@ def lead_parts(hours: Float[np.ndarray, " obs"]) -> list[tuple[str, np.ndarray]]
 
 
 def _parameter(
-    evidence: Evidence, weight: Float[np.ndarray, "#n obs"], name: str, moments: Moments | None = None
+    evidence: Evidence,
+    weight: Float[np.ndarray, "#n obs"] | Bool[np.ndarray, "#n obs"],
+    name: str,
+    moments: Moments | None = None,
 ) -> Estimate:
     """The one positive parameter as a part of the samples and lead times has it, one step from that of all."""
     assert evidence.parameter is not None
@@ -463,12 +466,18 @@ def _parameter(
     return Estimate(name, value, tuple(ends), None)
 
 
-def _estimate(name: str, above: np.ndarray, below: np.ndarray, cluster: np.ndarray, expected: float | None) -> Estimate:
+def _estimate(
+    name: str,
+    above: Float[np.ndarray, " n"],
+    below: Float[np.ndarray, " n"],
+    cluster: Int[np.ndarray, " n"],
+    expected: float | None,
+) -> Estimate:
     ratio = ratio_interval(above, below, cluster)
     return Estimate(name, ratio.value, (ratio.low, ratio.high), expected)
 
 
-def _ratio(evidence: Evidence, part: np.ndarray, name: str) -> Estimate:
+def _ratio(evidence: Evidence, part: Bool[np.ndarray, " obs"], name: str) -> Estimate:
     """Root mean square spread over root mean square error of a part of the lead times."""
     ratio = ratio_interval(
         evidence.spread2[:, part].mean(axis=1), evidence.error2[:, part].mean(axis=1), evidence.cluster

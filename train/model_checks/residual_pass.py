@@ -7,7 +7,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Float64, Int, Num
 from tqdm import tqdm
 
 from driftcal.shared.spacing import evenly
@@ -74,7 +74,7 @@ def evidence_of(
     samples, cluster = samples[which], cluster[which]
     compiled = residuals_of(settings, grid, parameters, sloped)
 
-    def at(vector: np.ndarray, name: str) -> Residuals:
+    def at(vector: Float[np.ndarray, " P"], name: str) -> Residuals:
         return residuals_over(store, settings, compiled, vector, samples, progress, name)
 
     found = at(calibrated.trained, "model checks")
@@ -129,8 +129,8 @@ def evidence_of(
     )
 
 
-def _log_spread(found: Residuals) -> np.ndarray:
-    """Logarithm of the reference ensemble's spread at every fix, `(n, obs)`: what deformation has made of it.
+def _log_spread(found: Residuals) -> Float64[np.ndarray, "n obs"]:
+    """Logarithm of the reference ensemble's spread at every fix: what deformation has made of it.
 
     An ensemble that has not spread counts as the narrowest that has.
     """
@@ -166,8 +166,8 @@ def residuals_over(
     store: ShardStore,
     settings: Training,
     compiled: Callable[[jax.Array, Batch], Residuals],
-    vector: np.ndarray,
-    samples: np.ndarray,
+    vector: Float[np.ndarray, " P"],
+    samples: Int[np.ndarray, " n"],
     progress: bool,
     name: str,
 ) -> Residuals:
@@ -185,6 +185,6 @@ def residuals_over(
     return jax.tree.map(lambda *each: np.concatenate(each, axis=-1), *parts)
 
 
-def _read(values: np.ndarray, weight: np.ndarray) -> np.ndarray:
+def _read(values: Num[np.ndarray, "*fixes padded"], weight: Float[np.ndarray, " n"]) -> Float64[np.ndarray, "*fixes n"]:
     """Values of the samples of a batch without its padding; NaN for what could not be read."""
     return np.where(weight > 0, values[..., : len(weight)].astype(np.float64), np.nan)

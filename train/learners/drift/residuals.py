@@ -12,7 +12,7 @@ from typing import NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Num
 
 from driftcal.shared.geo import METRES_PER_DEGREE
 from driftcal.train.fit.parameters import Parameters
@@ -83,7 +83,7 @@ class Residuals(NamedTuple):
     departure: Float[Array, "obs 2 B"]
     error2: Float[Array, "obs B"]
     spread2: Float[Array, "obs B"]
-    rank_distance: Float[Array, "obs B"]
+    rank_distance: Num[Array, "obs B"]
     displacement: Float[Array, "2 B"]
     daily: Memory
     hourly: Memory
