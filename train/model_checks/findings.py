@@ -8,6 +8,9 @@ from driftcal.train.model_checks.model_check import ModelCheck
 
 NOTHING = "nothing against the model"
 
+KEEP = "drifters keep their velocity relative to the currents"
+"""Beginning of the findings of a memory, at whichever length of time."""
+
 QUESTIONS = {
     "lead_time": "is the constant of the first quarter of the track that of the last?",
     "first_hours": "is the constant of the first hours that of the rest?",
@@ -81,7 +84,13 @@ def verdict(supported: bool | None, checks: Mapping[str, ModelCheck], n_clusters
     short = "memory" in checks and checks["memory"].estimates[0].value < checks["memory"].estimates[1].value
     order = [name for name in CAUSES if not (short and name == "memory")] + ["memory"] * short
     failed = [name for name in order if name in checks and checks[name].rejected]
-    return "; ".join(checks[name].finding for name in failed[:MOST_TOLD])
+    told: list[str] = []
+    for name in failed:
+        finding = checks[name].finding
+        # one memory shows at several lengths of time
+        if not (finding.startswith(KEEP) and any(one.startswith(KEEP) for one in told)):
+            told.append(finding)
+    return "; ".join(told[:MOST_TOLD])
 
 
 def duration(hours: float) -> str:
@@ -89,7 +98,9 @@ def duration(hours: float) -> str:
     if hours >= 36:
         days = hours / 24
         return f"{days:.2g} days"
-    return "one day" if abs(hours - 24) < 1 else f"{hours:.2g} hours"
+    if abs(hours - 24) < 1:
+        return "one day"
+    return "one hour" if hours == 1 else f"{hours:.2g} hours"
 
 
 def lead_time(symbol: str, early: float, late: float, early_hours: float, hours: float) -> str:
@@ -186,7 +197,7 @@ def memory(drifters: float, members: float, own: float, hours: float) -> str:
     long = memory_time(own, hours)
     time = "much longer than the track" if long is None else f"about {duration(long)}"
     return (
-        f"the drifters keep their velocity relative to the currents for {time} (successive residuals have a "
+        f"{KEEP} for {time} (successive residuals have a "
         f"correlation of {drifters:.2f}, the members' {members:.2f}); white noise does not"
     )
 
@@ -200,27 +211,24 @@ def turning(straight: float, left: float, hours: float) -> str:
             if left < 0
             else "rotating tides, or eddies that the currents lack"
         )
-        return f"from one {duration(hours)} to the next drifters turn {way} relative to the ensemble: {why}"
+        return f"over successive {duration(hours)} drifters turn {way} relative to the ensemble: {why}"
     if straight < 0:
         return (
             f"after {duration(hours)} drifters turn back relative to the ensemble: the observed positions have errors, "
             f"or there are tides that the currents lack"
         )
-    return (
-        f"drifters keep their velocity relative to the currents for more than {duration(hours)}; white noise does not"
-    )
+    return f"{KEEP} for more than {duration(hours)}; white noise does not"
 
 
 def jitter(drifters: float, members: float, error: float, hours: float) -> str:
     """The finding on increments from fix to fix; `error` [m] is that of positions which would explain it."""
     if drifters < members:
+        size = f"{float(f'{error:.2g}'):g} m in each direction"
         return (
-            f"residuals turn back from fix to fix: the observed positions have errors of about {error:.2g} m in each "
-            f"direction that the model does not know"
+            f"residuals turn back from fix to fix: the observed positions have errors of about {size} that the model "
+            f"does not know"
         )
-    return (
-        f"drifters keep their velocity relative to the currents for more than {duration(hours)}; white noise does not"
-    )
+    return f"{KEEP} for more than {duration(hours)}; white noise does not"
 
 
 MARKED = 3.0
