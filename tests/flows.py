@@ -104,7 +104,7 @@ def frozen(kappa, grid, n):
     with jax.enable_x64(True):
         kappa = jnp.asarray(kappa)
         n_nodes = kappa.size
-        lat = jnp.arange(grid.n_lat) * grid.lat_step
+        lat = jnp.arange(grid.n_lat, dtype=kappa.dtype) * grid.lat_step
         dx = METRES_PER_DEGREE * grid.lon_step * jnp.cos(jnp.radians(lat))[:, None]
         zero = jnp.zeros_like(kappa)
         kx, ky = Neighbours.of(jnp.ones(kappa.shape, bool), kappa.dtype).difference(kappa)

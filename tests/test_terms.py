@@ -105,8 +105,8 @@ class Any(eqx.Module):
 
 
 @pytest.fixture
-def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The working directory, with a module of its own in it."""
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, usual_dtypes: None) -> Path:
+    """The working directory, with a module of a user's in it, whose terms may mix types of numbers."""
     (tmp_path / "my_terms.py").write_text(MODULE)
     monkeypatch.chdir(tmp_path)
     monkeypatch.delitem(__import__("sys").modules, "my_terms", raising=False)
