@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO := demo
 
-.PHONY: demo test test-faults check clean
+.PHONY: demo test test-types test-faults check clean
 
 $(VENV)/.installed: pyproject.toml setup.py
 	$(PYTHON) -c 'import sys; sys.exit("driftcal needs Python 3.11 or newer, this is " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
@@ -22,6 +22,11 @@ demo: $(VENV)/.installed
 
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest --numprocesses 2
+
+# The same tests with types and shapes checked at every call of a function; a whole number passes for a float.
+test-types: $(VENV)/.installed
+	$(BIN)/python -m pytest --numprocesses 2 \
+		--jaxtyping-packages='driftcal,beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))'
 
 # Injected faults in the full counts: hundreds of kills and flipped bits, some minutes.
 test-faults: $(VENV)/.installed
