@@ -95,6 +95,7 @@ def test_parameters_optimiser_and_passes_are_the_same_bits(store: Path, tmp_path
     assert runs.last_state(tmp_path / "run") == theirs
 
 
+@pytest.mark.usefixtures("usual_dtypes")  # optax's Adam mixes them
 @pytest.mark.parametrize(
     ("more", "stops"),
     [
