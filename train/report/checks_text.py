@@ -29,7 +29,7 @@ def facts(result: Result) -> list[tuple[str, str]]:
     checks = result.checks.model_checks
     kept = [name for name, check in checks.items() if not check.rejected]
     found = [
-        (f"check {title(name)}", f"{one.finding} (p = {one.p_adjusted:.1g})")
+        (f"check {title(name)}", f"{one.finding} ({chance(one.p_adjusted)})")
         for name, one in result.checks.rejected.items()
     ]
     if kept:
@@ -39,7 +39,12 @@ def facts(result: Result) -> list[tuple[str, str]]:
 
 def title(name: str) -> str:
     """A check's name in words."""
-    return name.replace("_", " ")
+    return {"kappa": "deformation"}.get(name, name.replace("_", " "))
+
+
+def chance(p: float) -> str:
+    """A p-value as text, without digits that nobody can know."""
+    return "p < 1e-6" if p < 1e-6 else f"p = {p:.1g}"
 
 
 def rows(result: Result) -> list[list[str]]:
@@ -48,6 +53,11 @@ def rows(result: Result) -> list[list[str]]:
         return []
     ordered = sorted(result.checks.model_checks.items(), key=lambda item: item[1].p_value)
     return [
-        [f"{title(name)}: {one.question}", f"{one.statistic:.3g}", f"{one.p_adjusted:.2g}", one.finding]
+        [
+            f"{title(name)}: {one.question}",
+            f"{one.statistic:.3g}",
+            "< 1e-6" if one.p_adjusted < 1e-6 else f"{one.p_adjusted:.2g}",
+            one.finding,
+        ]
         for name, one in ordered
     ]

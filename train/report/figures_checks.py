@@ -1,10 +1,11 @@
 """Figure of the model checks: the numbers that each compares, with their intervals."""
 
+import textwrap
 from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from driftcal.shared.canvas import Figure
+from driftcal.shared.canvas import MATH, Figure
 from driftcal.shared.inspection.map_plots import INK, sheet
 from driftcal.train.model_checks.model_check import ModelCheck
 from driftcal.train.report.checks_text import title
@@ -16,7 +17,8 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 MOST_COLOURED = len(COLOURS)
 """Samples up to which each has a colour of its own."""
 
-COLUMNS = 3
+COLUMNS, LABEL = 3, 28
+"""Panels in a row; characters in a line of an axis' label."""
 
 CAPTIONS = {
     "checks": """Numbers that the model checks compare, with the 90 % interval of each by itself; orange where the check
@@ -90,7 +92,10 @@ def panels(checks: dict[str, ModelCheck]) -> Figure:
         names = [one.name.replace(" third", "").removeprefix("day ") for one in check.estimates]
         ax.set_xticks(range(len(names)), names, fontsize=7)
         ax.set_xlim(-0.6, len(names) - 0.4)
-        ax.set_ylabel(check.quantity.replace("C_s", "$C_s$"), fontsize=7)
+        if check.quantity == "C_s":
+            ax.set_ylabel("$C_s$", fontsize=8, **MATH)
+        else:
+            ax.set_ylabel("\n".join(textwrap.wrap(check.quantity, LABEL)), fontsize=7)
         if check.quantity[:1].isupper() and not expected:  # a positive parameter
             ax.set_ylim(0, None)
         ax.set_title(title(name) + (": rejected" if check.rejected else ""), fontsize=8, color=colour, loc="left")
