@@ -10,7 +10,7 @@ PAGE = Path(__file__).parents[1] / "docs" / "results_keys.md"
 OPAQUE = {"function", "layout", "splits", "recipe", "funnel", "agreement"}
 """Keys whose content is described elsewhere."""
 
-NAMED = {"parameters", "homogeneity", "model_checks", "scores", "spread_and_error", "reliability", "ranks", "gradient"}
+NAMED = {"parameters", "model_checks", "scores", "spread_and_error", "reliability", "ranks", "gradient"}
 """Keys that hold others by a name that is none of ours: of a parameter, a check, a system, a group."""
 
 STATISTICS = {"mean", "standard_error", "interval_90"}

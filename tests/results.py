@@ -45,7 +45,6 @@ EXAMINED: dict[str, Any] = {
         "escaped_share": [0.0, 0.0, 0.1],
     },
     "minima": [{"value": 2.0, "interval_90": [1.5, 2.6], "score": 0.95, "score_above_result": 0.05}],
-    "homogeneity": {"grid:10": {"n_groups": 3, "p_value": 0.4}, "season": None},
 }
 
 

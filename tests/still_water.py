@@ -62,6 +62,7 @@ def evidence(law: Law, seed: int, n_drifters: int = 150, per_drifter: int = 2) -
         samples=np.arange(n),
         lead_hours=HOURS,
         cluster=np.repeat(np.arange(n_drifters), per_drifter),
+        drifter=np.repeat(np.arange(n_drifters), per_drifter),
         objective=Moments((slope * weight)[..., None], (dispersion * weight)[..., None, None]),
         other=Moments(slope[..., None], dispersion[..., None, None]),
         parameter=Parameter("C_s", log, _step),

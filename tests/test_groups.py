@@ -220,7 +220,7 @@ def test_the_curve_of_a_few_samples_goes_through_the_result_of_all(store: ShardS
         slope = np.nanmean(passes.at(every, np.full(len(samples), np.log(result))).gradient)
         result *= np.exp(-slope)
     calibrated = profile.Calibrated("cs", np.log(result), 4, 0, (0.01, 10.0))
-    found = profile.examine(store, passes, samples, store.labels["drifter"], calibrated)
+    found = profile.examine(passes, samples, store.labels["drifter"], calibrated)
     curve = found["profile"]
     assert curve["n_samples"] == profile.FEWEST
     assert found["minima"] == []

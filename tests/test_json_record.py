@@ -90,7 +90,7 @@ def test_files_of_a_run_are_read_and_written_to_the_byte(store: ShardStore) -> N
     calibrated = result_tree(store)
     array = {"w": {"shape": [8, 2], "rms": 0.5, "rms_change": 0.1, "standard_error": None}}
     own = {"cs": None, "dynamics": "m:C", "function": {"values": [[1.0]]}, "parameters": array}
-    null = EXAMINED | dict.fromkeys(("profile", "minima", "homogeneity", "model_supported"))
+    null = EXAMINED | dict.fromkeys(("profile", "minima", "model_supported"))
     for tree in (calibrated, calibrated | EXAMINED, calibrated | own, calibrated | own | null):
         assert to_bytes(Result.from_json(tree).as_json()) == to_bytes(tree)
     for scores in (evaluation_tree(store), evaluation_tree(store, None)):

@@ -35,6 +35,9 @@ WIDTH, AGAIN = 3.0, 0.5
 NEAR = 0.1
 """Error of log K, and of the length of the drift as a share, at which the search ends."""
 
+FARTHEST = 20.0
+"""Logarithm of the largest diffusivity, and of the inverse of the least, that is looked at."""
+
 LONGEST = 2.0
 """Longest step along the drift that is asked for, as a multiple of it."""
 
@@ -85,21 +88,27 @@ def calibrate(
         bar.update(1)
         return np.concatenate(parts, axis=1).mean(axis=1)
 
-    def least(at: Callable[[float], np.ndarray], low: float, high: float, near: float) -> float:
+    def least(at: Callable[[float], np.ndarray], low: float, high: float, widen: bool = True) -> float:
         score = minimize_scalar(
-            lambda x: float(found_at(at(x))[0]), bounds=(low, high), method="bounded", options={"xatol": near}
+            lambda x: float(found_at(at(x))[0]), bounds=(low, high), method="bounded", options={"xatol": NEAR}
         )
-        return float(score.x)
+        x = float(score.x)
+        # a minimum at the end of what was searched is none
+        if widen and high - x < 2 * NEAR and high < FARTHEST:
+            return least(at, x, high + (high - low))
+        if widen and x - low < 2 * NEAR and low > -FARTHEST:
+            return least(at, low - (high - low), x)
+        return x
 
     with bar:
         log = np.log(guess)
-        log = least(lambda x: np.array([x, 0.0, 0.0]), log - WIDTH, log + WIDTH, NEAR)
+        log = least(lambda x: np.array([x, 0.0, 0.0]), log - WIDTH, log + WIDTH)
         alone = np.array([log, 0.0, 0.0])
         _, east, north, stiffness = found_at(alone)
         towards = np.array([0.0, -east, -north]) / stiffness
-        share = least(lambda x: alone + x * towards, 0.0, LONGEST, NEAR)
+        share = least(lambda x: alone + x * towards, 0.0, LONGEST, widen=False)
         drift = share * towards
-        log = least(lambda x: np.array([x, 0.0, 0.0]) + drift, log - AGAIN, log + AGAIN, NEAR)
+        log = least(lambda x: np.array([x, 0.0, 0.0]) + drift, log - AGAIN, log + AGAIN)
     both = np.array([log, drift[1], drift[2]])
     found = [Baseline(float(np.exp(v[0])), float(v[1]), float(v[2])) for v in (alone, both)]
     return Baselines(len(few), *found)

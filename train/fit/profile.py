@@ -1,4 +1,4 @@
-"""Profile of a calibrated parameter: other minima of the objective, and whether one value fits all samples.
+"""Profile of a calibrated parameter: the objective at other values, and its other minima.
 
 The score against the parameter: some of the training samples at values from 0.01 to 10 for C_s, always with the same
 noise, so that the curve is smooth. The cost is a tenth of the run's or less, so the samples are few, and on their own
@@ -8,8 +8,6 @@ sample; Cochran 1977, ch. 12). So the curve goes through the result, where its e
 known the better the nearer to it. Another minimum is where the gradient, beyond its error over clusters, turns from
 falling to rising.
 
-Whether one constant fits: score tests (`fit.group_tests`) of the gradients at the constant found, over regions,
-bands of latitude and seasons.
 """
 
 import itertools
@@ -19,9 +17,6 @@ from typing import Any
 import numpy as np
 
 from driftcal.shared.spacing import evenly
-from driftcal.shared.store.reader import ShardStore
-from driftcal.train.fit import group_keys
-from driftcal.train.fit.group_tests import score_test
 from driftcal.train.fit.per_sample_parameters import Found, Varied
 from driftcal.train.fit.standard_errors import covariance_of_mean, quantile_90
 
@@ -34,10 +29,8 @@ SHARE = 0.1
 FEWEST, MOST = 32, 2048
 """Samples of the curve."""
 
-MOST_TESTED = 8192
-"""Samples of the tests."""
-
-KEYS = ("grid:10", "latitude:10", "season")
+MOST_KNOWN = 8192
+"""Samples that are known at the result."""
 
 
 @dataclass(frozen=True)
@@ -59,11 +52,9 @@ class Calibrated:
     reach: tuple[float, float]
 
 
-def examine(
-    store: ShardStore, passes: Varied, samples: np.ndarray, cluster: np.ndarray, found: Calibrated
-) -> dict[str, Any]:
-    """`profile`, `minima` and `homogeneity` of a calibrated parameter, for JSON; `cluster` is of every sample."""
-    which = evenly(len(samples), MOST_TESTED)
+def examine(passes: Varied, samples: np.ndarray, cluster: np.ndarray, found: Calibrated) -> dict[str, Any]:
+    """`profile` and `minima` of a calibrated parameter, for JSON; `cluster` is of every sample of the store."""
+    which = evenly(len(samples), MOST_KNOWN)
     here = passes.at(which, np.full(len(which), found.log))
     curve = _profile(passes, cluster[samples], found, which[here.good], Found(*(v[here.good] for v in here)))
     value, score, gradient, error = (
@@ -72,7 +63,6 @@ def examine(
     return {
         "profile": curve,
         "minima": minima(value, score, gradient, error, float(np.exp(found.log)), curve["n_clusters"]),
-        "homogeneity": _homogeneity(store, samples[which[here.good]], cluster, here),
     }
 
 
@@ -201,13 +191,3 @@ def minima(
         ends = [least * float(np.exp(-half)), least * float(np.exp(half))] if known else None
         found.append({"value": least, "interval_90": ends, "score": float(cubic), "score_above_result": above})
     return found
-
-
-def _homogeneity(store: ShardStore, kept: np.ndarray, cluster: np.ndarray, found: Found) -> dict[str, Any]:
-    """Score tests at the value found, of the samples `kept`; null where no two groups have clusters enough."""
-    tests: dict[str, Any] = {}
-    for key in KEYS:
-        group = group_keys.of(store, kept, key).group
-        test = score_test(found.gradient[found.good], found.dispersion[found.good], group, cluster[kept])
-        tests[key] = None if test is None else {"n_groups": test.n_groups, "p_value": test.p_value}
-    return tests

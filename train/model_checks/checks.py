@@ -4,7 +4,7 @@ Samples are sorted by what is known without their observed tracks (start, time, 
 the drifter was found: that would bias a part even under the right model.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -23,10 +23,16 @@ FIRST_HOURS = 6.0
 DAY = 24.0
 
 FEWEST = 10
-"""Clusters below which no model is called supported: so few contradict only what is grossly wrong."""
+"""Independent drifters below which no model is called supported: so few contradict only what is grossly wrong."""
+
+CORE = ("lead_time", "mean_residual", "memory", "reliability")
+"""Checks without which none is called supported; the first where the objective has slopes."""
 
 FAR_OUT = 2.5
 """Standard deviations beyond which a condition weighs no more."""
+
+CURVED, LONGEST_STEP = 2.0, 2.4
+"""Standard errors that a part's curvature must be above zero, and longest step of a logarithm that is told."""
 
 LEAST_PART = 5
 """Clusters that each part of a comparison needs."""
@@ -90,6 +96,7 @@ class Evidence:
         samples: Their numbers in the store.
         lead_hours: Lead times of the fixes [h].
         cluster: Of every sample.
+        drifter: Of every sample.
         objective: Slopes of the score that was minimised; None where it is not proper, or was not differentiated.
         other: Slopes of the other proper score; likewise.
         parameter: The one positive parameter; None where there are others.
@@ -97,7 +104,7 @@ class Evidence:
         error2: Squared length of that [m2].
         spread2: Squared spread of the members [m2].
         rank: Rank of the drifter by its distance to the members, as a share of the places.
-        displacement: Mean displacement of the ensemble, east and north [m].
+        displacement: Displacement by the currents alone, east and north [m].
         daily: Memory of the members, by increments over a day.
         hourly: The same by increments over a few hours.
         successive: The same by increments from fix to fix.
@@ -111,6 +118,7 @@ class Evidence:
     samples: Int[np.ndarray, " n"]
     lead_hours: Float[np.ndarray, " obs"]
     cluster: Int[np.ndarray, " n"]
+    drifter: Int[np.ndarray, " n"]
     objective: Moments | None
     other: Moments | None
     parameter: Parameter | None
@@ -132,6 +140,12 @@ class Evidence:
     def n_clusters(self) -> int:
         """Number of clusters."""
         return len(np.unique(self.cluster))
+
+    @property
+    def n_independent(self) -> float:
+        """Independent drifters that weigh as much: clusters that weigh alike, and no more than there are drifters."""
+        size = np.unique(self.cluster, return_counts=True)[1].astype(np.float64)
+        return min(float(size.sum() ** 2 / (size**2).sum()), float(len(np.unique(self.drifter))))
 
     def fewest_in(self, part: Bool[np.ndarray, " n"]) -> int:
         """Clusters among the samples of `part`, a mask."""
@@ -166,9 +180,10 @@ def model_checks(evidence: Evidence) -> ModelChecks:
         )
         for one, p in zip(made, adjusted, strict=True)
     }
-    rejected = any(check.rejected for check in checks.values())
-    supported = False if rejected else True if checks and evidence.n_clusters >= FEWEST else None
-    verdict = findings.verdict(supported, checks, evidence.n_clusters, FEWEST)
+    missing = [name for name in CORE if name not in checks and not (name == "lead_time" and evidence.objective is None)]
+    enough = evidence.n_independent >= FEWEST and not missing
+    supported = False if any(check.rejected for check in checks.values()) else True if enough else None
+    verdict = findings.verdict(supported, checks, evidence.n_independent, FEWEST, missing)
     return ModelChecks(supported, verdict, checks)
 
 
@@ -183,14 +198,14 @@ def _by_lead_time(evidence: Evidence) -> Iterator[Made]:
     both = [moments.adjusted(part[None].astype(float), moments) for part in (early, late)]
     if (test := mean_test(np.hstack(both), evidence.cluster)) is None:
         return
-    estimates, quantity = (), ""
+    estimates, quantity, finding = (), "", findings.LEAD_TIME_OF_SEVERAL
     if evidence.parameter is not None:
-        estimates = tuple(_parameter(evidence, part[None], name) for name, part in lead_parts(hours))
+        estimates = _told(_parameter(evidence, part[None], name) for name, part in lead_parts(hours))
         quantity = evidence.parameter.symbol
-        first, last = (_parameter(evidence, part[None], "").value for part in (early, late))
-        finding = findings.lead_time(quantity, first, last, hours[early][-1], hours[-1])
-    else:
-        finding = findings.LEAD_TIME_OF_SEVERAL
+        first, last = (_parameter(evidence, part[None], "") for part in (early, late))
+        if first is not None and last is not None:
+            all_of_it = float(np.exp(evidence.parameter.log))
+            finding = findings.lead_time(quantity, first.value, last.value, all_of_it, hours[early][-1], hours[-1])
     yield Made("lead_time", findings.QUESTIONS["lead_time"], test, quantity, estimates, finding)
 
 
@@ -203,12 +218,11 @@ def _first_hours(evidence: Evidence) -> Iterator[Made]:
         return
     estimates, quantity, finding = (), "", findings.FIRST_HOURS_OF_SEVERAL
     if evidence.parameter is not None:
-        estimates = tuple(
-            _parameter(evidence, part[None], name)
-            for name, part in ((f"first {FIRST_HOURS:g} h", first), ("later", ~first))
-        )
+        parts = (f"first {FIRST_HOURS:g} h", first), ("later", ~first)
+        estimates = _told(_parameter(evidence, part[None], name) for name, part in parts)
         quantity = evidence.parameter.symbol
-        finding = findings.first_hours(quantity, estimates[0].value, estimates[1].value)
+        if len(estimates) == 2:
+            finding = findings.first_hours(quantity, estimates[0].value, estimates[1].value)
     yield Made("first_hours", findings.QUESTIONS["first_hours"], test, quantity, estimates, finding)
 
 
@@ -231,9 +245,10 @@ def _by_condition(evidence: Evidence) -> Iterator[Made]:
         if evidence.parameter is not None:
             labels = ("lowest third", "middle third", "highest third")
             found = zip(labels, parts, strict=True)
-            estimates = tuple(_parameter(evidence, part * ones, label) for label, part in found)
+            estimates = _told(_parameter(evidence, part * ones, label) for label, part in found)
             quantity = evidence.parameter.symbol
-            finding = findings.condition(name, quantity, estimates[0].value, estimates[2].value)
+            if len(estimates) == len(labels):
+                finding = findings.condition(name, quantity, estimates[0].value, estimates[2].value)
         yield Made(name, findings.QUESTIONS[name], test, quantity, estimates, finding)
 
 
@@ -290,10 +305,11 @@ def _objectives(evidence: Evidence) -> Iterator[Made]:
     estimates, quantity, finding = (), "", findings.OBJECTIVES_OF_SEVERAL
     if evidence.parameter is not None:
         pairs = zip(evidence.names, (moments, other), strict=True)
-        estimates = tuple(_parameter(evidence, ones, name, score) for name, score in pairs)
+        estimates = _told(_parameter(evidence, ones, name, score) for name, score in pairs)
         quantity = evidence.parameter.symbol
         found = {one.name: one.value for one in estimates}
-        finding = findings.objectives(quantity, found["energy"], found["energy-plain"])
+        if len(found) == len(evidence.names):
+            finding = findings.objectives(quantity, found["energy"], found["energy-plain"])
     yield Made("objectives", findings.QUESTIONS["objectives"], test, quantity, estimates, finding)
 
 
@@ -329,9 +345,9 @@ def _turning(evidence: Evidence) -> Iterator[Made]:
     hours = theirs.stride * evidence.lead_hours[0]
     estimates = (
         straight[0].estimate("straight on", straight[1].ratio.value),
-        left[0].estimate("to the left*", left[1].ratio.value),
+        left[0].estimate("cyclonic", left[1].ratio.value),
     )
-    finding = findings.turning(float(test.z[0]), float(test.z[1]), hours)
+    finding = findings.turning(float(test.z[0]), float(test.z[1]), hours, evidence.south)
     quantity = f"correlation of successive increments over {findings.duration(hours)}"
     yield Made("turning", findings.QUESTIONS["turning"], test, quantity, estimates, finding)
 
@@ -402,7 +418,7 @@ def _reliability(evidence: Evidence) -> Iterator[Made]:
         ("late", hours > 3 * hours[-1] / 4),
     ]
     first = hours <= FIRST_HOURS
-    if first.any() and first.sum() <= len(first) / 4:
+    if first.any() and first.sum() < parts[0][1].sum():
         parts.insert(0, ("first hours", first))
     parts = [(name, part) for name, part in parts if part.any()]
     shares = np.stack([evidence.rank[:, part].mean(axis=1) - 0.5 for _, part in parts], axis=1)
@@ -437,7 +453,8 @@ def thirds_of(values: Float[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
 def lead_parts(hours: Float[np.ndarray, " obs"]) -> list[tuple[str, Bool[np.ndarray, " obs"]]]:
     """Parts of the lead time that figures show: the first hours, then days, or quarters of a shorter track."""
     whole = round(hours[-1] / DAY)
-    n, unit = (min(whole, 10), "day") if whole >= 3 else (4, "quarter")
+    days = whole >= 3 and abs(hours[-1] - DAY * whole) <= hours[0]
+    n, unit = (min(whole, 10), "day") if days else (4, "quarter")
     edges = hours[-1] * np.arange(n + 1) / n
     if unit == "day" and n != whole:
         unit = "tenth"
@@ -453,17 +470,33 @@ def _parameter(
     weight: Float[np.ndarray, "#n obs"] | Bool[np.ndarray, "#n obs"],
     name: str,
     moments: Moments | None = None,
-) -> Estimate:
-    """The one positive parameter as a part of the samples and lead times has it, one step from that of all."""
+) -> Estimate | None:
+    """The one positive parameter as a part of the samples and lead times has it, one step from that of all.
+
+    None where the part's curvature is not above zero beyond chance, or the step is too long to be believed; an end of
+    the interval that is too far to be told takes the whole interval with it.
+    """
     assert evidence.parameter is not None
     moments = evidence.objective if moments is None else moments
     assert moments is not None
     slope = (moments.slope[..., 0] * weight).mean(axis=1)
     scale = (moments.curvature[..., 0, 0] * weight).mean(axis=1)
+    curved = mean_test(scale[:, None], evidence.cluster)
+    if scale.mean() <= 0 or (curved is not None and curved.z[0] < CURVED):
+        return None
     ratio = ratio_interval(slope, scale, evidence.cluster)
     step = evidence.parameter.step
-    value, *ends = (float(np.exp(evidence.parameter.log + step(q))) for q in (ratio.value, ratio.high, ratio.low))
-    return Estimate(name, value, tuple(ends), None)
+    to, *ends = (step(q) for q in (ratio.value, ratio.high, ratio.low))
+    if not abs(to) < LONGEST_STEP:
+        return None
+    log = evidence.parameter.log
+    interval = tuple(float(np.exp(log + end)) for end in ends) if max(map(abs, ends)) < LONGEST_STEP else None
+    return Estimate(name, float(np.exp(log + to)), interval, None)
+
+
+def _told(estimates: Iterable[Estimate | None]) -> tuple[Estimate, ...]:
+    """Those that can be told."""
+    return tuple(one for one in estimates if one is not None)
 
 
 def _estimate(

@@ -1,11 +1,13 @@
 """Sentences on what a rejected check says of drifters and currents, and what to do about it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
+from jaxtyping import Bool
 
 from driftcal.train.model_checks.model_check import ModelCheck
 
+UNSAID = "nothing can be said of the model"
 NOTHING = "nothing against the model"
 
 KEEP = "drifters keep their velocity relative to the currents"
@@ -71,13 +73,26 @@ MOST_TOLD = 2
 """Findings in a verdict; the table has all."""
 
 
-def verdict(supported: bool | None, checks: Mapping[str, ModelCheck], n_clusters: int, fewest: int) -> str:
-    """One sentence on the model: the surest finding where a check is rejected."""
+def verdict(
+    supported: bool | None, checks: Mapping[str, ModelCheck], n_independent: float, fewest: int, missing: Sequence[str]
+) -> str:
+    """The model in one sentence: of rejected checks the two that name causes best, in the order of `CAUSES`.
+
+    Args:
+        supported: As in results.
+        checks: The checks by name.
+        n_independent: Independent drifters that weigh as much as the samples.
+        fewest: Those without which no model is called supported.
+        missing: Checks that could not be made and without which none is.
+    """
     if supported is None:
-        have = "a single independent drifter" if n_clusters == 1 else f"{n_clusters} independent drifters"
-        return (
-            f"nothing can be said of the model: {have}, and no fewer than {fewest} can tell chance from a wrong model"
+        few = (
+            "a single drifter" if round(n_independent) <= 1 else f"as much as {n_independent:.0f} independent drifters"
         )
+        if n_independent < fewest:
+            return f"{UNSAID}: {few}, and fewer than {fewest} cannot tell chance from a wrong model"
+        names = ", ".join(name.replace("_", " ") for name in missing)
+        return f"{UNSAID}: these checks could not be made: {names}"
     if supported:
         return f"none of {len(checks)} checks contradicts the model"
     # a memory that is too short is an effect, of which the turning names the cause
@@ -93,6 +108,11 @@ def verdict(supported: bool | None, checks: Mapping[str, ModelCheck], n_clusters
     return "; ".join(told[:MOST_TOLD])
 
 
+def number(value: float) -> str:
+    """A number with two digits that tell, and no power of ten."""
+    return f"{float(f'{value:.2g}'):g}"
+
+
 def duration(hours: float) -> str:
     """A length of time in words."""
     if hours >= 36:
@@ -103,11 +123,14 @@ def duration(hours: float) -> str:
     return "one hour" if hours == 1 else f"{hours:.2g} hours"
 
 
-def lead_time(symbol: str, early: float, late: float, early_hours: float, hours: float) -> str:
-    """The finding on lead time."""
-    numbers = (
-        f"{symbol} is {early:.2g} over the first {duration(early_hours)} and {late:.2g} at the end of {duration(hours)}"
-    )
+def lead_time(symbol: str, early: float, late: float, whole: float, early_hours: float, hours: float) -> str:
+    """The finding on lead time, from the parameter over the first and last quarter, and over all of the track."""
+    first, last = duration(early_hours), duration(hours)
+    numbers = f"{symbol} is {number(early)} over the first {first} and {number(late)} at the end of {last}"
+    if (early < whole) == (late < whole):
+        return (
+            f"{numbers}, and {number(whole)} over all of it: one constant does not fit the middle of the track as well"
+        )
     if late > early:
         return (
             f"{numbers}: drifters leave the ensemble faster than diffusion does, as under a mean drift that the "
@@ -121,7 +144,7 @@ def lead_time(symbol: str, early: float, late: float, early_hours: float, hours:
 
 def first_hours(symbol: str, first: float, later: float) -> str:
     """The finding on the first hours."""
-    numbers = f"{symbol} is {first:.2g} in the first hours and {later:.2g} later"
+    numbers = f"{symbol} is {number(first)} in the first hours and {number(later)} later"
     if first > later:
         return f"{numbers}: the observed positions have errors that the model does not know, or drifters oscillate"
     return f"{numbers}: drifters keep their velocity for hours, and white noise does not"
@@ -130,12 +153,12 @@ def first_hours(symbol: str, first: float, later: float) -> str:
 def condition(name: str, symbol: str, low: float, high: float) -> str:
     """The finding on a condition by which samples are sorted."""
     if name == "latitude":
-        numbers = f"{symbol} is {low:.2g} in the southern third and {high:.2g} in the northern"
+        numbers = f"{symbol} is {number(low)} in the southern third and {number(high)} in the northern"
         return f"{numbers}: one constant does not fit both"
     weak, strong = CONDITIONS[name]
-    numbers = f"{symbol} is {low:.2g} where {weak} and {high:.2g} where they are {strong}"
+    numbers = f"{symbol} is {number(low)} where {weak} and {number(high)} where they are {strong}"
     if name == "kappa":
-        numbers = f"{symbol} is {low:.2g} where {weak} and {high:.2g} where it is {strong}"
+        numbers = f"{symbol} is {number(low)} where {weak} and {number(high)} where it is {strong}"
     if low > high:
         return f"{numbers}: part of the spreading does not scale with the deformation, as a background diffusivity"
     return f"{numbers}: the spreading grows faster than the deformation"
@@ -161,7 +184,7 @@ def residual(name: str, first: float, second: float) -> str:
     if name == "mean_residual":
         return (
             f"drifters move {_towards(first, second)} with {np.hypot(first, second):.2g} cm/s relative to the "
-            f"ensemble: a mean drift is missing, such as that of the wind or the waves"
+            f"ensemble: the currents lack a mean drift, such as that of the wind or the waves"
         )
     if abs(first) >= abs(second):
         more, currents = ("further", "weak") if first > 0 else ("less far", "strong")
@@ -181,7 +204,9 @@ def _towards(east: float, north: float) -> str:
 
 def objectives(symbol: str, energy: float, plain: float) -> str:
     """The finding on the two proper scores."""
-    numbers = f"{symbol} is {energy:.2g} by the score energy, which calm waters rule, and {plain:.2g} by energy-plain"
+    numbers = (
+        f"{symbol} is {number(energy)} by the score energy, which calm waters rule, and {number(plain)} by energy-plain"
+    )
     if energy > plain:
         return f"{numbers}: calm waters spread drifters more than the model can with one constant"
     return f"{numbers}: energetic waters spread drifters more than the model can with one constant"
@@ -194,23 +219,29 @@ def memory(drifters: float, members: float, own: float, hours: float) -> str:
             f"successive residuals are less alike than the members' ({drifters:.2f} against {members:.2f}): drifters "
             f"turn back, as in inertial motion, or the observed positions have errors"
         )
+    numbers = f"successive residuals have a correlation of {drifters:.2f}, the members' {members:.2f}"
+    if drifters - members < TELLING:
+        return f"{KEEP} for longer than the members do ({numbers}); white noise does not"
     long = memory_time(own, hours)
-    time = "much longer than the track" if long is None else f"about {duration(long)}"
-    return (
-        f"{KEEP} for {time} (successive residuals have a "
-        f"correlation of {drifters:.2f}, the members' {members:.2f}); white noise does not"
+    time = (
+        "much longer than the track" if long is None else f"about {duration(long)}, or longer where noise is mixed in"
     )
+    return f"{KEEP} for {time} ({numbers}); white noise does not"
 
 
-def turning(straight: float, left: float, hours: float) -> str:
+TELLING = 0.15
+"""Excess of a correlation over the members' from which the time of a memory can be told."""
+
+
+def turning(straight: float, cyclonic: float, hours: float, south: Bool[np.ndarray, " n"]) -> str:
     """The finding on increments of a few hours, from the departures of the two correlations in standard errors."""
-    if abs(left) > abs(straight) / 2 and abs(left) > MARKED:
-        way = "clockwise in the northern hemisphere" if left < 0 else "anticlockwise in the northern hemisphere"
-        why = (
-            "inertial motion, which the currents lack"
-            if left < 0
-            else "rotating tides, or eddies that the currents lack"
-        )
+    if abs(cyclonic) > abs(straight) / 2 and abs(cyclonic) > MARKED:
+        way = "cyclonically" if cyclonic > 0 else "anticyclonically"
+        if south.all() or not south.any():
+            way = "clockwise" if (cyclonic < 0) != bool(south.all()) else "anticlockwise"
+        why = "rotating tides, or eddies that the currents lack"
+        if cyclonic < 0:
+            why = "inertial motion, which the currents lack"
         return f"over successive {duration(hours)} drifters turn {way} relative to the ensemble: {why}"
     if straight < 0:
         return (
@@ -223,7 +254,7 @@ def turning(straight: float, left: float, hours: float) -> str:
 def jitter(drifters: float, members: float, error: float, hours: float) -> str:
     """The finding on increments from fix to fix; `error` [m] is that of positions which would explain it."""
     if drifters < members:
-        size = f"{float(f'{error:.2g}'):g} m in each direction"
+        size = f"{number(error)} m in each direction"
         return (
             f"residuals turn back from fix to fix: the observed positions have errors of about {size} that the model "
             f"does not know"
@@ -254,7 +285,7 @@ def reliability(ratios: Mapping[str, float], z: Mapping[str, float]) -> str:
     verb = "too narrow" if z[worst] > 0 else "too wide"
     why = ""
     if worst == "first hours" and z[worst] > 0:
-        why = ": the observed positions have errors that the model does not know"
+        why = ": the observed positions have errors that the model does not know, or drifters oscillate"
     return f"the ensemble is {verb} {PARTS[worst]} (spread over error {numbers}){why}"
 
 

@@ -20,6 +20,9 @@ from driftcal.train.fit.standard_errors import covariance_of_mean, degrees_of_fr
 LEVEL = 0.05
 """Chance of at least one rejection where the model is right."""
 
+LEAST_CHANCE = 1e-300
+"""Least p-value that is told."""
+
 LEAST_DEGREES = 3.0
 """Degrees of freedom that a test needs to tell anything."""
 
@@ -39,7 +42,7 @@ class MeanTest(NamedTuple):
 
 
 def mean_test(influence: Float[np.ndarray, "n k"], cluster: Int[np.ndarray, " n"]) -> MeanTest | None:
-    """Tests that the means of `influence` are zero; None with too few clusters, or where they do not vary."""
+    """Tests that the means of `influence` are zero; None with too few clusters, or where all are zero."""
     k = influence.shape[1]
     scale = np.abs(influence).max(axis=0, initial=0.0)
     if not len(influence) or not (scale > 0).all():
@@ -50,11 +53,21 @@ def mean_test(influence: Float[np.ndarray, "n k"], cluster: Int[np.ndarray, " n"
         return None
     mean, covariance = influence.mean(axis=0), covariance_of_mean(influence, cluster)
     error = np.sqrt(np.diag(covariance))
-    if not (error > 0).all() or np.linalg.cond(covariance / np.outer(error, error)) > 1e10:
+    if not (error > 1e-12).all():
+        return _sign_test(mean, error, len(np.unique(cluster)))
+    if np.linalg.cond(covariance / np.outer(error, error)) > 1e10:
         return None
     square = float(mean @ np.linalg.solve(covariance, mean))
     statistic = square * degrees / ((degrees + k - 1.0) * k)
     return MeanTest(statistic, float(stats.f.sf(statistic, k, degrees)), mean / error)
+
+
+def _sign_test(mean: Float[np.ndarray, " k"], error: Float[np.ndarray, " k"], n_clusters: int) -> MeanTest:
+    """The test where a number is the same in all clusters, and not zero: all lie on one side, at even odds each."""
+    p = max(2.0 ** (1 - n_clusters), LEAST_CHANCE)
+    statistic = float(stats.f.isf(p, 1, n_clusters - 1))
+    z = np.sign(mean) * np.sqrt(statistic)
+    return MeanTest(statistic, p, np.divide(mean, error, out=z, where=error > 1e-12))
 
 
 class Interval(NamedTuple):

@@ -106,6 +106,7 @@ def evidence_of(
         samples=samples,
         lead_hours=np.arange(1, grid.n_obs) * grid.obs_step / 3600,
         cluster=cluster,
+        drifter=store.labels["drifter"][samples],
         objective=by_name[main],
         other=by_name[other],
         parameter=_parameter(calibrated) if sloped else None,

@@ -23,8 +23,7 @@ COLUMNS, LABEL = 3, 28
 CAPTIONS = {
     "checks": """Numbers that the model checks compare, with the 90 % interval of each by itself; orange where the check
         rejects the model. Points of one panel agree where the model is right, and lie on the thin line where there is
-        one: spread over error at 1, mean residuals at 0, the memory of the drifters at that of the members. Where
-        the axis is a correlation, *to the left* means to the right in the southern hemisphere.""",
+        one: spread over error at 1, mean residuals at 0, the memory of the drifters at that of the members.""",
     "residuals": """Drifter less ensemble mean of training samples, in the plane (a), and by time since the start
         eastward (b) and northward (c): of each sample where they are few, else the mean of all with its 90 % interval.
         Where the model is right paths wander without aim. Straight: a mean drift or wrong currents; loops: inertial

@@ -1,4 +1,4 @@
-"""Texts and tables of a constant's examination: other minima, whether one constant fits all, the groups' constants."""
+"""Texts and tables of a constant's examination: other minima, and the groups' constants."""
 
 from typing import NamedTuple
 
@@ -23,16 +23,6 @@ def _key(key: str) -> str:
     return {"grid": f"boxes of {size}°", "latitude": f"bands of latitude of {size}°"}.get(name, key)
 
 
-def unequal(result: Result) -> dict[str, float]:
-    """Keys by which one constant does not fit, with their p-values; several tests share the chance of a false one."""
-    tests = _p_values(result)
-    return {key: p for key, p in tests.items() if p * len(tests) < DOUBTFUL}
-
-
-def _p_values(result: Result) -> dict[str, float]:
-    return {key: test.p_value for key, test in result.homogeneity.items() if test is not None}
-
-
 def facts(run: Run) -> list[tuple[str, str]]:
     """The examination in words, for a terminal and a table."""
     result, found = run.result, []
@@ -48,10 +38,6 @@ def facts(run: Run) -> list[tuple[str, str]]:
             said = ", ".join(_minimum(name, least) for least in result.minima) or "none beyond chance"
             said = f"{said} ({of})"
         found.append(("other minima of the score", said))
-    if tests := _p_values(result):
-        shown = "; ".join(f"{_key(key)}: p = {p:.2g}" for key, p in tests.items())
-        verdict = "does not fit" if unequal(result) else "is not contradicted"
-        found.append(("one constant", f"{verdict} ({shown})"))
     for one in run.groups.groupings if run.groups is not None else ():
         known = [group.shrunk_value for group in one.groups]
         p = "" if one.test is None else f"; one constant for all: p = {one.test.p_value:.2g}"
@@ -89,16 +75,9 @@ def _other_minimum(name: str, result: Result, least: Minimum) -> str:
 
 
 def warnings(result: Result) -> list[str]:
-    """Warnings about the constant that its examination gives."""
-    keys = unequal(result)
-    by = ", ".join(f"{_key(key)} (p = {p:.1g})" for key, p in keys.items())
+    """Warnings about the parameter that its examination gives."""
     name = "C_s" if result.cs is not None else next(iter(result.parameters), "")
-    due = {
-        **{_other_minimum(name, result, least): True for least in _told(result)},
-        f"one constant does not fit all: by {by}. The constant is a mean of unequal ones. Calibrate each group: "
-        f"--group-by {min(keys, key=keys.__getitem__, default='')}.": bool(keys),
-    }
-    return [text for text, holds in due.items() if holds]
+    return [_other_minimum(name, result, least) for least in _told(result)]
 
 
 class GroupTable(NamedTuple):

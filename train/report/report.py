@@ -226,7 +226,7 @@ def _skill(run: Run) -> dict[str, Any]:
 
 
 def _examination(run: Run) -> dict[str, Any]:
-    """Other minima, whether one constant fits, and the groups' constants."""
+    """Other minima, and the groups' constants."""
     return {
         "symbol": run.parameter[0] if run.parameter is not None else "",
         "examined": profile_text.facts(run),

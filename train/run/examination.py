@@ -53,7 +53,7 @@ def _passes(
 def examine(store: ShardStore, settings: Training, result: Result, out: Path, progress: bool) -> Result:
     """The run's result with its examination, also written to its folder.
 
-    Profile, minima and homogeneity are null for a model of other than one positive parameter, and for one at its bound.
+    Profile and minima are null for a model of other than one positive parameter, and for one at its bound.
     """
     if result.examination is not None:
         return result
@@ -67,9 +67,9 @@ def examine(store: ShardStore, settings: Training, result: Result, out: Path, pr
             assert isinstance(found, Parameter)  # one is few
             reach = parameters.ranges.get(name, (found.value / REACH, found.value * REACH))
             calibrated = profile.Calibrated(name, found.trained, result.members, result.gradient_samples, reach)
-            added = profile.examine(store, passes, samples, clusters.of(store, settings.cluster_by), calibrated)
+            added = profile.examine(passes, samples, clusters.of(store, settings.cluster_by), calibrated)
         else:
-            added = dict.fromkeys(("profile", "minima", "homogeneity"))
+            added = dict.fromkeys(("profile", "minima"))
         evidence = _evidence(store, settings, parameters, result, out, samples, progress)
         checks = model_checks(evidence)
         run_folder.keep_residuals(out, _residuals(store, evidence))
@@ -124,9 +124,9 @@ def _residuals(store: ShardStore, evidence: Evidence) -> dict[str, np.ndarray]:
 
 
 def _diffusivity(evidence: Evidence) -> float:
-    """A constant diffusivity [m2/s] that spreads an ensemble as far as the model does."""
+    """A constant diffusivity [m2/s] that spreads an ensemble as far as the drifters are from its mean."""
     seconds = 3600 * evidence.lead_hours[-1]
-    return max(float(evidence.spread2[:, -1].mean()) / (4 * seconds), 1.0)
+    return max(float(evidence.error2[:, -1].mean()) / (4 * seconds), 1.0)
 
 
 def check_groups(store: ShardStore, settings: Training, keys: Sequence[str]) -> None:

@@ -64,14 +64,6 @@ class Minimum(JsonRecord):
 
 
 @dataclass(frozen=True)
-class Homogeneity(JsonRecord):
-    """Score test of one constant for all groups of a key."""
-
-    n_groups: int = entry("number of groups tested")
-    p_value: float = entry("p-value of one constant for all of them", "1")
-
-
-@dataclass(frozen=True)
 class Examination(ModelChecks):
     """Examination of a finished run: model checks, baselines, and how the score depends on its one parameter.
 
@@ -81,10 +73,6 @@ class Examination(ModelChecks):
     baselines: Baselines = entry("simpler models, calibrated on the same drifters, that evaluations score beside it")
     profile: Profile | None = entry("score of some samples against the constant")
     minima: tuple[Minimum, ...] | None = entry("other minima of that curve beyond chance")
-    homogeneity: dict[str, Homogeneity | None] | None = entry(
-        "for boxes and bands of 10° and seasons: whether one constant fits all; null where fewer than two groups can "
-        "be tested"
-    )
 
 
 @dataclass(frozen=True)
@@ -197,11 +185,6 @@ class Result(JsonRecord):
     def minima(self) -> tuple[Minimum, ...] | None:
         """Minima of that."""
         return None if self.examination is None else self.examination.minima
-
-    @property
-    def homogeneity(self) -> dict[str, Homogeneity | None]:
-        """Tests of one constant for all groups of a key; empty where there are none."""
-        return {} if self.examination is None else self.examination.homogeneity or {}
 
 
 @dataclass(frozen=True)

@@ -71,7 +71,7 @@ class Residuals(NamedTuple):
         error2: Squared length of that [m2].
         spread2: Squared spread of the members [m2], as large as `error2` on average where the ensemble is right.
         rank_distance: Rank of the drifter by its distance to the members, 0 to S.
-        displacement: Mean displacement of the ensemble since the start, east and north [m].
+        displacement: Displacement by the currents alone over the whole track, east and north [m].
         daily: Memory of the members' departures from their mean, by increments over a day.
         hourly: The same by increments over a few hours.
         successive: The same by increments from fix to fix.
@@ -139,37 +139,39 @@ def residuals_of(
         away = departures(run, batch, plan)
         mean = away.mean(axis=2)
         about_mean = away - mean[:, :, None]
+        speed, displacement = currents_alone(batch, plan, table)
         between = run.distances.between
         return Residuals(
             energy=Slopes(slope * weight[:, None], between * weight),
             plain=Slopes(slope, between),
             departure=-mean,
-            displacement=_displacement(run, batch, grid),
+            displacement=displacement,
             rank_distance=ranks(away)["rank_distance"],
             **moments(away),
             daily=_memory(about_mean, stride_of(grid, DAY)),
             hourly=_memory(about_mean, stride_of(grid, HOURS)),
             successive=_memory(about_mean, 1),
-            speed=speed_alone(batch, plan, table),
+            speed=speed,
         )
 
     return lambda vector, batch: residuals(vector, batch, jnp.asarray(settings.seed, jnp.uint32))
 
 
-def speed_alone(batch: Batch, plan: Plan, table: Table) -> Float[Array, " B"]:
-    """Mean speed of the currents [m/s] at a particle that they alone carry from the first fix."""
+def currents_alone(batch: Batch, plan: Plan, table: Table) -> tuple[Float[Array, " B"], Float[Array, "2 B"]]:
+    """Mean speed of the currents [m/s] along the path of a particle that they alone carry, and where to [m].
+
+    The displacement is that of the whole track, east and north, by the scale at its start.
+    """
     grid, dtype = plan.grid, batch.latitude.dtype
 
-    def currents_alone(flow: Flow, gradient_share: float) -> tuple[tuple[Array, Array], Array]:
-        del gradient_share
+    def drift(flow: Flow, gradient_share: float) -> tuple[tuple[Array, Array], Array]:  # noqa: ARG001 - no diffusion
         return (flow.u, flow.v), 0.0 * flow.u
 
-    def no_noise(step: Array) -> tuple[Array, Array]:
-        del step
+    def no_noise(step: Array) -> tuple[Array, Array]:  # noqa: ARG001 - it is none at every step
         nothing = jnp.zeros((1, batch.weight.size), dtype)
         return nothing, nothing
 
-    advance, flow = own.stepper(currents_alone, batch, plan, no_noise, table)
+    advance, flow = own.stepper(drift, batch, plan, no_noise, table)
 
     def to_next_fix(carry: tuple, fix: Array) -> tuple[tuple, Array]:
         here = flow(carry[0], carry[1], fix * plan.n_sub)
@@ -182,17 +184,10 @@ def speed_alone(batch: Batch, plan: Plan, table: Table) -> Float[Array, " B"]:
         return there, jnp.hypot(here.u, here.v)[0]
 
     x, y = (jnp.broadcast_to(batch.start[:, c], (1, batch.weight.size)) for c in (0, 1))
-    _, speed = jax.lax.scan(to_next_fix, (x, y, jnp.ones_like(x, bool)), jnp.arange(grid.n_obs - 1))
-    return speed.mean(axis=0)
-
-
-def _displacement(run: own.Simulation, batch: Batch, grid: Grid) -> Float[Array, "2 B"]:
-    """Mean displacement of the members over the whole track, east and north [m], by the scale at its start."""
-    assert run.positions is not None
-    row = batch.cell[:, 1].astype(batch.start.dtype) + batch.start[:, 1]
-    lat = jnp.radians(batch.latitude + row * grid.lat_step)
+    (x, y, _), speed = jax.lax.scan(to_next_fix, (x, y, jnp.ones_like(x, bool)), jnp.arange(grid.n_obs - 1))
+    lat = jnp.radians(batch.latitude + (batch.cell[:, 1].astype(dtype) + batch.start[:, 1]) * grid.lat_step)
     scale = jnp.stack([METRES_PER_DEGREE * grid.lon_step * jnp.cos(lat), METRES_PER_DEGREE * grid.lat_step + 0 * lat])
-    return (run.positions[-1].mean(axis=1) - batch.start.T) * scale
+    return speed.mean(axis=0), (jnp.stack([x[0], y[0]]) - batch.start.T) * scale
 
 
 def _memory(away: Float[Array, "obs 2 S B"], stride: int) -> Memory:
