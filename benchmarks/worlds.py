@@ -39,23 +39,24 @@ WORLDS: dict[str, dict[str, Any]] = {
 }
 """The worlds, as the manifest's section `synthetic` has them."""
 
-TRUE_FINDINGS = {
-    "background": {"kappa", "speed", "objectives"},
-    "flight": {"memory"},
-    "drift": {"mean_residual"},
-    "inertial": {"turning"},
-    "position": {"first_hours", "jitter"},
-    "smoothed": {"memory", "lead_time"},
-    "shifted": {"memory", "lead_time"},
+TRUE_FINDINGS: dict[str, list[tuple[str, str]]] = {
+    "background": [("kappa", "background diffusivity"), ("objectives", "calm waters spread drifters more")],
+    "flight": [("memory", "keep their velocity")],
+    "drift": [("mean_residual", "northeast")],
+    "inertial": [("turning", "clockwise")],
+    "position": [("jitter", "errors of about"), ("first_hours", "positions have errors")],
+    "smoothed": [("memory", "keep their velocity"), ("lead_time", "smoothed or displaced")],
+    "shifted": [("memory", "keep their velocity"), ("lead_time", "smoothed or displaced")],
 }
-"""Checks whose finding is true of each world."""
+"""Checks, and words of their findings, that are true of each world."""
 
-LEAST = {"control": 18 / 20, "inertial": 0.7, "position": 0.7}
-"""Shares of right verdicts that are wanted; 0.9 of the others."""
+LEAST = {"inertial": 0.7, "position": 0.7}
+"""Share of twins that must be rejected with a true finding, of the worlds that are hard to tell; of the others 0.9. Of
+the control that share must be supported."""
 
 
 def main() -> int:
-    """Entry point; returns the exit code."""
+    """Entry point; returns the exit code: 1 where a world is told too seldom."""
     options = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     options.add_argument("--out", required=True, type=Path, help="folder of the lines, and of what is being made")
     options.add_argument("--worlds", nargs="+", default=list(WORLDS), choices=WORLDS)
@@ -74,8 +75,9 @@ def main() -> int:
             for world in chosen.worlds:
                 if world == "control" or seed < chosen.first_seed + chosen.seeds:
                     _twin(chosen, world, seed)
-    print(table(rows_of(chosen.out)))
-    return 0
+    rows = rows_of(chosen.out)
+    print(table(rows))
+    return int(not all(right_share(rows, world) >= LEAST.get(world, 0.9) for world in chosen.worlds))
 
 
 def rows_of(out: Path) -> list[dict[str, Any]]:
@@ -123,7 +125,7 @@ def _twin(chosen: argparse.Namespace, world: str, seed: int) -> None:
         "interval": found["cs_interval_90"],
         "converged": found["converged"],
         "supported": found["model_supported"],
-        "rejected": [name for name, check in checks.items() if check["rejected"]],
+        "rejected": {name: check["finding"] for name, check in checks.items() if check["rejected"]},
         "verdict": found["model_verdict"],
         "checks": {name: [check["statistic"], check["p_value"]] for name, check in checks.items()},
         "n_samples": found["n_samples"],
@@ -133,12 +135,27 @@ def _twin(chosen: argparse.Namespace, world: str, seed: int) -> None:
     }
     shutil.rmtree(folder)
     line.write_text(json.dumps(row) + "\n")
-    print(f"{world} {seed}: C_s {row['cs']:.3f}, {'supported' if row['supported'] else row['rejected']}", flush=True)
+    print(
+        f"{world} {seed}: C_s {row['cs']:.3f}, {'supported' if row['supported'] else list(row['rejected'])}", flush=True
+    )
+
+
+def told(row: dict[str, Any]) -> bool:
+    """Tells whether the verdict on a twin is right: supported, or rejected with a finding that is true of its world."""
+    if row["world"] == "control":
+        return row["supported"] is True
+    return any(words in row["rejected"].get(name, "") for name, words in TRUE_FINDINGS[row["world"]])
+
+
+def right_share(rows: list[dict[str, Any]], world: str) -> float:
+    """Share of the twins of a world whose verdict is right."""
+    here = [told(row) for row in rows if row["world"] == world]
+    return float(np.mean(here)) if here else 0.0
 
 
 def table(rows: list[dict[str, Any]]) -> str:
     """Verdicts by world: found constants, how many twins are supported, and which checks are rejected how often."""
-    lines = ["| world | twins | C_s found | supported | rejected with a true finding | checks rejected |"]
+    lines = ["| world | twins | C_s found | supported | right verdict | checks rejected |"]
     lines.append("|---|---|---|---|---|---|")
     for world in WORLDS:
         here = [row for row in rows if row["world"] == world]
@@ -147,11 +164,11 @@ def table(rows: list[dict[str, Any]]) -> str:
         names = [name for row in here for name in row["rejected"]]
         counts = sorted(((names.count(name), name) for name in set(names)), reverse=True)
         shown = ", ".join(f"{name} {count}" for count, name in counts) or "none"
-        right = sum(bool(TRUE_FINDINGS.get(world, set()) & set(row["rejected"])) for row in here)
+        right = sum(map(told, here))
         cs = np.array([row["cs"] for row in here])
         lines.append(
             f"| {world} | {len(here)} | {cs.mean():.3f} ± {cs.std(ddof=1) if len(cs) > 1 else 0:.3f} "
-            f"| {sum(row['supported'] is True for row in here)} | {right if world != 'control' else ''} | {shown} |"
+            f"| {sum(row['supported'] is True for row in here)} | {right} | {shown} |"
         )
     return "\n".join(lines)
 
