@@ -40,7 +40,7 @@ def written(tree: dict[str, Any], prefix: str = "", named: bool = False) -> Iter
             if isinstance(one, dict) and one.keys() >= STATISTICS:
                 yield path
             elif isinstance(one, dict) and one:
-                yield from written(one, f"{path}.", key in NAMED)
+                yield from written(one, f"{path}.", key in NAMED and not named)
             else:
                 yield path + "." * (one is None or one in ([], {}))
 

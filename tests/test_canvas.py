@@ -52,7 +52,7 @@ def test_pictures_do_not_depend_on_settings(built: stores.Built, tmp_path: Path)
 
     def drawn(name: str) -> list[bytes]:
         paths = [map_plots.save(lambda: album.one(opened, 3), tmp_path / f"{name}.{end}") for end in canvas.ENDINGS]
-        pages = of_runs.render(lambda: of_runs.parameters(*parameters(opened, "a", "b"), None, "-"))
+        pages = of_runs.render(lambda: of_runs.parameters(*parameters(opened, "a", "b"), "-"))
         return [*(path.read_bytes() for path in [*paths, *album.plot(opened, tmp_path / name)]), *pages.values()]
 
     due = drawn("plain")
@@ -73,7 +73,7 @@ def test_names_are_drawn_as_they_are(built: stores.Built, tmp_path: Path, name: 
         return figure
 
     map_plots.save(lambda: draw(album.one(opened, 3)), tmp_path / "one.png")
-    of_runs.render(lambda: draw(of_runs.parameters(*parameters(opened, name), None, "-")))
+    of_runs.render(lambda: draw(of_runs.parameters(*parameters(opened, name), "-")))
     of_runs.render(lambda: draw(figures_profile.forest(grouped(name, "other"), "$C_s$", 0.2)))
     for figure in made:
         texts = [text for text in figure.findobj(matplotlib.text.Text) if name in text.get_text()]  # type: ignore[arg-type]

@@ -21,6 +21,8 @@ from driftcal.train.gradient_cost.study import Cell, Study
 from driftcal.train.gradient_cost.timed_model import Model, load
 from tests.commands import refused
 
+pytestmark = pytest.mark.usefixtures("usual_dtypes")  # models of a study are written as users write them
+
 MODULE = """
 import jax.numpy as jnp
 from driftcal.train.gradient_cost import Model

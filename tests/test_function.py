@@ -369,7 +369,7 @@ def computed(
     store: ShardStore, samples: np.ndarray, settings: Training, parameters: Parameters, *rest: object
 ) -> Judged:
     """In place of a calibration: its start, so that nothing needs compiling."""
-    return Judged(parameters.start, 1.0, 0.5, len(samples), 3, {"escaped": 0, "ashore": 0})
+    return Judged(parameters.start, 1.0, 0.5, len(samples), 3, 3, {"escaped": 0, "ashore": 0})
 
 
 def test_a_run_refuses_to_go_on_and_to_be_evaluated_with_another_function(

@@ -21,7 +21,7 @@ class Toy(FixedNoise):
     def __init__(self, rng, n, spread, start, own=0.0):
         drifter = np.arange(n) // 4
         parameters = Parameters(eqx.Module(), ("east", "north"), np.ones(2, bool), np.log(np.asarray(start) ** 2), "")
-        super().__init__(parameters, self.at, drifter, 2048)
+        super().__init__(parameters, self.at, drifter, drifter, 2048)
         common = rng.normal(size=(drifter.max() + 1, 2))[drifter]
         self.seen = (np.sqrt(1 - own) * rng.normal(size=(n, 2)) + np.sqrt(own) * common) * np.asarray(spread)
         self.noise = rng.normal(size=(n, MEMBERS, 2))
