@@ -50,11 +50,11 @@ def unreadable(found: Evaluation | Result) -> dict[str, bool]:
 def table(scores: Evaluation) -> str:
     """The scores of an evaluation for a terminal, means with 90 % intervals."""
     heads = (f"{score.name} {score.unit}".replace("energy score above", "above").removesuffix(" 1") for score in SCORES)
-    lines = [scored(scores), f"{'':18s}" + "".join(f"{head:>24s}" for head in heads)]
+    lines = [scored(scores), f"{'':22s}" + "".join(f"{head:>24s}" for head in heads)]
     for system, found in scores.scores.items():
         means = [found.of(score) for score in SCORES]
         cells = [f"{one.mean:.3f}" + (f" ± {one.half:.3f}" if one.half is not None else "") for one in means]
-        lines.append(f"{system:18s}" + "".join(f"{cell:>24s}" for cell in cells))
+        lines.append(f"{system:22s}" + "".join(f"{cell:>24s}" for cell in cells))
     over = HOW_TO_READ.format(clusters=numbers.clusters(scores.standard_error_clusters))
     lines += [over, *reliability_lines(scores)]
     return "\n".join([*lines, *(f"WARNING: {warning}" for warning in warnings(scores))])
@@ -96,9 +96,9 @@ RELIABLE = (
 
 def reliability_lines(scores: Evaluation) -> list[str]:
     """The table of reliability for a terminal."""
-    head = f"{'reliability':18s}" + "".join(f"{diagnostic.name:>18s}" for diagnostic in DIAGNOSTICS)
+    head = f"{'reliability':22s}" + "".join(f"{diagnostic.name:>18s}" for diagnostic in DIAGNOSTICS)
     rows = reliability_rows(scores)
-    table = [f"{first:18s}" + "".join(f"{cell:>18s}" for cell in rest) for first, *rest in rows]
+    table = [f"{first:22s}" + "".join(f"{cell:>18s}" for cell in rest) for first, *rest in rows]
     return [head, *table, *(f"{name}: {text}" for name, text in by_lead(scores).items()), RELIABLE]
 
 
