@@ -134,7 +134,7 @@ def test_baselines_find_a_diffusivity_and_a_drift_in_still_water(tmp_path) -> No
     store = ShardStore(stores.build(tmp_path / "store", n, n_drifters=n // 2, n_unusable=0, change=change).path)
     told = build(Training, {"ensemble": {"members": 12}, "integration": {"step": "3h"}, "batch_size": 64}, "still")
     samples = store.samples_of("train")
-    found = baselines.calibrate(store, told, samples, 3000.0, False)
+    found = baselines.calibrate(store, told, samples, 300.0 * np.exp(3.0), False)  # at the end of the first search
     n_fixes = store.layout.n_obs - 1
     # the energy score's curvature in log K is an eighth of its second term, its slope varies by about a quarter of that
     error = 2 / np.sqrt(min(len(samples), baselines.SAMPLES))

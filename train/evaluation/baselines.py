@@ -95,9 +95,9 @@ def calibrate(
         x = float(score.x)
         # a minimum at the end of what was searched is none
         if widen and high - x < 2 * NEAR and high < FARTHEST:
-            return least(at, x, high + (high - low))
+            return least(at, low, high + (high - low))
         if widen and x - low < 2 * NEAR and low > -FARTHEST:
-            return least(at, low - (high - low), x)
+            return least(at, low - (high - low), high)
         return x
 
     with bar:
