@@ -1,4 +1,4 @@
-"""How often the 90 % interval of C_s covers with drifters released in groups and currents that are displaced.
+"""Coverage of the 90 % interval of C_s with drifters released in groups and currents that are displaced.
 
 One made ocean; in it fleets of different seeds, in groups of 8 within 8 km; the store is made from the same currents,
 displaced by 35 km. Drifters of a group share that error, so the interval must be clustered by release. What every
@@ -122,7 +122,7 @@ def _fleet(chosen: argparse.Namespace, seed: int, currents: str) -> dict[str, An
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """How often each way covers, and how its standard errors compare with the spread of log C_s over the seeds."""
+    """Coverage of each way, and its standard errors beside the spread of log C_s over the seeds."""
     lines = [
         "| `cluster_by` | intervals | cover | % ± | standard error, mean | spread of log C_s |",
         "|---|---|---|---|---|---|",

@@ -14,7 +14,7 @@ from driftcal.train.report import figures_run
 
 FAST = ("--set", "ensemble.members=3", "--set", "integration.step=3h", "--set", "score.reference_members=2",
         "--set", "batch_size=3")  # fmt: skip
-"""As `tests.runs.TINY`, so that programs that were compiled for one are there for the other."""
+"""Settings of `tests.runs.TINY`, so that programs that were compiled for one are there for the other."""
 
 
 def refused(capsys: pytest.CaptureFixture[str], code: int, *arguments: str | Path) -> str:

@@ -26,7 +26,7 @@ FEWEST = 10
 """Independent drifters below which no model is called supported: so few contradict only what is grossly wrong."""
 
 CORE = ("lead_time", "mean_residual", "memory", "reliability")
-"""Checks without which none is called supported; the first where the objective has slopes."""
+"""Checks without which none is called supported."""
 
 FAR_OUT = 2.5
 """Standard deviations beyond which a condition weighs no more."""
@@ -180,7 +180,7 @@ def model_checks(evidence: Evidence) -> ModelChecks:
         )
         for one, p in zip(made, adjusted, strict=True)
     }
-    missing = [name for name in CORE if name not in checks and not (name == "lead_time" and evidence.objective is None)]
+    missing = [name for name in CORE if name not in checks]
     enough = evidence.n_independent >= FEWEST and not missing
     supported = False if any(check.rejected for check in checks.values()) else True if enough else None
     verdict = findings.verdict(supported, checks, evidence.n_independent, FEWEST, missing)
@@ -274,7 +274,7 @@ def _by_group(evidence: Evidence) -> Iterator[Made]:
 
 
 def _mean_residual(evidence: Evidence) -> Iterator[Made]:
-    """The drifters' mean departure from the ensemble's mean is zero, in space and along the ensemble's own path."""
+    """The drifters' mean departure from the ensemble's mean is zero, in space and along the currents."""
     seconds = 3600 * evidence.lead_hours[-1]
     velocity = evidence.departure[:, -1] / seconds
     length = np.maximum(np.linalg.norm(evidence.displacement, axis=1, keepdims=True), 1.0)
@@ -323,7 +323,10 @@ def _memory(evidence: Evidence) -> Iterator[Made]:
     hours = evidence.daily.stride * evidence.lead_hours[0]
     # without the noise of the ensemble's mean, whose increments are like a member's, but smaller
     rest, theirs = evidence.members - 1, evidence.daily
-    forgets = drifters.pairs * (own.product - theirs.product / rest).sum() / (own.square - theirs.square / rest).sum()
+    square = (own.square - theirs.square / rest).sum()
+    forgets = drifters.ratio.value
+    if square > own.square.sum() / 2:  # else that noise is all there is
+        forgets = drifters.pairs * (own.product - theirs.product / rest).sum() / square
     finding = findings.memory(drifters.ratio.value, members.ratio.value, float(forgets), hours)
     quantity = f"correlation of successive increments over {findings.duration(hours)}"
     estimates = (drifters.estimate("drifters", members.ratio.value), members.estimate("members", None))

@@ -14,13 +14,13 @@ KEEP = "drifters keep their velocity relative to the currents"
 """Beginning of the findings of a memory, at whichever length of time."""
 
 QUESTIONS = {
-    "lead_time": "is the constant of the first quarter of the track that of the last?",
+    "lead_time": "are the parameters of its first and last quarter those of the whole track?",
     "first_hours": "is the constant of the first hours that of the rest?",
     "kappa": "is the constant of weak deformation that of strong?",
     "speed": "is the constant of slow currents that of fast ones?",
     "latitude": "is the constant of the south that of the north?",
     "mean_residual": "do drifters on average go where the ensemble goes?",
-    "along_current": "do they on average go as far along its way, and straight?",
+    "along_current": "do they on average go as far as the currents, and straight along them?",
     "objectives": "do two proper scores find the same constant?",
     "memory": "do residuals forget their direction as fast as the members do?",
     "turning": "do residuals of a few hours turn, and turn back, as the members do?",
@@ -86,13 +86,11 @@ def verdict(
         missing: Checks that could not be made and without which none is.
     """
     if supported is None:
-        few = (
-            "a single drifter" if round(n_independent) <= 1 else f"as much as {n_independent:.0f} independent drifters"
-        )
+        few = "a single drifter" if n_independent < 2 else f"{int(n_independent)} independent drifters"
         if n_independent < fewest:
             return f"{UNSAID}: {few}, and fewer than {fewest} cannot tell chance from a wrong model"
         names = ", ".join(name.replace("_", " ") for name in missing)
-        return f"{UNSAID}: these checks could not be made: {names}"
+        return f"{UNSAID}: none of {len(checks)} checks contradicts it, but these could not be made: {names}"
     if supported:
         return f"none of {len(checks)} checks contradicts the model"
     # a memory that is too short is an effect, of which the turning names the cause
@@ -159,6 +157,9 @@ def condition(name: str, symbol: str, low: float, high: float) -> str:
     numbers = f"{symbol} is {number(low)} where {weak} and {number(high)} where they are {strong}"
     if name == "kappa":
         numbers = f"{symbol} is {number(low)} where {weak} and {number(high)} where it is {strong}"
+    if name == "speed":
+        more = "slow" if low > high else "fast"
+        return f"{numbers}: {more} waters spread drifters more than the model can with one constant"
     if low > high:
         return f"{numbers}: part of the spreading does not scale with the deformation, as a background diffusivity"
     return f"{numbers}: the spreading grows faster than the deformation"

@@ -123,7 +123,7 @@ def hardly_known(result: Result) -> dict[str, str]:
     """Parameters that are hardly known, and the width of their 90 % intervals in words."""
     wide = {}
     for name, p in result.named.items():
-        if p.interval_90 is None:
+        if p.interval_90 is None or p.at_bound:  # which has a warning of its own
             continue
         low, high = p.interval_90
         symbol = "C_s" if result.cs is not None else name
