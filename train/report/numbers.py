@@ -120,7 +120,7 @@ WIDEST = 3.0
 
 
 def hardly_known(result: Result) -> dict[str, str]:
-    """Parameters that are hardly known, and the width of their 90 % intervals in words."""
+    """Positive parameters that are hardly known, with the width of their 90 % intervals; others have no scale."""
     wide = {}
     for name, p in result.named.items():
         if p.interval_90 is None or p.at_bound:  # which has a warning of its own
@@ -130,8 +130,6 @@ def hardly_known(result: Result) -> dict[str, str]:
         ends = f"{low:.2g} to {high:.2g}"
         if p.trained_as == "logarithm" and high > WIDEST * low:
             wide[symbol] = f"{ends}, a factor of {high / low:.2g}" if low > 0 else ends
-        elif p.trained_as != "logarithm" and low < 0 < high:
-            wide[symbol] = f"{ends}, which 0 is within"
     return wide
 
 
